@@ -1,0 +1,41 @@
+#pragma once
+// Files that appear whole or not at all.
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace deeplab {
+
+// Owns a temporary name next to `target`; commit() makes it durable under the final name (fsync,
+// rename, fsync of the directory). A writer that goes away without commit() leaves `target` as it was and removes the
+// temporary file.
+class AtomicFile {
+public:
+    explicit AtomicFile(std::filesystem::path target);
+    ~AtomicFile();
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+
+    const std::filesystem::path& path() const { return temporary_; }  // write here, close it, then commit()
+    void commit();                                                   // throws Error naming the path
+
+private:
+    std::filesystem::path target_, temporary_;
+    bool committed_ = false;
+};
+
+std::string read_text(const std::filesystem::path& path);                       // throws UsageError when unreadable
+std::vector<unsigned char> read_bytes(const std::filesystem::path& path);       // throws DataError when unreadable
+void write_atomically(const std::filesystem::path& path, std::string_view text);
+
+// Creates `dir` (and parents) and proves that a file can be written there; UsageError otherwise.
+void require_writable_directory(const std::filesystem::path& dir);
+
+// CRC-32 as in zlib (polynomial 0xEDB88320).
+std::uint32_t crc32(std::span<const unsigned char> bytes, std::uint32_t seed = 0);
+
+}  // namespace deeplab

@@ -1,0 +1,147 @@
+#include "deeplab/base/files.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <system_error>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+
+namespace fs = std::filesystem;
+
+namespace deeplab {
+namespace {
+
+fs::path temporary_name(const fs::path& target) {
+    static std::atomic<unsigned> counter{0};
+    fs::path name = target;
+    name += cat(".tmp-", getpid(), "-", counter++);
+    return name;
+}
+
+fs::path parent_of(const fs::path& path) {
+    return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+// A full or broken disk is the machine's failure; anything else is a path that the user has to
+// change.
+[[noreturn]] void throw_write_error(const fs::path& path, const char* what, int number) {
+    const std::string text = cat("cannot ", what, " ", path.string(), ": ", std::strerror(number));
+    if (number == ENOSPC || number == EDQUOT || number == EIO) {
+        throw DeviceError(
+            text +
+            " — the output is not complete and was not put in place — make room and run again");
+    }
+    throw UsageError(text +
+                     " — the output cannot be stored there — choose a folder that can be written");
+}
+
+void sync_path(const fs::path& path, int flags, const char* what) {
+    const int file = open(path.c_str(), flags | O_CLOEXEC);
+    if (file < 0) throw_write_error(path, what, errno);
+    const int result = fsync(file);
+    const int number = errno;
+    close(file);
+    // Some network file systems do not offer fsync of a folder; there is nothing better to do
+    // there.
+    if (result != 0 && number != EINVAL && number != ENOTSUP) throw_write_error(path, what, number);
+}
+
+// errno text of a failed read, or "" when `path` was read into `content`.
+template <class Container>
+std::string read_into(const fs::path& path, Container& content) {
+    std::error_code ignored;
+    if (fs::is_directory(path, ignored)) return "it is a folder";
+    errno = 0;
+    std::ifstream file(path, std::ios::binary | std::ios::ate);
+    if (!file) return errno != 0 ? std::strerror(errno) : "cannot be opened";
+    const std::streamoff size = file.tellg();
+    if (size >= 0 && file.seekg(0)) {
+        content.resize(static_cast<std::size_t>(size));
+        file.read(reinterpret_cast<char*>(content.data()), size);
+        if (file.gcount() == size) return "";
+    }
+    return errno != 0 ? std::strerror(errno) : "it ended early";
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(fs::path target)
+    : target_(std::move(target)), temporary_(temporary_name(target_)) {}
+
+AtomicFile::~AtomicFile() {
+    std::error_code ignored;
+    if (!committed_) fs::remove(temporary_, ignored);
+}
+
+void AtomicFile::commit() {
+    expects(!committed_, "AtomicFile::commit is called once");
+    sync_path(temporary_, O_RDONLY, "write");
+    if (std::rename(temporary_.c_str(), target_.c_str()) != 0)
+        throw_write_error(target_, "write", errno);
+    committed_ = true;
+    sync_path(parent_of(target_), O_RDONLY | O_DIRECTORY, "write into");
+}
+
+std::string read_text(const fs::path& path) {
+    std::string text;
+    const std::string problem = read_into(path, text);
+    if (!problem.empty()) {
+        throw UsageError(cat("cannot read ", path.string(), ": ", problem,
+                             " — it was named as an input — check the path and its permissions"));
+    }
+    return text;
+}
+
+std::vector<unsigned char> read_bytes(const fs::path& path) {
+    std::vector<unsigned char> bytes;
+    const std::string problem = read_into(path, bytes);
+    if (!problem.empty()) {
+        throw DataError(
+            cat("cannot read ", path.string(), ": ", problem,
+                " — the data set needs this file — restore it or take it off the list"));
+    }
+    return bytes;
+}
+
+void write_atomically(const fs::path& path, std::string_view text) {
+    AtomicFile file(path);
+    errno = 0;
+    std::ofstream out(file.path(), std::ios::binary);
+    out.write(text.data(), static_cast<std::streamsize>(text.size()));
+    out.close();
+    if (!out) throw_write_error(path, "write", errno != 0 ? errno : EIO);
+    file.commit();
+}
+
+void require_writable_directory(const fs::path& dir) {
+    std::error_code problem;
+    fs::create_directories(dir, problem);
+    if (problem) throw_write_error(dir, "create the folder", problem.value());
+    if (!fs::is_directory(dir, problem)) throw_write_error(dir, "write into", ENOTDIR);
+    const fs::path probe = temporary_name(dir / ".deeplab-probe");
+    const int file = open(probe.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    const bool written = file >= 0 && write(file, "x", 1) == 1;
+    const int number = errno;
+    if (file >= 0) {
+        close(file);
+        unlink(probe.c_str());
+    }
+    if (!written) {
+        throw UsageError(cat("cannot write into ", dir.string(), ": ", std::strerror(number),
+                             " — the output belongs there — choose a folder that can be written"));
+    }
+}
+
+std::uint32_t crc32(std::span<const unsigned char> bytes, std::uint32_t seed) {
+    return static_cast<std::uint32_t>(::crc32_z(seed, bytes.data(), bytes.size()));
+}
+
+}  // namespace deeplab

@@ -1,0 +1,113 @@
+#include "deeplab/base/files.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
+#include "deeplab/base/error.h"
+#include "harness/temp_dir.h"
+
+namespace fs = std::filesystem;
+
+namespace deeplab {
+namespace {
+
+using testing::TempDir;
+
+std::size_t entries(const fs::path& dir) {
+    return static_cast<std::size_t>(
+        std::distance(fs::directory_iterator(dir), fs::directory_iterator()));
+}
+
+void write(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }
+
+TEST(AtomicFile, AppearsUnderItsNameAtCommitOnly) {
+    const TempDir dir;
+    write(dir / "a.txt", "old");
+    AtomicFile file(dir / "a.txt");
+    EXPECT_EQ(file.path().parent_path(), dir.path()) << "rename needs the same file system";
+    write(file.path(), "new");
+    EXPECT_EQ(read_text(dir / "a.txt"), "old");
+    file.commit();
+    EXPECT_EQ(read_text(dir / "a.txt"), "new");
+    EXPECT_EQ(entries(dir.path()), 1u);
+}
+
+TEST(AtomicFile, WithoutCommitLeavesWhatWasThere) {
+    const TempDir dir;
+    write(dir / "a.txt", "old");
+    {
+        const AtomicFile file(dir / "a.txt");
+        write(file.path(), "half");
+    }
+    EXPECT_EQ(read_text(dir / "a.txt"), "old");
+    EXPECT_EQ(entries(dir.path()), 1u);
+}
+
+TEST(AtomicFile, TwoWritersOfOneNameDoNotMeet) {
+    const TempDir dir;
+    AtomicFile first(dir / "a.txt"), second(dir / "a.txt");
+    EXPECT_NE(first.path(), second.path());
+}
+
+TEST(AtomicFile, CommitOfNothingNamesThePath) {
+    const TempDir dir;
+    AtomicFile file(dir / "a.txt");
+    try {
+        file.commit();
+        FAIL() << "nothing was written";
+    } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find("a.txt"), std::string::npos) << error.what();
+    }
+}
+
+TEST(Files, WriteAtomicallyIntoAMissingFolderIsAUsageError) {
+    const TempDir dir;
+    EXPECT_THROW(write_atomically(dir / "none/a.txt", "x"), UsageError);
+    EXPECT_EQ(entries(dir.path()), 0u);
+    write_atomically(dir / "a.txt", std::string_view("a\0b", 3));
+    EXPECT_EQ(read_text(dir / "a.txt"), std::string("a\0b", 3));
+}
+
+TEST(Files, UnreadableFilesAreNamed) {
+    const TempDir dir;
+    EXPECT_THROW(read_text(dir / "none"), UsageError);
+    EXPECT_THROW(read_bytes(dir / "none"), DataError);
+    EXPECT_THROW(read_text(dir.path()), UsageError) << "a folder is no file";
+    write(dir / "empty", "");
+    EXPECT_EQ(read_text(dir / "empty"), "");
+    EXPECT_TRUE(read_bytes(dir / "empty").empty());
+    try {
+        read_bytes(dir / "none");
+    } catch (const DataError& error) {
+        EXPECT_NE(std::string(error.what()).find((dir / "none").string()), std::string::npos);
+        EXPECT_NE(std::string(error.what()).find("No such file"), std::string::npos)
+            << error.what();
+    }
+}
+
+TEST(Files, WritableDirectoryIsProvedAndLeftEmpty) {
+    const TempDir dir;
+    require_writable_directory(dir / "a/b/c");
+    EXPECT_TRUE(fs::is_directory(dir / "a/b/c"));
+    EXPECT_EQ(entries(dir / "a/b/c"), 0u);
+    write(dir / "file", "");
+    EXPECT_THROW(require_writable_directory(dir / "file"), UsageError);
+    EXPECT_THROW(require_writable_directory(dir / "file/below"), UsageError);
+    EXPECT_THROW(require_writable_directory("/proc/deeplab"), UsageError)
+        << "even root cannot write there";
+}
+
+// The check value of CRC-32/ISO-HDLC, which zlib and PNG use.
+TEST(Files, Crc32OfTheCheckText) {
+    const std::string text = "123456789";
+    const std::span bytes(reinterpret_cast<const unsigned char*>(text.data()), text.size());
+    EXPECT_EQ(crc32(bytes), 0xCBF43926u);
+    EXPECT_EQ(crc32(bytes.subspan(4), crc32(bytes.first(4))), crc32(bytes));
+    EXPECT_EQ(crc32({}), 0u);
+}
+
+}  // namespace
+}  // namespace deeplab

@@ -1,0 +1,46 @@
+# deeplab_tests(folder libraries…): finds the folder's tests, builds them and tells ctest.
+include(GoogleTest)
+set(DEEPLAB_TEST_TIMEOUT 600 CACHE STRING "Seconds after which ctest ends a test")
+set(DEEPLAB_SLOW_TEST_TIMEOUT 3600 CACHE STRING "Seconds after which ctest ends a test that is known to be slow")
+
+function(deeplab_test_program target sources libraries)
+  add_executable(${target} ${sources})
+  list(TRANSFORM libraries PREPEND deeplab_)
+  target_link_libraries(${target} PRIVATE deeplab_harness ${libraries})
+  set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+endfunction()
+
+function(deeplab_tests folder)
+  file(GLOB serial CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cpp)
+  set(parallel ${serial})
+  list(FILTER parallel INCLUDE REGEX "_mpi_test\\.cpp$")
+  list(FILTER serial EXCLUDE REGEX "_mpi_test\\.cpp$")
+
+  if(serial)
+    deeplab_test_program(${folder}_tests "${serial}" "${ARGN}")
+    target_link_libraries(${folder}_tests PRIVATE GTest::gtest_main)
+    # Listing waits for ctest: a program that cannot start must not break the build. A test with "Slow" in its name takes
+    # more than a few seconds ("ctest -LE slow" leaves those out).
+    set(common DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${folder}.")
+    gtest_discover_tests(${folder}_tests ${common} TEST_FILTER "-*Slow*" TEST_LIST ${folder}_quick
+                         PROPERTIES TIMEOUT ${DEEPLAB_TEST_TIMEOUT} LABELS ${folder})
+    gtest_discover_tests(${folder}_tests ${common} TEST_FILTER "*Slow*" TEST_LIST ${folder}_slow
+                         PROPERTIES TIMEOUT ${DEEPLAB_SLOW_TEST_TIMEOUT} LABELS "${folder};slow")
+  endif()
+
+  if(parallel)
+    deeplab_test_program(${folder}_mpi_tests "${parallel};${PROJECT_SOURCE_DIR}/tests/harness/mpi_main.cpp" "${ARGN}")
+    add_test(NAME ${folder}_mpi.1_rank COMMAND ${folder}_mpi_tests)
+    set(names ${folder}_mpi.1_rank)
+    if(DEEPLAB_HAVE_MPI)
+      separate_arguments(flags UNIX_COMMAND "${mpirun_flags}")
+      foreach(ranks 2 3)
+        add_test(NAME ${folder}_mpi.${ranks}_ranks COMMAND ${mpirun} ${flags} -np ${ranks} $<TARGET_FILE:${folder}_mpi_tests>)
+        set_tests_properties(${folder}_mpi.${ranks}_ranks PROPERTIES PROCESSORS ${ranks})
+        list(APPEND names ${folder}_mpi.${ranks}_ranks)
+      endforeach()
+    endif()
+    set_tests_properties(${names} PROPERTIES LABELS "${folder};mpi" TIMEOUT ${DEEPLAB_TEST_TIMEOUT} ENVIRONMENT
+      "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_WAIT_POLICY=passive;OMP_NUM_THREADS=1")
+  endif()
+endfunction()
