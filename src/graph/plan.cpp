@@ -1,0 +1,157 @@
+#include "deeplab/graph/plan.h"
+
+#include "deeplab/base/text.h"
+#include "deeplab/graph/builder.h"
+
+namespace deeplab::graph {
+namespace {
+
+class Hash {
+public:
+    template <class T>
+        requires std::is_arithmetic_v<T> || std::is_enum_v<T>
+    void add(T value) { value_ = fnv1a(&value, sizeof value, value_); }
+    void add(const std::string& text) {
+        add(text.size());
+        value_ = fnv1a(text.data(), text.size(), value_);
+    }
+    void add(const Shape& s) { add(s.n), add(s.c), add(s.h), add(s.w); }
+    void add(const ConvGeometry& g) { add(g.stride), add(g.pad), add(g.dilation), add(g.groups); }
+    std::uint64_t value() const { return value_; }
+
+private:
+    std::uint64_t value_ = fnv1a("deeplab-plan-1", 14);
+};
+
+void add_attributes(Hash& h, const Op& op) {
+    h.add(op.index());
+    std::visit(Overloaded{
+                   [&](const Conv2d& o) { h.add(o.geometry); },
+                   [&](const Conv2dGradData& o) { h.add(o.geometry); },
+                   [&](const Conv2dGradWeights& o) { h.add(o.geometry); },
+                   [&](const BatchNormSums&) {},
+                   [&](const ExchangeStart& o) { h.add(o.message); },
+                   [&](const ExchangeFinish& o) { h.add(o.message); },
+                   [&](const BatchNormAct& o) {
+                       h.add(o.relu), h.add(o.residual), h.add(o.frozen), h.add(o.eps), h.add(o.momentum);
+                   },
+                   [&](const BatchNormGradSums& o) { h.add(o.relu), h.add(o.residual), h.add(o.gradients); },
+                   [&](const BatchNormActGrad& o) {
+                       h.add(o.relu), h.add(o.residual), h.add(o.frozen), h.add(o.gradients);
+                   },
+                   [&](const MaxPool& o) { h.add(o.kernel), h.add(o.stride), h.add(o.pad); },
+                   [&](const MaxPoolGrad& o) { h.add(o.kernel), h.add(o.stride), h.add(o.pad); },
+                   [&](const GlobalAveragePool&) {},
+                   [&](const GlobalAveragePoolGrad&) {},
+                   [&](const Upsample&) {},
+                   [&](const UpsampleGrad&) {},
+                   [&](const Dropout& o) { h.add(o.probability), h.add(o.layer); },
+                   [&](const DropoutGrad& o) { h.add(o.probability), h.add(o.layer); },
+                   [&](const Sum&) {},
+                   [&](const SegmentationLoss& o) { h.add(o.ignore), h.add(o.gradient_scale); },
+                   [&](const AllReduce& o) { h.add(o.bucket); },
+                   [&](const Update&) {},
+               },
+               op);
+}
+
+void add_parameters(Hash& h, const Plan& plan) {
+    for (const Parameter& p : plan.parameters) h.add(p.name), h.add(p.shape), h.add(p.kind), h.add(p.offset);
+    for (const State& s : plan.states) h.add(s.name), h.add(s.shape), h.add(s.offset);
+}
+
+}  // namespace
+
+TensorId Plan::root(TensorId id) const {
+    while (tensor(id).parent != none) id = tensor(id).parent;
+    return id;
+}
+
+std::uint64_t hash(const Plan& plan) {
+    Hash h;
+    add_parameters(h, plan);
+    for (const Tensor& t : plan.tensors) {
+        h.add(t.name), h.add(t.shape), h.add(t.dtype), h.add(t.space);
+        h.add(t.parent), h.add(t.channel_offset), h.add(t.keep);
+    }
+    for (const Node& node : plan.nodes) {
+        add_attributes(h, node.op);
+        for (const TensorId id : node.in) h.add(id);
+        h.add(none);
+        for (const TensorId id : node.out) h.add(id);
+    }
+    for (const Bucket& b : plan.buckets) h.add(b.offset), h.add(b.count);
+    h.add(plan.update.momentum), h.add(plan.update.clip_norm);
+    for (const UpdateSegment& s : plan.update.segments) {
+        h.add(s.offset), h.add(s.count), h.add(s.lr_multiplier), h.add(s.weight_decay), h.add(s.steps);
+    }
+    return h.value();
+}
+
+std::uint64_t parameter_hash(const Plan& plan) {
+    Hash h;
+    add_parameters(h, plan);
+    return h.value();
+}
+
+const char* name(const Op& op) {
+    return std::visit(Overloaded{
+                          [](const Conv2d&) { return "Conv2d"; },
+                          [](const Conv2dGradData&) { return "Conv2dGradData"; },
+                          [](const Conv2dGradWeights&) { return "Conv2dGradWeights"; },
+                          [](const BatchNormSums&) { return "BatchNormSums"; },
+                          [](const ExchangeStart&) { return "ExchangeStart"; },
+                          [](const ExchangeFinish&) { return "ExchangeFinish"; },
+                          [](const BatchNormAct&) { return "BatchNormAct"; },
+                          [](const BatchNormGradSums&) { return "BatchNormGradSums"; },
+                          [](const BatchNormActGrad&) { return "BatchNormActGrad"; },
+                          [](const MaxPool&) { return "MaxPool"; },
+                          [](const MaxPoolGrad&) { return "MaxPoolGrad"; },
+                          [](const GlobalAveragePool&) { return "GlobalAveragePool"; },
+                          [](const GlobalAveragePoolGrad&) { return "GlobalAveragePoolGrad"; },
+                          [](const Upsample&) { return "Upsample"; },
+                          [](const UpsampleGrad&) { return "UpsampleGrad"; },
+                          [](const Dropout&) { return "Dropout"; },
+                          [](const DropoutGrad&) { return "DropoutGrad"; },
+                          [](const Sum&) { return "Sum"; },
+                          [](const SegmentationLoss&) { return "SegmentationLoss"; },
+                          [](const AllReduce&) { return "AllReduce"; },
+                          [](const Update&) { return "Update"; },
+                      },
+                      op);
+}
+
+double convolution_flops(const Plan& plan) {
+    // 2 * N*P*Q * K * (C/groups) * R*S; the same for both gradients.
+    const auto flops = [&](TensorId y, const Shape& w) {
+        const Shape& s = plan.tensor(y).shape;
+        return 2.0 * static_cast<double>(s.n * s.h * s.w) * static_cast<double>(w.elements());
+    };
+    double sum = 0;
+    for (const Node& node : plan.nodes) {
+        if (std::holds_alternative<Conv2d>(node.op)) sum += flops(node.out[0], plan.tensor(node.in[1]).shape);
+        if (std::holds_alternative<Conv2dGradData>(node.op)) sum += flops(node.in[0], plan.tensor(node.in[1]).shape);
+        if (std::holds_alternative<Conv2dGradWeights>(node.op)) {
+            sum += flops(node.in[1], plan.tensor(node.out[0]).shape);
+        }
+    }
+    return sum;
+}
+
+std::string to_string(const Plan& plan) {
+    std::string text;
+    for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
+        const Node& node = plan.nodes[i];
+        text += cat(i, " ", name(node.op), " (");
+        for (const TensorId id : node.in) text += cat(id == node.in.front() ? "" : ", ", plan.tensor(id).name);
+        text += ") -> ";
+        for (const TensorId id : node.out) {
+            const Tensor& t = plan.tensor(id);
+            text += cat(id == node.out.front() ? "" : ", ", t.name, " ", deeplab::to_string(t.shape));
+        }
+        text += '\n';
+    }
+    return text;
+}
+
+}  // namespace deeplab::graph

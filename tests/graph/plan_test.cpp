@@ -1,0 +1,155 @@
+#include "deeplab/graph/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "deeplab/base/error.h"
+#include "deeplab/graph/builder.h"
+#include "deeplab/model/deeplab.h"
+
+namespace deeplab::graph {
+namespace {
+
+Plan small_plan(std::int64_t bucket_bytes = 1 << 20) {
+    return model::training_plan({.backbone = "resnet18"},
+                                {.batch = 2, .height = 65, .width = 65, .bucket_bytes = bucket_bytes}, {});
+}
+
+TEST(Reverse, EveryParameterGradientIsWrittenOnce) {
+    const Plan plan = small_plan();
+    std::map<TensorId, int> writes;
+    for (const Node& node : plan.nodes) {
+        for (const TensorId id : node.out) ++writes[id];
+    }
+    for (const Parameter& p : plan.parameters) EXPECT_EQ(writes[p.gradient], 1) << p.name;
+}
+
+TEST(Buckets, CoverTheFlatGradientWithoutGapAndEndInASmallOne) {
+    for (const std::int64_t bytes : {1 << 18, 1 << 20, 32 << 20, 1 << 30}) {
+        const Plan plan = small_plan(bytes);
+        std::int64_t end = 0;
+        for (const Bucket& b : plan.buckets) {
+            EXPECT_EQ(b.offset, end);
+            EXPECT_GT(b.count, 0);
+            end = b.offset + b.count;
+        }
+        EXPECT_EQ(end, plan.parameter_count);
+    }
+    const Plan plan = model::training_plan({.backbone = "resnet101"}, {.batch = 1}, {});
+    EXPECT_GE(plan.buckets.size(), 6u);
+    EXPECT_LE(plan.buckets.back().count * 4, (32 << 20) / 4);
+}
+
+// What is sent is complete, and nothing writes it while it travels: the hazard between the two queues.
+TEST(Buckets, NothingWritesABucketBehindItsAllReduce) {
+    const Plan plan = small_plan();
+    std::map<TensorId, const Parameter*> owner;
+    for (const Parameter& p : plan.parameters) owner[p.gradient] = &p;
+    std::set<std::int32_t> sent;
+    bool updated = false;
+    for (const Node& node : plan.nodes) {
+        if (const auto* op = std::get_if<AllReduce>(&node.op)) {
+            EXPECT_TRUE(sent.insert(op->bucket).second);
+        }
+        if (std::holds_alternative<Update>(node.op)) {
+            EXPECT_EQ(sent.size(), plan.buckets.size());
+            updated = true;
+        }
+        for (const TensorId id : node.out) {
+            if (!owner.contains(id)) continue;
+            for (const std::int32_t b : sent) {
+                const Bucket& bucket = plan.buckets[static_cast<std::size_t>(b)];
+                const std::int64_t at = owner[id]->offset;
+                EXPECT_FALSE(at >= bucket.offset && at < bucket.offset + bucket.count) << owner[id]->name;
+            }
+        }
+    }
+    EXPECT_TRUE(updated);
+}
+
+TEST(Exchanges, AreStartFinishPairsOutsideTheArenaAndHideWeightGradients) {
+    const Plan plan = small_plan();
+    std::int32_t open = -1, next = 0;
+    int hidden = 0;
+    std::size_t largest = 0;
+    for (const Node& node : plan.nodes) {
+        if (const auto* start = std::get_if<ExchangeStart>(&node.op)) {
+            EXPECT_EQ(open, -1);
+            EXPECT_EQ(start->message, next++);
+            open = start->message;
+            largest = std::max(largest, node.in.size());
+            for (const TensorId id : node.in) EXPECT_EQ(plan.tensor(id).space, Space::exchange);
+        } else if (const auto* finish = std::get_if<ExchangeFinish>(&node.op)) {
+            EXPECT_EQ(open, finish->message);
+            open = -1;
+        } else if (open >= 0) {
+            EXPECT_TRUE(std::holds_alternative<Conv2dGradWeights>(node.op) || std::holds_alternative<AllReduce>(node.op));
+            hidden += std::holds_alternative<Conv2dGradWeights>(node.op);
+        }
+    }
+    EXPECT_EQ(next, plan.messages);
+    EXPECT_EQ(largest, 5u);  // the ASPP branches travel together
+    EXPECT_GT(hidden, 15);
+}
+
+TEST(Exchanges, FrozenBatchNormHasNone) {
+    const Plan plan =
+        model::training_plan({.backbone = "resnet18"}, {.batch = 2, .height = 65, .width = 65, .freeze_bn = true}, {});
+    EXPECT_EQ(plan.messages, 0);
+    for (const Node& node : plan.nodes) EXPECT_FALSE(std::holds_alternative<BatchNormSums>(node.op));
+}
+
+TEST(Hash, TellsPlansApart) {
+    const Plan a = small_plan();
+    EXPECT_EQ(hash(a), hash(small_plan()));
+    Plan b = small_plan();
+    b.update.segments.front().weight_decay = 1e-3f;
+    EXPECT_NE(hash(a), hash(b));
+    EXPECT_EQ(parameter_hash(a), parameter_hash(b));
+    EXPECT_NE(hash(a), hash(small_plan(1 << 18)));
+    const Plan classes = model::training_plan({.backbone = "resnet18", .num_classes = 5},
+                                              {.batch = 2, .height = 65, .width = 65}, {});
+    EXPECT_NE(parameter_hash(a), parameter_hash(classes));
+}
+
+TEST(Validate, NamesTheNodeThatIsWrong) {
+    Plan plan = small_plan();
+    plan.tensors[static_cast<std::size_t>(plan.nodes[0].out[0])].shape.h += 1;
+    try {
+        validate(plan);
+        FAIL() << "accepted";
+    } catch (const LogicError& error) {
+        EXPECT_NE(std::string(error.what()).find("node 0 (Conv2d)"), std::string::npos) << error.what();
+    }
+}
+
+TEST(Validate, RefusesUseBeforeDefinition) {
+    Plan plan = small_plan();
+    std::swap(plan.nodes[0], plan.nodes[1]);
+    EXPECT_THROW(validate(plan), LogicError);
+}
+
+TEST(Builder, GroupedConvolutionHasAGroupsWeightShape) {
+    Builder b(Mode::inference, 1e-5f, 0.1f);
+    const TensorId x = b.images({1, 12, 9, 9});
+    const TensorId y = b.conv2d(x, "depthwise", 12, 3, {1, 1, 1, 12});
+    EXPECT_EQ(b.shape(y), (Shape{1, 12, 9, 9}));
+    EXPECT_THROW(b.conv2d(x, "uneven", 8, 3, {1, 1, 1, 5}), LogicError);
+    const Plan plan = b.inference_plan();
+    EXPECT_EQ(plan.parameters[0].shape, (Shape{12, 1, 3, 3}));
+}
+
+TEST(UpdateSegments, MergeNeighboursThatAreTreatedAlike) {
+    const Plan plan = model::training_plan(
+        {.backbone = "resnet18"}, {.batch = 2, .height = 65, .width = 65},
+        {.weight_decay = 4e-5f, .groups = {{.match = "^(aspp|decoder)\\.", .lr_multiplier = 10, .weight_decay = 4e-5f}}});
+    ASSERT_EQ(plan.update.segments.size(), 2u);
+    EXPECT_EQ(plan.update.segments[0].offset, 0);
+    EXPECT_EQ(plan.update.segments[0].lr_multiplier, 10.0f);
+    EXPECT_EQ(plan.update.segments[0].count + plan.update.segments[1].count, plan.parameter_count);
+}
+
+}  // namespace
+}  // namespace deeplab::graph
