@@ -1,0 +1,135 @@
+#include "deeplab/model/deeplab.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "deeplab/base/error.h"
+
+namespace deeplab::model {
+namespace {
+
+std::int64_t parameters(const graph::Plan& plan) {
+    std::int64_t sum = 0;
+    for (const graph::Parameter& p : plan.parameters) sum += p.shape.elements();
+    return sum;
+}
+
+template <class Op>
+std::int64_t count(const graph::Plan& plan) {
+    return std::count_if(plan.nodes.begin(), plan.nodes.end(),
+                         [](const graph::Node& n) { return std::holds_alternative<Op>(n.op); });
+}
+
+// The published network: parameters, layers and work (recipe: 59,344,309; 114; 113; 555.7 GFLOP an image).
+TEST(DeepLab, Resnet101HasThePublishedSize) {
+    const graph::Plan plan = training_plan({}, {.batch = 1}, {});
+    EXPECT_EQ(parameters(plan), 59'344'309);
+    EXPECT_EQ(count<graph::Conv2d>(plan), 114);
+    EXPECT_EQ(count<graph::BatchNormAct>(plan), 113);
+    EXPECT_NEAR(graph::convolution_flops(plan) / 1e9, 555.7, 0.3);
+    EXPECT_EQ(plan.tensor(plan.logits).shape, (Shape{1, 21, 129, 129}));
+}
+
+TEST(DeepLab, ForwardWorkOfResnet101) {
+    EXPECT_NEAR(graph::convolution_flops(inference_plan({}, 1, 513, 513)) / 1e9, 185.6, 0.2);
+}
+
+TEST(DeepLab, NamesArePyTorchs) {
+    const graph::Plan plan = inference_plan({.backbone = "resnet50"}, 1, 65, 65);
+    const auto shape_of = [&](const std::string& name) {
+        for (const graph::Parameter& p : plan.parameters) {
+            if (p.name == name) return p.shape;
+        }
+        ADD_FAILURE() << name << " is missing";
+        return Shape{};
+    };
+    EXPECT_EQ(shape_of("backbone.conv1.weight"), (Shape{64, 3, 7, 7}));
+    EXPECT_EQ(shape_of("backbone.layer1.0.downsample.0.weight"), (Shape{256, 64, 1, 1}));
+    EXPECT_EQ(shape_of("backbone.layer4.2.conv2.weight"), (Shape{512, 512, 3, 3}));
+    EXPECT_EQ(shape_of("backbone.layer3.5.bn3.bias"), (Shape{1, 1024, 1, 1}));
+    EXPECT_EQ(shape_of("aspp.branch3.conv.weight"), (Shape{256, 2048, 3, 3}));
+    EXPECT_EQ(shape_of("decoder.refine1.conv.weight"), (Shape{256, 304, 3, 3}));
+    EXPECT_EQ(shape_of("decoder.classifier.bias"), (Shape{1, 21, 1, 1}));
+}
+
+TEST(DeepLab, OutputStridesGiveTheirFeatureMaps) {
+    for (const auto& [stride, size] : {std::pair{16, 33}, std::pair{8, 65}}) {
+        const graph::Plan plan = inference_plan({.backbone = "resnet50", .output_stride = stride}, 1, 513, 513);
+        bool found = false;
+        for (const graph::Tensor& t : plan.tensors) {
+            if (t.name == "aspp.concat") {
+                found = true;
+                EXPECT_EQ(t.shape, (Shape{1, 1280, size, size}));
+            }
+        }
+        EXPECT_TRUE(found);
+    }
+}
+
+TEST(DeepLab, TrainsOnAnyCropAndNumberOfClasses) {
+    for (const std::int64_t size : {17, 33, 64, 97, 130}) {
+        for (const int classes : {2, 4, 21, 150}) {
+            const graph::Plan plan = training_plan({.backbone = "resnet18", .num_classes = classes},
+                                                   {.batch = 2, .height = size, .width = size + 3}, {});
+            EXPECT_EQ(plan.tensor(plan.logits).shape.c, classes);
+        }
+    }
+}
+
+TEST(DeepLab, TrainingAndInferenceShareTheirParameters) {
+    const ModelConfig config{.backbone = "resnet50", .num_classes = 7};
+    EXPECT_EQ(graph::parameter_hash(training_plan(config, {.batch = 2, .height = 65, .width = 65}, {})),
+              graph::parameter_hash(inference_plan(config, 1, 129, 161)));
+}
+
+TEST(DeepLab, RefusesWhatItCannotBuild) {
+    const TrainingOptions training{.batch = 1, .height = 65, .width = 65};
+    EXPECT_THROW(training_plan({.backbone = "xception"}, training, {}), UsageError);
+    EXPECT_THROW(training_plan({.output_stride = 32}, training, {}), UsageError);
+    EXPECT_THROW(training_plan({.num_classes = 1}, training, {}), UsageError);
+    EXPECT_THROW(training_plan({.dropout = {1.0f, 0, 0}}, training, {}), UsageError);
+    EXPECT_THROW(training_plan({}, {.batch = 1, .height = 8, .width = 8}, {}), UsageError);
+    EXPECT_THROW(training_plan({}, training, {.groups = {{.match = "("}}}), UsageError);
+    EXPECT_THROW(training_plan({}, training, {.groups = {{.match = "^head"}}}), UsageError);
+}
+
+TEST(PaddedSize, IsTheNextThatKeepsTheGridAligned) {
+    const ModelConfig os16, os8{.output_stride = 8};
+    EXPECT_EQ(padded_size(os16, 513), 513);
+    EXPECT_EQ(padded_size(os16, 514), 529);
+    EXPECT_EQ(padded_size(os16, 500), 513);
+    EXPECT_EQ(padded_size(os16, 1), 17);
+    EXPECT_EQ(padded_size(os8, 500), 505);
+}
+
+TEST(InitialValues, AreHeNormalAndAFunctionOfSeedAndName) {
+    const graph::Plan plan = inference_plan({.backbone = "resnet18"}, 1, 65, 65);
+    std::vector<float> previous;
+    for (const graph::Parameter& p : plan.parameters) {
+        const std::vector<float> v = initial_value(p, plan, 7);
+        ASSERT_EQ(static_cast<std::int64_t>(v.size()), p.shape.elements());
+        EXPECT_EQ(v, initial_value(p, plan, 7));
+        if (p.kind == graph::ParameterKind::conv_weight && v.size() > 10000) {
+            const double mean = std::accumulate(v.begin(), v.end(), 0.0) / static_cast<double>(v.size());
+            double square = 0;
+            for (const float x : v) square += (x - mean) * (x - mean);
+            const double expected = 2.0 / static_cast<double>(p.shape.c * p.shape.h * p.shape.w);
+            EXPECT_NEAR(square / static_cast<double>(v.size()) / expected, 1.0, 0.05) << p.name;
+            EXPECT_NEAR(mean / std::sqrt(expected), 0.0, 0.05) << p.name;
+            EXPECT_NE(v, initial_value(p, plan, 8));
+            if (previous.size() == v.size()) {
+                EXPECT_NE(v, previous) << p.name;
+            }
+            previous = v;
+        }
+        if (p.name == "decoder.classifier.bias") {
+            for (const float x : v) EXPECT_LE(std::abs(x), 1.0f / 16.0f);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace deeplab::model
