@@ -1,0 +1,13 @@
+// Stands in for cuda_backend.cu where nvcc was not found or CUDA is switched off.
+#include "deeplab/base/error.h"
+#include "deeplab/cuda/cuda_backend.h"
+
+namespace deeplab::cuda {
+
+Availability availability() {
+    return {0, "CUDA backend: not built — put nvcc on PATH, configure with -DDEEPLAB_CUDA=ON"};
+}
+
+std::unique_ptr<exec::Backend> make_cuda_backend(int) { throw DeviceError(availability().reason); }
+
+}  // namespace deeplab::cuda

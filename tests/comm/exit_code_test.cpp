@@ -1,0 +1,104 @@
+// Exit codes and messages of jobs that fail, through mpirun and without.
+#include <gtest/gtest.h>
+
+#include "deeplab/comm/communicator.h"
+#include "harness/process.h"
+
+namespace deeplab::comm {
+namespace {
+
+using testing::ProcessResult;
+using testing::run_process;
+using testing::with_ranks;
+
+ProcessResult run(int ranks, const std::string& kind) {
+    return run_process(with_ranks(ranks, {DEEPLAB_BINARY_DIR "/tests/deeplab-failing-job", kind}),
+                       {.environment = {}, .directory = "", .timeout_s = 60});
+}
+
+std::size_t occurrences(const std::string& text, const std::string& part) {
+    std::size_t count = 0;
+    for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1))
+        ++count;
+    return count;
+}
+
+class ExitCode : public ::testing::TestWithParam<int> {
+protected:
+    void SetUp() override {
+        if (GetParam() > 1 && !testing::have_mpirun()) GTEST_SKIP() << "skipped: built without MPI";
+    }
+};
+
+TEST_P(ExitCode, IsThatOfTheProgram) {
+    const ProcessResult good = run(GetParam(), "ok");
+    EXPECT_EQ(good.exit_code, 0) << good.err;
+    const ProcessResult stopped = run(GetParam(), "stopped");
+    EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
+}
+
+TEST_P(ExitCode, OfALoneRankEndsTheJob) {
+    struct Case {
+        const char* kind;
+        int code;
+        const char* message;
+    };
+    for (const Case& expected : {Case{"lone-usage", 2, "one rank disagrees"},
+                                 Case{"lone-data", 3, "one rank found a broken record"},
+                                 Case{"lone-device", 4, "one rank lost its device"},
+                                 Case{"lone-stopped", 75, "one rank stopped"},
+                                 Case{"lone-bug", 1, "an index out of range"}}) {
+        const ProcessResult result = run(GetParam(), expected.kind);
+        EXPECT_EQ(result.exit_code, expected.code) << expected.kind << "\n" << result.both();
+        EXPECT_EQ(occurrences(result.both(), expected.message), 1u) << result.both();
+        if (GetParam() > 1) {
+            EXPECT_EQ(occurrences(result.both(), "[rank " + std::to_string(GetParam() - 1) + " @ "),
+                      1u)
+                << result.both();
+        }
+    }
+}
+
+TEST_P(ExitCode, OfAllRanksIsToldOnce) {
+    const ProcessResult result = run(GetParam(), "usage");
+    EXPECT_EQ(result.exit_code, 2) << result.both();
+    EXPECT_EQ(occurrences(result.both(), "everybody reads the same wrong option"), 1u)
+        << result.both();
+}
+
+TEST_P(ExitCode, OtherExceptions) {
+    const ProcessResult memory = run(GetParam(), "memory");
+    EXPECT_EQ(memory.exit_code, 4) << memory.both();
+    EXPECT_EQ(occurrences(memory.both(), "out of memory"), 1u) << memory.both();
+    const ProcessResult logic = run(GetParam(), "logic");
+    EXPECT_EQ(logic.exit_code, 1) << logic.both();
+    EXPECT_EQ(occurrences(logic.both(), "bug"), 1u) << logic.both();
+    EXPECT_EQ(run(GetParam(), "odd").exit_code, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, ExitCode, ::testing::Values(1, 2, 3));
+
+TEST(Process, TimeoutKills) {
+    const ProcessResult result = run_process(
+        {"sleep", "60"}, {.environment = {}, .directory = "", .timeout_s = 0.2});
+    EXPECT_EQ(result.exit_code, 124);
+}
+
+TEST(Process, GivesCodeOutputAndEnvironment) {
+    const ProcessResult result = run_process(
+        {"sh", "-c", "echo out; echo $WHO >&2; pwd; exit 3"},
+        {.environment = {"WHO=me"}, .directory = "/", .timeout_s = 10});
+    EXPECT_EQ(result.exit_code, 3);
+    EXPECT_EQ(result.out, "out\n/\n");
+    EXPECT_EQ(result.err, "me\n");
+    EXPECT_EQ(run_process({"no-such-program-anywhere"}).exit_code, 127);
+    EXPECT_EQ(run_process({"sh", "-c", "kill -9 $$"}).exit_code, 137);
+}
+
+TEST(Nccl, StatusSaysWhatToDo) {
+    const std::string status = nccl_status();
+    EXPECT_EQ(status.rfind("nccl: ", 0), 0u) << status;
+}
+
+}  // namespace
+}  // namespace deeplab::comm

@@ -1,0 +1,37 @@
+// deeplab-failing-job KIND: a program that fails on purpose, for exit_code_test.cpp.
+#include <chrono>
+#include <new>
+#include <string>
+#include <thread>
+
+#include "deeplab/base/error.h"
+#include "deeplab/comm/communicator.h"
+
+using namespace deeplab;
+
+namespace {
+
+int body(comm::Communicator& world, const std::string& kind) {
+    const bool last = world.rank() == world.size() - 1;
+    if (kind == "ok") return 0;
+    if (kind == "stopped") return 75;
+    if (kind == "usage") throw UsageError("everybody reads the same wrong option");
+    if (kind == "memory") throw std::bad_alloc();
+    if (kind == "odd") throw 42;
+    if (kind == "logic") expects(false, "tests make this fail");
+    if (last && kind == "lone-data") throw DataError("one rank found a broken record");
+    if (last && kind == "lone-device") throw DeviceError("one rank lost its device");
+    if (last && kind == "lone-usage") throw UsageError("one rank disagrees");
+    if (last && kind == "lone-stopped") throw Error(ExitCode::stopped_early, "one rank stopped");
+    if (last && kind == "lone-bug") throw std::runtime_error("an index out of range");
+    world.barrier("the wait for a rank that never comes");
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    comm::MpiSession session(&argc, &argv);
+    const std::string kind = argc > 1 ? argv[1] : "";
+    return comm::run_guarded(session, [&] { return body(session.world(), kind); });
+}
