@@ -1,0 +1,26 @@
+#pragma once
+// Dropout and sums.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "buffer.h"
+#include "deeplab/math/philox.h"
+#include "threads.h"
+
+namespace deeplab::cpu {
+
+// Forward and backward are the same: kept elements times 1 / (1 - probability), zero elsewhere.
+struct DropoutRule {
+    std::uint64_t seed;
+    float probability;
+    std::uint32_t layer;
+};
+std::int64_t dropout_scratch_bytes(const Threads& threads, const Shape& shape);
+void dropout(const Threads& threads, const DropoutRule& rule, std::span<const math::SampleKey> samples, const View& x,
+             const View& y, const Buffer& scratch);
+
+void sum(const Threads& threads, const std::vector<View>& in, const View& out);
+
+}  // namespace deeplab::cpu

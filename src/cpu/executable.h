@@ -1,0 +1,98 @@
+#pragma once
+// A plan on the host: every node becomes a prepared step, run() walks the list.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "buffer.h"
+#include "convolution.h"
+#include "deeplab/exec/backend.h"
+#include "deeplab/math/philox.h"
+#include "threads.h"
+
+namespace deeplab::cpu {
+
+// The model's state and the memory that all plans of a backend share.
+struct Model {
+    explicit Model(int thread_count) : threads(thread_count) {}
+
+    Threads threads;
+    Buffer values{"parameters"}, gradients{"gradients"}, momenta{"momentum"}, states{"running statistics"};
+    Buffer arena{"activations"}, scratch{"scratch"};
+};
+
+class CpuExecutable final : public exec::Executable {
+public:
+    CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& plan, const exec::Communicators& communicators,
+                  const exec::CompileOptions& options);
+
+    exec::StepResult run(const exec::Step& step) override;
+    std::vector<float> download(graph::TensorId tensor) override;
+    const graph::MemoryPlan& memory() const override { return memory_; }
+
+private:
+    using Action = std::function<void()>;
+
+    // Compiling.
+    void place_tensors();
+    void place_exchanges(std::vector<std::int64_t>& offsets);
+    View view(graph::TensorId id) const { return id == graph::none ? View{} : views_[static_cast<std::size_t>(id)]; }
+    std::vector<View> views(const graph::Node& node, std::size_t first) const;
+    void need_scratch(std::int64_t bytes);
+    Action convolution(Pass pass, const graph::ConvGeometry& geometry, const ConvolutionTensors& tensors);
+    Action dropout(float probability, std::uint32_t layer, const graph::Node& node);
+    Action lower(const graph::Conv2d& op, const graph::Node& node);
+    Action lower(const graph::Conv2dGradData& op, const graph::Node& node);
+    Action lower(const graph::Conv2dGradWeights& op, const graph::Node& node);
+    Action lower(const graph::BatchNormSums& op, const graph::Node& node);
+    Action lower(const graph::ExchangeStart& op, const graph::Node& node);
+    Action lower(const graph::ExchangeFinish& op, const graph::Node& node);
+    Action lower(const graph::BatchNormAct& op, const graph::Node& node);
+    Action lower(const graph::BatchNormGradSums& op, const graph::Node& node);
+    Action lower(const graph::BatchNormActGrad& op, const graph::Node& node);
+    Action lower(const graph::MaxPool& op, const graph::Node& node);
+    Action lower(const graph::MaxPoolGrad& op, const graph::Node& node);
+    Action lower(const graph::GlobalAveragePool& op, const graph::Node& node);
+    Action lower(const graph::GlobalAveragePoolGrad& op, const graph::Node& node);
+    Action lower(const graph::Upsample& op, const graph::Node& node);
+    Action lower(const graph::UpsampleGrad& op, const graph::Node& node);
+    Action lower(const graph::Dropout& op, const graph::Node& node);
+    Action lower(const graph::DropoutGrad& op, const graph::Node& node);
+    Action lower(const graph::Sum& op, const graph::Node& node);
+    Action lower(const graph::SegmentationLoss& op, const graph::Node& node);
+    Action lower(const graph::AllReduce& op, const graph::Node& node);
+    Action lower(const graph::Update& op, const graph::Node& node);
+
+    // Running.
+    void check(const exec::Step& step) const;
+    void load_inputs();
+    void check_labels(std::span<const std::uint8_t> labels) const;
+    void wait(comm::Communicator& communicator, comm::Request request);
+    void finish_all_reduces();
+    void progress();
+    void poison_dead(std::size_t node);
+
+    std::shared_ptr<Model> model_;
+    graph::Plan plan_;
+    exec::Communicators communicators_;
+    exec::CompileOptions options_;
+    graph::MemoryPlan memory_;
+    Buffer exchange_{"batch-norm sums"}, inputs_{"inputs"}, results_{"results"};
+    std::vector<View> views_;  // by TensorId
+    std::vector<Action> steps_;
+    std::vector<std::vector<graph::TensorId>> dying_;  // by node: arena tensors used there for the last time
+    std::int64_t scratch_bytes_ = 0, image_elements_ = 0, label_elements_ = 0, dropout_samples_ = 0;
+    std::int32_t ignore_ = -1;
+    std::int64_t classes_ = 0, label_pixels_ = 1;  // 0 classes: a plan without loss
+    double gradient_scale_ = 1;
+
+    // Of the run under way.
+    const exec::Step* step_ = nullptr;
+    exec::StepResult result_;
+    std::vector<math::SampleKey> keys_;
+    std::vector<comm::Request> exchanges_, all_reduces_;  // by message; those not finished
+    int open_exchanges_ = 0;
+};
+
+}  // namespace deeplab::cpu

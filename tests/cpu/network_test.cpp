@@ -1,0 +1,222 @@
+// Whole plans of a narrow DeepLabV3+.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/comm/communicator.h"
+#include "deeplab/cpu/cpu_backend.h"
+#include "deeplab/math/philox.h"
+#include "deeplab/model/deeplab.h"
+#include "harness/compare.h"
+
+namespace deeplab::testing {
+namespace {
+
+model::ModelConfig narrow(const char* backbone, int divisor, float dropout = 0.1f) {
+    model::ModelConfig c;
+    c.backbone = backbone;
+    c.num_classes = 5;
+    c.dropout = {dropout, dropout, dropout};
+    c.width_divisor = divisor;
+    return c;
+}
+
+struct Batch {
+    std::vector<float> images;
+    std::vector<std::uint8_t> labels;
+    std::vector<exec::SampleId> samples;
+    double valid = 0;
+
+    // Images that say what the labels are: the class is a square's brightness.
+    Batch(std::int64_t n, std::int64_t size) {
+        for (std::int64_t i = 0; i < n; ++i) {
+            samples.push_back({0, static_cast<std::uint32_t>(i)});
+            for (std::int64_t c = 0; c < 3; ++c) {
+                for (std::int64_t p = 0; p < size * size; ++p) {
+                    const std::int64_t truth = (p / size / 16 + p % size / 16 + i) % 5;
+                    const auto noise = math::uniform(math::philox(3, {{static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(c),
+                                                                      static_cast<std::uint32_t>(i), 0}}).v[0]);
+                    images.push_back(static_cast<float>(truth - 2) + 0.5f * noise);
+                    if (c == 0) labels.push_back(p % 11 == 0 ? 255 : static_cast<std::uint8_t>(truth));
+                }
+            }
+        }
+        for (const std::uint8_t label : labels) valid += label != 255 ? 1 : 0;
+    }
+    exec::Step step(double learning_rate = 0.02) const {
+        exec::Step s;
+        s.images = images;
+        s.labels = labels;
+        s.samples = samples;
+        s.learning_rate = learning_rate;
+        s.valid_pixels = valid;
+        return s;
+    }
+};
+
+struct Trainer {
+    graph::Plan plan;
+    std::unique_ptr<exec::Backend> backend;
+    std::unique_ptr<comm::Communicator> gradients = comm::make_self(), batch_norm = comm::make_self();
+    std::unique_ptr<exec::Executable> executable;
+
+    Trainer(const model::ModelConfig& config, const model::TrainingOptions& options,
+            const exec::CompileOptions& compile = {.seed = 9}, int threads = 2)
+        : plan(model::training_plan(config, options, {.momentum = 0.9f, .weight_decay = 1e-4f, .clip_norm = 0, .groups = {}})),
+          backend(cpu::make_cpu_backend(threads)) {
+        backend->allocate(plan);
+        for (const graph::Parameter& p : plan.parameters) {
+            backend->upload(p, exec::Slot::value, model::initial_value(p, plan, 1));
+        }
+        for (const graph::State& s : plan.states) {
+            backend->upload(s, std::vector<float>(static_cast<std::size_t>(s.shape.c), s.initial));
+        }
+        executable = backend->compile(plan, communicators(), compile);
+    }
+    exec::Communicators communicators() const { return {gradients.get(), batch_norm.get()}; }
+
+    // Everything a step changes.
+    std::vector<float> state(exec::Slot slot = exec::Slot::value) const {
+        std::vector<float> all;
+        for (const graph::Parameter& p : plan.parameters) {
+            const std::vector<float> v = backend->download(p, slot);
+            all.insert(all.end(), v.begin(), v.end());
+        }
+        for (const graph::State& s : plan.states) {
+            const std::vector<float> v = backend->download(s);
+            all.insert(all.end(), v.begin(), v.end());
+        }
+        return all;
+    }
+};
+
+model::TrainingOptions options(std::int64_t batch, std::int64_t size, bool freeze = false) {
+    model::TrainingOptions o;
+    o.batch = batch;
+    o.height = o.width = size;
+    o.freeze_bn = freeze;
+    o.ignore_label = 255;
+    o.bucket_bytes = 1 << 16;
+    o.keep_logits = true;
+    return o;
+}
+
+class NetworkTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(NetworkTest, LearnsAndIsDeterministic) {
+    const model::ModelConfig config = narrow(GetParam(), 8);
+    const Batch batch(4, 65);
+    Trainer a(config, options(4, 65)), b(config, options(4, 65), {.seed = 9, .overlap = false, .poison = true});
+    std::vector<double> losses;
+    for (int i = 0; i < 20; ++i) {
+        const exec::StepResult r = a.executable->run(batch.step());
+        ASSERT_TRUE(r.finite);
+        losses.push_back(r.loss_sum / batch.valid);
+        if (i < 3) {
+            EXPECT_EQ(b.executable->run(batch.step()).loss_sum, r.loss_sum) << "dead memory was read, step " << i;
+        }
+        if (i == 2) {
+            EXPECT_EQ(a.state(), b.state());
+        }
+    }
+    EXPECT_LT(losses.back(), 0.7 * losses.front());
+    EXPECT_GT(losses.front(), 1.2);  // about log 5
+}
+
+INSTANTIATE_TEST_SUITE_P(Backbones, NetworkTest, ::testing::Values("resnet18", "resnet50"));
+
+TEST(Network, OddWidthsMakeMisalignedSlices) {
+    const Batch batch(2, 49);
+    Trainer a(narrow("resnet18", 5), options(2, 49), {.seed = 9, .poison = true});
+    for (int i = 0; i < 2; ++i) EXPECT_TRUE(a.executable->run(batch.step()).finite);
+}
+
+// Another number of threads changes the order of sums only.
+TEST(Network, ThreadsAgree) {
+    const Batch batch(2, 49);
+    Trainer one(narrow("resnet18", 8), options(2, 49), {.seed = 9}, 1), three(narrow("resnet18", 8), options(2, 49), {.seed = 9}, 3);
+    for (int i = 0; i < 2; ++i) {
+        const double a = one.executable->run(batch.step()).loss_sum, b = three.executable->run(batch.step()).loss_sum;
+        EXPECT_NEAR(a, b, 1e-4 * a);
+    }
+    EXPECT_TRUE(near(one.state(), three.state(), 1e-4));
+}
+
+// With frozen batch norms two micro-batches of two give the gradient of four.
+TEST(Network, MicroBatchesAreTheBatch) {
+    const Batch batch(4, 49);
+    Trainer whole(narrow("resnet18", 8), options(4, 49, true)), parts(narrow("resnet18", 8), options(2, 49, true));
+    const exec::StepResult expected = whole.executable->run(batch.step());
+    double loss = 0;
+    exec::StepResult last;
+    for (std::size_t m = 0; m < 2; ++m) {
+        exec::Step s = batch.step();
+        s.images = s.images.subspan(m * s.images.size() / 2, s.images.size() / 2);
+        s.labels = s.labels.subspan(m * s.labels.size() / 2, s.labels.size() / 2);
+        s.samples = s.samples.subspan(m * 2, 2);
+        s.first_micro = m == 0;
+        s.last_micro = m == 1;
+        last = parts.executable->run(s);
+        loss += last.loss_sum;
+    }
+    EXPECT_NEAR(loss, expected.loss_sum, 1e-5 * expected.loss_sum);
+    EXPECT_NEAR(last.gradient_norm, expected.gradient_norm, 1e-4 * expected.gradient_norm);
+    EXPECT_TRUE(near(parts.state(exec::Slot::gradient), whole.state(exec::Slot::gradient), 1e-4));
+}
+
+// An inference plan of the same backend has its own, larger, arena or shares the training plan's; both keep working.
+TEST(Network, InferenceSharesTheModel) {
+    const model::ModelConfig config = narrow("resnet18", 8, 0.0f);
+    const Batch batch(2, 49);
+    Trainer with(config, options(2, 49, true)), without(config, options(2, 49, true));
+    with.executable->run(batch.step());
+    without.executable->run(batch.step());
+    for (const std::int64_t size : {33, 257}) {
+        const graph::Plan plan = model::inference_plan(config, 2, size, size);
+        const auto evaluation = with.backend->compile(plan, with.communicators(), {.poison = true});
+        exec::Step step;
+        const Batch other(2, size);
+        step.images = other.images;
+        evaluation->run(step);
+        const std::vector<float> logits = evaluation->download(plan.logits);
+        ASSERT_EQ(static_cast<std::int64_t>(logits.size()), plan.tensor(plan.logits).shape.elements());
+        for (const float v : logits) ASSERT_TRUE(std::isfinite(v));
+    }
+    const graph::Plan plan = model::inference_plan(config, 2, 49, 49);
+    const auto evaluation = with.backend->compile(plan, with.communicators(), {});
+    exec::Step step;
+    step.images = batch.images;
+    evaluation->run(step);
+    const std::vector<float> inferred = evaluation->download(plan.logits);
+    // Frozen batch norms and no dropout: the training plan's forward pass is the inference plan.
+    EXPECT_EQ(with.executable->run(batch.step()).loss_sum, without.executable->run(batch.step()).loss_sum);
+    EXPECT_EQ(with.executable->download(with.plan.logits), inferred);
+    EXPECT_EQ(with.state(), without.state());
+}
+
+TEST(Network, WrongUseIsFound) {
+    const Batch batch(2, 49);
+    Trainer a(narrow("resnet18", 8), options(2, 49));
+    exec::Step step = batch.step();
+    step.images = step.images.first(7);
+    EXPECT_THROW(a.executable->run(step), LogicError);
+    step = batch.step();
+    step.samples = {};
+    EXPECT_THROW(a.executable->run(step), LogicError);
+    const graph::Plan other = model::inference_plan(narrow("resnet18", 4), 1, 49, 49);
+    EXPECT_THROW(a.backend->compile(other, a.communicators(), {}), LogicError);
+    for (std::size_t t = 0; t < a.plan.tensors.size(); ++t) {
+        const auto id = static_cast<graph::TensorId>(t);
+        const bool kept = a.plan.tensor(a.plan.root(id)).keep;
+        if (a.plan.tensors[t].space == graph::Space::arena && !kept) {
+            EXPECT_THROW(a.executable->download(id), LogicError);
+            break;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace deeplab::testing

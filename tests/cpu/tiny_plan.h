@@ -1,0 +1,140 @@
+#pragma once
+// Hand-built plans of a node or a few, whose tensors come from the reference and go back to be compared with it.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "deeplab/comm/communicator.h"
+#include "deeplab/cpu/cpu_backend.h"
+#include "deeplab/graph/builder.h"
+#include "harness/compare.h"
+#include "reference/ops.h"
+
+namespace deeplab::testing {
+
+using graph::TensorId;
+using Values = std::vector<double>;
+
+constexpr double tolerance = 1e-5;
+// Floats that the vector loops, their remainders and one-channel cases all meet.
+inline std::vector<float> floats(const Values& values) { return {values.begin(), values.end()}; }
+
+class TinyPlan {
+public:
+    graph::Plan plan;
+    std::vector<std::uint8_t> labels;
+    std::vector<exec::SampleId> samples;
+
+    TensorId add(graph::Tensor t) {
+        t.name = "t" + std::to_string(plan.tensors.size());
+        plan.tensors.push_back(std::move(t));
+        return static_cast<TensorId>(plan.tensors.size() - 1);
+    }
+    TensorId input(const reference::Tensor& t) {
+        const std::vector<float> data = floats(t.data);
+        images_.insert(images_.end(), data.begin(), data.end());
+        return add({.name = {}, .shape = t.shape, .space = graph::Space::input});
+    }
+    TensorId channel_input(const Values& values) {
+        reference::Tensor t({1, static_cast<std::int64_t>(values.size()), 1, 1});
+        t.data = values;
+        return input(t);
+    }
+    TensorId label_input(const Shape& shape, const std::vector<std::uint8_t>& data) {
+        labels = data;
+        return plan.labels = add({.name = {}, .shape = shape, .dtype = DType::u8, .space = graph::Space::input});
+    }
+    // The parameter's index in plan.parameters.
+    std::size_t parameter(const reference::Tensor& t, graph::ParameterKind kind = graph::ParameterKind::conv_weight) {
+        graph::Parameter p{.name = "p" + std::to_string(plan.parameters.size()), .shape = t.shape, .kind = kind};
+        p.offset = plan.parameter_count;
+        p.value = add({.name = {}, .shape = t.shape, .space = graph::Space::parameter});
+        p.gradient = add({.name = {}, .shape = t.shape, .space = graph::Space::gradient});
+        plan.parameter_count += (t.shape.elements() + 31) / 32 * 32;
+        plan.parameters.push_back(p);
+        values_.push_back(floats(t.data));
+        return plan.parameters.size() - 1;
+    }
+    std::size_t channel_parameter(const Values& values) {
+        reference::Tensor t({1, static_cast<std::int64_t>(values.size()), 1, 1});
+        t.data = values;
+        return parameter(t, graph::ParameterKind::bn_gamma);
+    }
+    TensorId value(std::size_t p) const { return plan.parameters[p].value; }
+    TensorId gradient(std::size_t p) const { return plan.parameters[p].gradient; }
+    TensorId state(const Values& values) {
+        const Shape shape{1, static_cast<std::int64_t>(values.size()), 1, 1};
+        const TensorId id = add({.name = {}, .shape = shape, .space = graph::Space::state});
+        plan.states.push_back(
+            {.name = "s" + std::to_string(plan.states.size()), .shape = shape, .offset = plan.state_count, .value = id});
+        plan.state_count += (shape.c + 31) / 32 * 32;
+        states_.push_back(floats(values));
+        return id;
+    }
+    TensorId arena(const Shape& shape, DType dtype = DType::f32, bool keep = true) {
+        return add({.name = {}, .shape = shape, .dtype = dtype, .keep = keep});
+    }
+    TensorId slice(TensorId parent, std::int64_t channel_offset, std::int64_t channels) {
+        Shape shape = plan.tensor(parent).shape;
+        shape.c = channels;
+        return add({.name = {}, .shape = shape, .parent = parent, .channel_offset = channel_offset, .keep = true});
+    }
+    TensorId exchange(std::int64_t channels) {
+        return add({.name = {}, .shape = {1, channels, 1, 1}, .dtype = DType::f64, .space = graph::Space::exchange});
+    }
+    TensorId result() { return plan.loss = add({.name = {}, .shape = {}, .dtype = DType::f64, .space = graph::Space::result}); }
+    void node(graph::Op op, std::vector<TensorId> in, std::vector<TensorId> out) {
+        plan.nodes.push_back({op, std::move(in), std::move(out)});
+    }
+    // A copy of `x` as a slice of a wider tensor: by a resize that changes nothing.
+    TensorId as_slice(TensorId x, std::int64_t before, std::int64_t after) {
+        Shape wide = plan.tensor(x).shape;
+        const std::int64_t channels = wide.c;
+        wide.c += before + after;
+        const TensorId id = slice(arena(wide, DType::f32, false), before, channels);
+        plan.tensors[static_cast<std::size_t>(id)].keep = false;
+        node(graph::Upsample{}, {x}, {id});
+        return id;
+    }
+
+    void set_up(exec::Backend& backend) const {
+        backend.allocate(plan);
+        for (std::size_t i = 0; i < values_.size(); ++i) {
+            backend.upload(plan.parameters[i], exec::Slot::value, values_[i]);
+        }
+        for (std::size_t i = 0; i < states_.size(); ++i) backend.upload(plan.states[i], states_[i]);
+    }
+    exec::Step step() const {
+        exec::Step s;
+        s.images = images_;
+        s.labels = labels;
+        s.samples = samples;
+        return s;
+    }
+
+private:
+    std::vector<float> images_;
+    std::vector<std::vector<float>> values_, states_;
+};
+
+// A backend that ran a tiny plan.
+struct Ran {
+    std::unique_ptr<exec::Backend> backend;
+    std::unique_ptr<comm::Communicator> gradients = comm::make_self(), batch_norm = comm::make_self();
+    std::unique_ptr<exec::Executable> executable;
+    exec::StepResult result;
+
+    explicit Ran(const TinyPlan& tiny, const exec::CompileOptions& options = {.poison = true}, int threads = 2)
+        : backend(cpu::make_cpu_backend(threads)) {
+        tiny.set_up(*backend);
+        executable = backend->compile(tiny.plan, {gradients.get(), batch_norm.get()}, options);
+        result = executable->run(tiny.step());
+    }
+    std::vector<float> operator[](TensorId id) const { return executable->download(id); }
+};
+
+}  // namespace deeplab::testing
