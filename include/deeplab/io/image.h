@@ -1,0 +1,50 @@
+#pragma once
+// JPEG and PNG, told apart by content. Sizes are checked before anything is allocated.
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace deeplab::io {
+
+struct Rgb {
+    std::uint8_t r = 0, g = 0, b = 0;
+    bool operator==(const Rgb&) const = default;
+};
+
+// Interleaved 8-bit RGB, row by row: pixels[(y*width + x)*3 + channel].
+struct Image {
+    std::int64_t width = 0, height = 0;
+    std::vector<std::uint8_t> pixels;
+};
+
+// One byte a pixel, row by row: class ids, or the ignore value.
+struct Mask {
+    std::int64_t width = 0, height = 0;
+    std::vector<std::uint8_t> labels;
+};
+
+enum class ImageFormat { jpeg, png, unknown };
+ImageFormat format_of(std::span<const std::uint8_t> bytes);
+
+struct ImageInfo {
+    ImageFormat format = ImageFormat::unknown;
+    std::int64_t width = 0, height = 0;
+    int channels = 0, bit_depth = 0;
+    bool palette = false;
+};
+
+// `what` names the bytes (a file, or record and shard) in the DataError that each of these throws for damaged, truncated
+// or unsupported input (CMYK, 16 bit, EXIF rotation other than upright).
+ImageInfo read_info(std::span<const std::uint8_t> bytes, const std::string& what);
+Image decode_image(std::span<const std::uint8_t> bytes, const std::string& what);  // grayscale becomes RGB
+// 8-bit palette or grayscale PNG: the index or the gray value is the label. An RGB PNG is a DataError here.
+Mask decode_mask(std::span<const std::uint8_t> bytes, const std::string& what);
+
+std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality);
+std::vector<std::uint8_t> encode_png(const Image& image);
+std::vector<std::uint8_t> encode_palette_png(const Mask& mask, std::span<const Rgb> palette);  // up to 256 entries
+
+}  // namespace deeplab::io

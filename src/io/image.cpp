@@ -1,0 +1,127 @@
+#include "deeplab/io/image.h"
+
+#include <algorithm>
+#include <array>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+#include "image_codec.h"
+
+namespace deeplab::io {
+
+namespace {
+
+// A damaged header can claim any size. The limits are far above photographs and far below what
+// would exhaust a node.
+constexpr std::int64_t kMaxSide = 32768;
+constexpr std::int64_t kMaxPixels = std::int64_t{256} << 20;
+
+constexpr std::array<std::uint8_t, 3> kJpegStart{0xFF, 0xD8, 0xFF};
+constexpr std::array<std::uint8_t, 8> kPngStart{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
+
+[[noreturn]] void throw_neither(const std::string& what) {
+    throw DataError(cat("neither JPEG nor PNG (", what,
+                        ") — images and masks are read in these two formats only — convert the "
+                        "file, or leave it out"));
+}
+
+// Orientation (tag 0x0112) of the first directory of a TIFF structure; 0 when there is none.
+int orientation_of(std::span<const std::uint8_t> tiff) {
+    if (tiff.size() < 8) return 0;
+    const bool big = tiff[0] == 'M' && tiff[1] == 'M';
+    if (!big && !(tiff[0] == 'I' && tiff[1] == 'I')) return 0;
+    const auto u16 = [&](std::size_t at) -> std::uint32_t {
+        if (at + 2 > tiff.size()) return 0;
+        return big ? tiff[at] * 256u + tiff[at + 1] : tiff[at + 1] * 256u + tiff[at];
+    };
+    const auto u32 = [&](std::size_t at) -> std::uint32_t {
+        return big ? u16(at) << 16 | u16(at + 2) : u16(at + 2) << 16 | u16(at);
+    };
+    if (u16(2) != 42) return 0;
+    const std::size_t directory = u32(4);
+    const std::size_t entries = u16(directory);
+    for (std::size_t i = 0; i < entries; ++i) {
+        const std::size_t entry = directory + 2 +
+                                  i * 12;  // tag u16, type u16, count u32, value in 4 bytes
+        if (entry + 12 > tiff.size()) return 0;
+        if (u16(entry) != 0x0112) continue;
+        const std::uint32_t type = u16(entry + 2);
+        if (type == 3) return static_cast<int>(u16(entry + 8));  // SHORT
+        if (type == 4)
+            return static_cast<int>(std::min<std::uint32_t>(u32(entry + 8), 255));  // LONG
+        return 0;
+    }
+    return 0;
+}
+
+}  // namespace
+
+void check_size(std::int64_t width, std::int64_t height, const std::string& what) {
+    if (width < 1 || height < 1 || width > kMaxSide || height > kMaxSide ||
+        width * height > kMaxPixels) {
+        throw DataError(cat("image size ", width, " x ", height, " (", what, ") — the limits are ",
+                            kMaxSide, " pixels a side and ", kMaxPixels >> 20,
+                            " megapixels; a damaged header claims such sizes too — check the file, "
+                            "or scale it down"));
+    }
+}
+
+void check_upright(std::span<const std::uint8_t> tiff, const std::string& what) {
+    const int orientation = orientation_of(tiff);
+    if (orientation >= 2 && orientation <= 8) {  // 0 and 1 mean upright, more is undefined
+        throw_unsupported(
+            cat("EXIF orientation ", orientation), what,
+            "image and mask would not match — turn the pixels upright and remove the tag");
+    }
+}
+
+void throw_damaged(const char* format, const std::string& reason, const std::string& what) {
+    throw DataError(cat("damaged ", format, ": ", reason, " (", what,
+                        ") — its pixels cannot be trusted — replace the file, or leave it out"));
+}
+
+void throw_unsupported(const std::string& feature, const std::string& what, const char* advice) {
+    throw DataError(cat("unsupported image: ", feature, " (", what, ") — ", advice));
+}
+
+ImageFormat format_of(std::span<const std::uint8_t> bytes) {
+    const auto starts_with = [&](const auto& start) {
+        return bytes.size() >= start.size() &&
+               std::equal(start.begin(), start.end(), bytes.begin());
+    };
+    if (starts_with(kJpegStart)) return ImageFormat::jpeg;
+    if (starts_with(kPngStart)) return ImageFormat::png;
+    return ImageFormat::unknown;
+}
+
+ImageInfo read_info(std::span<const std::uint8_t> bytes, const std::string& what) {
+    switch (format_of(bytes)) {
+        case ImageFormat::jpeg: return read_jpeg_info(bytes, what);
+        case ImageFormat::png: return read_png_info(bytes, what);
+        case ImageFormat::unknown: break;
+    }
+    throw_neither(what);
+}
+
+Image decode_image(std::span<const std::uint8_t> bytes, const std::string& what) {
+    switch (format_of(bytes)) {
+        case ImageFormat::jpeg: return decode_jpeg(bytes, what);
+        case ImageFormat::png: return decode_png_image(bytes, what);
+        case ImageFormat::unknown: break;
+    }
+    throw_neither(what);
+}
+
+Mask decode_mask(std::span<const std::uint8_t> bytes, const std::string& what) {
+    switch (format_of(bytes)) {
+        case ImageFormat::jpeg:
+            throw_unsupported("a mask stored as JPEG", what,
+                              "lossy compression changes class ids — provide the mask as palette "
+                              "or grayscale PNG");
+        case ImageFormat::png: return decode_png_mask(bytes, what);
+        case ImageFormat::unknown: break;
+    }
+    throw_neither(what);
+}
+
+}  // namespace deeplab::io

@@ -1,0 +1,248 @@
+// PNG with libpng. Warnings are ignored: they tell of odd side information (colour profiles, text),
+// while damaged pixels are errors, since every chunk carries a CRC.
+
+#include <algorithm>
+#include <csetjmp>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include <png.h>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+#include "image_codec.h"
+
+namespace deeplab::io {
+
+namespace {
+
+// libpng reports through callbacks that must not return; no C++ exception may pass through its
+// frames.
+struct Failure {
+    std::jmp_buf jump{};
+    char message[256] = "";
+};
+
+[[noreturn]] void on_error(png_structp png, png_const_charp message) {
+    auto* failure = static_cast<Failure*>(png_get_error_ptr(png));
+    std::snprintf(failure->message, sizeof failure->message, "%s", message);
+    std::longjmp(failure->jump, 1);
+}
+
+void on_warning(png_structp, png_const_charp) {}
+
+class Decoder {
+public:
+    Decoder(std::span<const std::uint8_t> bytes, const std::string& what)
+        : rest_(bytes), what_(what) {
+        png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &failure_, on_error, on_warning);
+        info_ = png_ == nullptr ? nullptr : png_create_info_struct(png_);
+        if (info_ == nullptr) {
+            png_destroy_read_struct(&png_, nullptr, nullptr);
+            throw std::bad_alloc();
+        }
+        try {
+            guarded([&] {
+                png_set_read_fn(png_, this, on_read);
+                png_set_user_limits(png_, 0x7FFFFFFF, 0x7FFFFFFF);  // check_size says it better
+                png_read_info(png_, info_);
+            });
+            const ImageInfo header = info();
+            check_size(header.width, header.height, what_);
+            if (header.bit_depth == 16) {
+                throw_unsupported("a PNG of 16 bits a channel", what_,
+                                  "only 8 bits are read — convert it to 8 bits");
+            }
+            check_orientation();
+        } catch (...) {
+            png_destroy_read_struct(&png_, &info_, nullptr);
+            throw;
+        }
+    }
+    ~Decoder() { png_destroy_read_struct(&png_, &info_, nullptr); }
+    Decoder(const Decoder&) = delete;
+    Decoder& operator=(const Decoder&) = delete;
+
+    ImageInfo info() const {
+        return {ImageFormat::png,
+                png_get_image_width(png_, info_),
+                png_get_image_height(png_, info_),
+                png_get_channels(png_, info_),
+                png_get_bit_depth(png_, info_),
+                png_get_color_type(png_, info_) == PNG_COLOR_TYPE_PALETTE};
+    }
+
+    Image decode_image() {
+        if ((png_get_color_type(png_, info_) & PNG_COLOR_MASK_ALPHA) != 0 ||
+            png_get_valid(png_, info_, PNG_INFO_tRNS) != 0) {
+            throw_unsupported(
+                "a PNG with transparency", what_,
+                "what shows behind it is undefined — flatten it to RGB without an alpha channel");
+        }
+        guarded([&] {
+            png_set_expand(png_);  // palette to RGB, gray of 1, 2, 4 bits to 8
+            png_set_gray_to_rgb(png_);
+        });
+        const ImageInfo header = info();
+        return {header.width, header.height, read_rows(header, 3)};
+    }
+
+    Mask decode_mask() {
+        const ImageInfo header = info();
+        const bool gray = png_get_color_type(png_, info_) == PNG_COLOR_TYPE_GRAY;
+        if (!header.palette && !gray) {
+            throw_unsupported(
+                "a mask of colours instead of class ids", what_,
+                "a class cannot be told from it — store the ids as 8-bit palette or grayscale PNG");
+        }
+        if (gray && header.bit_depth != 8) {
+            // The PNG standard scales such values to 0..255, writers of masks mean the plain
+            // number.
+            throw_unsupported(cat("a gray mask of ", header.bit_depth, " bits"), what_,
+                              "whether 1 means class 1 is ambiguous — store the ids as 8-bit "
+                              "palette or grayscale PNG");
+        }
+        guarded([&] { png_set_packing(png_); });  // 1, 2, 4 bits become one index a byte
+        return {header.width, header.height, read_rows(header, 1)};
+    }
+
+private:
+    // `step` must own nothing: a failure jumps over its end.
+    template <class Step>
+    void guarded(const Step& step) {
+        if (setjmp(failure_.jump) != 0) throw_damaged("PNG", failure_.message, what_);
+        step();
+    }
+
+    static void on_read(png_structp png, png_bytep target, std::size_t count) {
+        auto* self = static_cast<Decoder*>(png_get_io_ptr(png));
+        if (count > self->rest_.size()) png_error(png, "the file ends too early");
+        std::memcpy(target, self->rest_.data(), count);
+        self->rest_ = self->rest_.subspan(count);
+    }
+
+    void check_orientation() {
+#ifdef PNG_eXIf_SUPPORTED
+        png_uint_32 size = 0;
+        png_bytep tiff = nullptr;
+        if (png_get_eXIf_1(png_, info_, &size, &tiff) != 0) check_upright({tiff, size}, what_);
+#endif
+    }
+
+    std::vector<std::uint8_t> read_rows(const ImageInfo& header, std::size_t bytes_per_pixel) {
+        const std::size_t stride = static_cast<std::size_t>(header.width) * bytes_per_pixel;
+        std::vector<std::uint8_t> pixels(stride * static_cast<std::size_t>(header.height));
+        std::vector<png_bytep> rows(static_cast<std::size_t>(header.height));
+        for (std::size_t y = 0; y < rows.size(); ++y) rows[y] = pixels.data() + y * stride;
+        bool fits = false;
+        guarded([&] {
+            png_set_interlace_handling(png_);
+            png_read_update_info(png_, info_);
+            fits = png_get_rowbytes(png_, info_) == stride;
+            if (!fits) return;
+            png_read_image(png_, rows.data());
+            png_read_end(png_, info_);
+        });
+        ensures(fits, "a PNG row has the expected length");
+        check_orientation();  // the chunk may follow the pixels
+        return pixels;
+    }
+
+    std::span<const std::uint8_t> rest_;
+    const std::string& what_;
+    Failure failure_;
+    png_structp png_ = nullptr;
+    png_infop info_ = nullptr;
+};
+
+struct Encoder {
+    Failure failure;
+    png_structp png = nullptr;
+    png_infop info = nullptr;
+    std::vector<std::uint8_t> bytes;
+
+    Encoder() {
+        png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &failure, on_error, on_warning);
+        info = png == nullptr ? nullptr : png_create_info_struct(png);
+        if (info == nullptr) {
+            png_destroy_write_struct(&png, nullptr);
+            throw std::bad_alloc();
+        }
+    }
+    ~Encoder() { png_destroy_write_struct(&png, &info); }
+    Encoder(const Encoder&) = delete;
+    Encoder& operator=(const Encoder&) = delete;
+
+    static void on_write(png_structp target, png_bytep data, std::size_t count) {
+        auto* self = static_cast<Encoder*>(png_get_io_ptr(target));
+        bool stored = true;
+        try {
+            self->bytes.insert(self->bytes.end(), data, data + count);
+        } catch (const std::bad_alloc&) {
+            stored = false;
+        }
+        if (!stored) png_error(target, "out of memory");
+    }
+    static void on_flush(png_structp) {}
+
+    // `palette` may be null: RGB.
+    void encode(std::int64_t width, std::int64_t height, const std::uint8_t* pixels,
+                const png_color* palette, int entries) {
+        if (setjmp(failure.jump) != 0) {
+            throw DeviceError(cat("encoding a PNG failed: ", failure.message,
+                                  " — the image is not written — check that memory suffices"));
+        }
+        png_set_write_fn(png, this, on_write, on_flush);
+        png_set_IHDR(png, info, static_cast<png_uint_32>(width), static_cast<png_uint_32>(height),
+                     8, palette != nullptr ? PNG_COLOR_TYPE_PALETTE : PNG_COLOR_TYPE_RGB,
+                     PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+        if (palette != nullptr) png_set_PLTE(png, info, palette, entries);
+        png_write_info(png, info);
+        const std::int64_t stride = palette != nullptr ? width : width * 3;
+        for (std::int64_t y = 0; y < height; ++y) png_write_row(png, pixels + y * stride);
+        png_write_end(png, info);
+    }
+};
+
+}  // namespace
+
+ImageInfo read_png_info(std::span<const std::uint8_t> bytes, const std::string& what) {
+    return Decoder(bytes, what).info();
+}
+
+Image decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what) {
+    return Decoder(bytes, what).decode_image();
+}
+
+Mask decode_png_mask(std::span<const std::uint8_t> bytes, const std::string& what) {
+    return Decoder(bytes, what).decode_mask();
+}
+
+std::vector<std::uint8_t> encode_png(const Image& image) {
+    check_size(image.width, image.height, "to be written");
+    expects(static_cast<std::int64_t>(image.pixels.size()) == image.width * image.height * 3,
+            "encode_png: 3 bytes a pixel");
+    Encoder encoder;
+    encoder.encode(image.width, image.height, image.pixels.data(), nullptr, 0);
+    return std::move(encoder.bytes);
+}
+
+std::vector<std::uint8_t> encode_palette_png(const Mask& mask, std::span<const Rgb> palette) {
+    check_size(mask.width, mask.height, "to be written");
+    expects(static_cast<std::int64_t>(mask.labels.size()) == mask.width * mask.height,
+            "encode_palette_png: a byte a pixel");
+    expects(!palette.empty() && palette.size() <= 256, "encode_palette_png: 1 to 256 colours");
+    expects(*std::max_element(mask.labels.begin(), mask.labels.end()) < palette.size(),
+            "encode_palette_png: every label has a colour");
+    png_color colors[256];
+    for (std::size_t i = 0; i < palette.size(); ++i)
+        colors[i] = {palette[i].r, palette[i].g, palette[i].b};
+    Encoder encoder;
+    encoder.encode(mask.width, mask.height, mask.labels.data(), colors,
+                   static_cast<int>(palette.size()));
+    return std::move(encoder.bytes);
+}
+
+}  // namespace deeplab::io

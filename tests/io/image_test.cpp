@@ -1,0 +1,381 @@
+// JPEG and PNG: what comes back, and what is refused. The files are made here.
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include <jpeglib.h>
+#include <png.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "deeplab/base/error.h"
+#include "deeplab/io/image.h"
+
+namespace deeplab::io {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+using ::testing::HasSubstr;
+
+// Smooth in all channels, so that JPEG keeps it closely.
+Image gradient(std::int64_t width, std::int64_t height) {
+    Image image{width, height, {}};
+    for (std::int64_t y = 0; y < height; ++y) {
+        for (std::int64_t x = 0; x < width; ++x) {
+            image.pixels.push_back(static_cast<std::uint8_t>(x * 255 / width));
+            image.pixels.push_back(static_cast<std::uint8_t>(y * 255 / height));
+            image.pixels.push_back(
+                static_cast<std::uint8_t>((x + y) * 127 / (width + height) + 64));
+        }
+    }
+    return image;
+}
+
+template <class Call>
+std::string data_error(Call call) {
+    try {
+        call();
+    } catch (const DataError& error) {
+        return error.what();
+    }
+    ADD_FAILURE() << "no DataError";
+    return "";
+}
+
+// A JPEG of zeros with `channels` of `space`.
+Bytes jpeg_of_space(int channels, J_COLOR_SPACE in, J_COLOR_SPACE stored) {
+    jpeg_compress_struct info{};
+    jpeg_error_mgr errors{};
+    info.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&info);
+    unsigned char* bytes = nullptr;
+    unsigned long size = 0;
+    jpeg_mem_dest(&info, &bytes, &size);
+    info.image_width = info.image_height = 16;
+    info.input_components = channels;
+    info.in_color_space = in;
+    jpeg_set_defaults(&info);
+    jpeg_set_colorspace(&info, stored);
+    jpeg_start_compress(&info, TRUE);
+    Bytes row(16 * static_cast<std::size_t>(channels), 77);
+    JSAMPROW rows[1] = {row.data()};
+    while (info.next_scanline < 16) jpeg_write_scanlines(&info, rows, 1);
+    jpeg_finish_compress(&info);
+    const Bytes made(bytes, bytes + size);
+    jpeg_destroy_compress(&info);
+    std::free(bytes);
+    return made;
+}
+
+// A PNG of packed rows as they stand in the file.
+struct PngSpec {
+    int width = 0, bits = 8, type = PNG_COLOR_TYPE_GRAY;
+    std::vector<Bytes> rows;
+    int interlace = PNG_INTERLACE_NONE;
+    bool transparent = false;
+    Bytes exif;
+};
+
+Bytes make_png(const PngSpec& spec) {
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
+    png_infop info = png_create_info_struct(png);
+    Bytes bytes;
+    png_set_write_fn(
+        png, &bytes,
+        [](png_structp writer, png_bytep data, std::size_t count) {
+            auto* target = static_cast<Bytes*>(png_get_io_ptr(writer));
+            target->insert(target->end(), data, data + count);
+        },
+        nullptr);
+    png_set_IHDR(png, info, static_cast<png_uint_32>(spec.width),
+                 static_cast<png_uint_32>(spec.rows.size()), spec.bits, spec.type, spec.interlace,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    if (spec.type == PNG_COLOR_TYPE_PALETTE) {
+        png_color colors[256];
+        for (int i = 0; i < 256; ++i) {
+            colors[i] = {static_cast<png_byte>(i), static_cast<png_byte>(255 - i),
+                         static_cast<png_byte>(i / 2)};
+        }
+        png_set_PLTE(png, info, colors, 1 << spec.bits);
+    }
+    png_byte alpha = 0;
+    if (spec.transparent) png_set_tRNS(png, info, &alpha, 1, nullptr);
+    Bytes exif = spec.exif;
+    if (!exif.empty())
+        png_set_eXIf_1(png, info, static_cast<png_uint_32>(exif.size()), exif.data());
+    png_write_info(png, info);
+    std::vector<png_bytep> rows;
+    std::vector<Bytes> copy = spec.rows;
+    for (Bytes& row : copy) rows.push_back(row.data());
+    png_write_image(png, rows.data());
+    png_write_end(png, info);
+    png_destroy_write_struct(&png, &info);
+    return bytes;
+}
+
+// A TIFF structure with one directory of one entry: the orientation.
+Bytes orientation_tiff(int orientation, bool big) {
+    if (big) {
+        return {'M',  'M',  0, 42, 0, 0, 0, 8, 0, 1,
+                0x01, 0x12, 0, 3,  0, 0, 0, 1, 0, static_cast<std::uint8_t>(orientation),
+                0,    0,    0, 0,  0, 0};
+    }
+    return {'I',
+            'I',
+            42,
+            0,
+            8,
+            0,
+            0,
+            0,
+            1,
+            0,
+            0x12,
+            0x01,
+            3,
+            0,
+            1,
+            0,
+            0,
+            0,
+            static_cast<std::uint8_t>(orientation),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0};
+}
+
+Bytes with_exif(const Bytes& jpeg, const Bytes& tiff) {
+    Bytes out(jpeg.begin(), jpeg.begin() + 2);
+    const std::size_t length = 2 + 6 + tiff.size();
+    for (const std::size_t byte :
+         {std::size_t{0xFF}, std::size_t{0xE1}, length >> 8, length & 0xFF}) {
+        out.push_back(static_cast<std::uint8_t>(byte));
+    }
+    for (const char c : {'E', 'x', 'i', 'f', '\0', '\0'})
+        out.push_back(static_cast<std::uint8_t>(c));
+    out.insert(out.end(), tiff.begin(), tiff.end());
+    out.insert(out.end(), jpeg.begin() + 2, jpeg.end());
+    return out;
+}
+
+TEST(Jpeg, RoundTripIsClose) {
+    const Image image = gradient(61, 47);  // not a multiple of the block size
+    const Bytes bytes = encode_jpeg(image, 95);
+    EXPECT_EQ(format_of(bytes), ImageFormat::jpeg);
+    const ImageInfo info = read_info(bytes, "test");
+    EXPECT_EQ(info.width, 61);
+    EXPECT_EQ(info.height, 47);
+    EXPECT_EQ(info.channels, 3);
+    EXPECT_EQ(info.bit_depth, 8);
+    const Image back = decode_image(bytes, "test");
+    ASSERT_EQ(back.pixels.size(), image.pixels.size());
+    for (std::size_t i = 0; i < image.pixels.size(); ++i) {
+        ASSERT_NEAR(back.pixels[i], image.pixels[i], 12) << "byte " << i;
+    }
+    EXPECT_LT(encode_jpeg(image, 20).size(), bytes.size());
+}
+
+TEST(Jpeg, GrayBecomesRgb) {
+    const Bytes bytes = jpeg_of_space(1, JCS_GRAYSCALE, JCS_GRAYSCALE);
+    EXPECT_EQ(read_info(bytes, "test").channels, 1);
+    EXPECT_EQ(decode_image(bytes, "test").pixels, Bytes(16 * 16 * 3, 77));
+}
+
+TEST(Jpeg, CmykIsRefused) {
+    for (const J_COLOR_SPACE stored : {JCS_CMYK, JCS_YCCK}) {
+        const Bytes bytes = jpeg_of_space(4, JCS_CMYK, stored);
+        EXPECT_THAT(data_error([&] { decode_image(bytes, "cmyk.jpg"); }),
+                    HasSubstr("CMYK JPEG (cmyk.jpg)"));
+        EXPECT_THAT(data_error([&] { read_info(bytes, "cmyk.jpg"); }), HasSubstr("CMYK"));
+    }
+}
+
+TEST(Jpeg, TurnedByExifIsRefused) {
+    const Bytes upright = encode_jpeg(gradient(20, 10), 90);
+    for (const bool big : {false, true}) {
+        for (int orientation = 2; orientation <= 8; ++orientation) {
+            const Bytes turned = with_exif(upright, orientation_tiff(orientation, big));
+            EXPECT_THAT(data_error([&] { decode_image(turned, "x"); }),
+                        HasSubstr("EXIF orientation " + std::to_string(orientation)));
+        }
+        EXPECT_EQ(decode_image(with_exif(upright, orientation_tiff(1, big)), "x").width, 20);
+    }
+    // A damaged EXIF block says nothing, at whatever length it ends.
+    const Bytes tiff = orientation_tiff(6, false);
+    for (std::size_t length = 0; length < 22; ++length) {
+        const Bytes cut(tiff.begin(), tiff.begin() + static_cast<std::ptrdiff_t>(length));
+        EXPECT_EQ(decode_image(with_exif(upright, cut), "x").width, 20) << length;
+    }
+}
+
+TEST(Jpeg, MaskIsRefused) {
+    EXPECT_THAT(data_error([] { decode_mask(encode_jpeg(gradient(8, 8), 90), "m"); }),
+                HasSubstr("mask stored as JPEG"));
+}
+
+TEST(Png, RgbRoundTripIsExactAndReproducible) {
+    const Image image = gradient(33, 21);
+    const Bytes bytes = encode_png(image);
+    EXPECT_EQ(format_of(bytes), ImageFormat::png);
+    EXPECT_EQ(decode_image(bytes, "test").pixels, image.pixels);
+    EXPECT_EQ(encode_png(image), bytes);
+    EXPECT_THAT(data_error([&] { decode_mask(bytes, "rgb.png"); }),
+                HasSubstr("colours instead of class ids (rgb.png)"));
+}
+
+TEST(Png, PaletteMaskRoundTrip) {
+    Mask mask{16, 16, {}};
+    for (int i = 0; i < 256; ++i) mask.labels.push_back(static_cast<std::uint8_t>(i));
+    std::vector<Rgb> palette;
+    for (int i = 0; i < 256; ++i)
+        palette.push_back({static_cast<std::uint8_t>(i), 7, static_cast<std::uint8_t>(255 - i)});
+    const Bytes bytes = encode_palette_png(mask, palette);
+    const ImageInfo info = read_info(bytes, "test");
+    EXPECT_TRUE(info.palette);
+    EXPECT_EQ(info.bit_depth, 8);
+    EXPECT_EQ(decode_mask(bytes, "test").labels, mask.labels);
+    const Image shown = decode_image(bytes, "test");
+    for (std::size_t i = 0; i < 256; ++i) {
+        ASSERT_EQ((Rgb{shown.pixels[3 * i], shown.pixels[3 * i + 1], shown.pixels[3 * i + 2]}),
+                  palette[i]);
+    }
+    // Few labels: still 8 bits a pixel, as VOC's own files. A label without a colour is the
+    // caller's mistake.
+    const Mask small{2, 1, {0, 1}};
+    EXPECT_EQ(read_info(encode_palette_png(small, {palette.data(), 2}), "test").bit_depth, 8);
+    EXPECT_THROW(encode_palette_png(small, {palette.data(), 1}), LogicError);
+}
+
+TEST(Png, PackedPaletteIndices) {
+    const struct {
+        int bits;
+        Bytes row;
+        Bytes labels;
+    } cases[] = {{1, {0b10110010}, {1, 0, 1, 1, 0}},
+                 {2, {0b11100100, 0b01000000}, {3, 2, 1, 0, 1}},
+                 {4, {0xF0, 0x3A, 0x70}, {15, 0, 3, 10, 7}}};
+    for (const auto& c : cases) {
+        for (const int interlace : {PNG_INTERLACE_NONE, PNG_INTERLACE_ADAM7}) {
+            const Bytes bytes = make_png(
+                {5, c.bits, PNG_COLOR_TYPE_PALETTE, {c.row, c.row}, interlace, false, {}});
+            const Mask mask = decode_mask(bytes, "test");
+            Bytes expected = c.labels;
+            expected.insert(expected.end(), c.labels.begin(), c.labels.end());
+            EXPECT_EQ(mask.labels, expected) << c.bits << " bits";
+            const Image image = decode_image(bytes, "test");
+            EXPECT_EQ(image.pixels[0], c.labels[0]);
+            EXPECT_EQ(image.pixels[1], 255 - c.labels[0]);
+        }
+    }
+}
+
+TEST(Png, Gray) {
+    const Bytes gray = make_png({3, 8, PNG_COLOR_TYPE_GRAY, {{0, 20, 255}}, 0, false, {}});
+    EXPECT_EQ(decode_mask(gray, "test").labels, (Bytes{0, 20, 255}));
+    EXPECT_EQ(decode_image(gray, "test").pixels, (Bytes{0, 0, 0, 20, 20, 20, 255, 255, 255}));
+    const Bytes packed = make_png({2, 4, PNG_COLOR_TYPE_GRAY, {{0x1F}}, 0, false, {}});
+    EXPECT_EQ(decode_image(packed, "test").pixels, (Bytes{17, 17, 17, 255, 255, 255}));
+    EXPECT_THAT(data_error([&] { decode_mask(packed, "g4"); }),
+                HasSubstr("a gray mask of 4 bits (g4)"));
+}
+
+TEST(Png, UnsupportedIsRefused) {
+    const Bytes deep = make_png({1, 16, PNG_COLOR_TYPE_GRAY, {{1, 2}}, 0, false, {}});
+    EXPECT_THAT(data_error([&] { decode_mask(deep, "x"); }), HasSubstr("16 bits"));
+    EXPECT_THAT(data_error([&] { decode_image(deep, "x"); }), HasSubstr("16 bits"));
+    EXPECT_THAT(data_error([&] { read_info(deep, "x"); }), HasSubstr("16 bits"));
+    const Bytes rgba = make_png({1, 8, PNG_COLOR_TYPE_RGBA, {{1, 2, 3, 4}}, 0, false, {}});
+    EXPECT_THAT(data_error([&] { decode_image(rgba, "x"); }), HasSubstr("transparency"));
+    EXPECT_THAT(data_error([&] { decode_mask(rgba, "x"); }),
+                HasSubstr("colours instead of class ids"));
+    const Bytes see_through = make_png({1, 8, PNG_COLOR_TYPE_PALETTE, {{9}}, 0, true, {}});
+    EXPECT_THAT(data_error([&] { decode_image(see_through, "x"); }), HasSubstr("transparency"));
+    EXPECT_EQ(decode_mask(see_through, "x").labels, Bytes{9});  // the index is what counts
+    const Bytes turned = make_png(
+        {1, 8, PNG_COLOR_TYPE_GRAY, {{9}}, 0, false, orientation_tiff(8, true)});
+    EXPECT_THAT(data_error([&] { decode_mask(turned, "x"); }), HasSubstr("EXIF orientation 8"));
+}
+
+TEST(Image, HugeSizesAreRefusedFromTheHeader) {
+    Bytes jpeg = encode_jpeg(gradient(8, 8), 90);
+    const Bytes frame{0xFF, 0xC0, 0x00, 0x11, 0x08};
+    const auto sof = std::search(jpeg.begin(), jpeg.end(), frame.begin(), frame.end());
+    ASSERT_NE(sof, jpeg.end());
+    for (const std::uint8_t high : {0x80, 0xFF}) {  // 32,776 and 65,288 a side
+        for (int side = 5; side <= 7; side += 2) sof[side] = high;
+        EXPECT_THAT(data_error([&] { read_info(jpeg, "huge"); }), HasSubstr("image size"));
+        EXPECT_THAT(data_error([&] { decode_image(jpeg, "huge"); }), HasSubstr("image size"));
+    }
+    for (int side = 5; side <= 7; side += 2)
+        sof[side] = 0x7F;  // within 32,768 a side, but a gigapixel
+    EXPECT_THAT(data_error([&] { decode_image(jpeg, "huge"); }), HasSubstr("image size"));
+}
+
+TEST(Image, OtherFormatsAreNamed) {
+    EXPECT_EQ(format_of({}), ImageFormat::unknown);
+    const Bytes text{'G', 'I', 'F', '8', '9', 'a'};
+    EXPECT_EQ(format_of(text), ImageFormat::unknown);
+    EXPECT_THAT(data_error([&] { decode_image(text, "a.gif"); }),
+                HasSubstr("neither JPEG nor PNG (a.gif)"));
+    EXPECT_THAT(data_error([&] { decode_mask({}, "empty"); }),
+                HasSubstr("neither JPEG nor PNG (empty)"));
+    EXPECT_THAT(data_error([&] { read_info({}, "empty"); }), HasSubstr("neither JPEG nor PNG"));
+}
+
+TEST(Image, EveryTruncationIsRefused) {
+    const Image image = gradient(40, 30);
+    std::vector<Rgb> palette(256);
+    Mask mask{40, 30, Bytes(1200)};
+    for (std::size_t i = 0; i < mask.labels.size(); ++i)
+        mask.labels[i] = static_cast<std::uint8_t>(i * i % 21);
+    const Bytes mask_file = encode_palette_png(mask, palette);
+    for (const Bytes& bytes : {encode_jpeg(image, 80), encode_png(image), mask_file}) {
+        for (std::size_t length = 0; length < bytes.size(); ++length) {
+            // A block of exactly this size: a read beyond its end is seen by the address sanitizer.
+            const Bytes cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(length));
+            EXPECT_THROW(decode_image(cut, "cut"), DataError) << length << " of " << bytes.size();
+        }
+    }
+    for (std::size_t length = 0; length < mask_file.size(); ++length) {
+        EXPECT_THROW(decode_mask({mask_file.data(), length}, "cut"), DataError) << length;
+    }
+}
+
+TEST(Image, DamageNeverCrashes) {
+    const Image image = gradient(40, 30);
+    const Bytes jpeg = encode_jpeg(image, 80), png = encode_png(image);
+    const Bytes turned = with_exif(jpeg, orientation_tiff(1, true));
+    int refused = 0, taken = 0;
+    for (const Bytes* whole : {&jpeg, &png, &turned}) {
+        for (std::size_t at = 0; at < whole->size(); ++at) {
+            for (const std::uint8_t flip : {0x01, 0x80, 0xFF}) {
+                Bytes bytes = *whole;
+                bytes[at] ^= flip;
+                try {
+                    const Image decoded = decode_image(bytes, "damaged");
+                    EXPECT_EQ(static_cast<std::int64_t>(decoded.pixels.size()),
+                              decoded.width * decoded.height * 3);
+                    ++taken;
+                } catch (const DataError&) {
+                    ++refused;
+                }
+            }
+        }
+        // PNG has a CRC over everything: no damage of it may pass as pixels.
+        if (whole == &png) {
+            EXPECT_EQ(taken, 0) << "of a damaged PNG";
+        }
+        taken = 0;
+    }
+    EXPECT_GT(refused, 0);
+}
+
+}  // namespace
+}  // namespace deeplab::io
