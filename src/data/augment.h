@@ -1,0 +1,26 @@
+#pragma once
+// One augmented sample, written where its batch wants it.
+
+#include <cstdint>
+
+#include "deeplab/data/loader.h"
+
+namespace deeplab::data {
+
+// What a sample's random numbers decide, for an image of a given size.
+struct AugmentationPlan {
+    bool flip = false;
+    std::int64_t width = 0, height = 0;  // after resizing
+    std::int64_t left = 0, top = 0;      // of the crop
+    float blur_radius = 0;               // 0: none
+};
+
+AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_t width, std::int64_t height,
+                                   std::uint64_t seed, math::SampleKey key);
+
+// planes: (3, crop, crop); labels: (crop, crop). Returns the number of labels that are not `ignore`.
+std::int64_t augment_into(const io::Image& image, const io::Mask& mask, const Augmentation& augmentation,
+                          const Normalisation& normalisation, int ignore, std::uint64_t seed, math::SampleKey key,
+                          float* planes, std::uint8_t* labels);
+
+}  // namespace deeplab::data

@@ -1,0 +1,20 @@
+#pragma once
+// A record of a shard, decoded, its labels checked against the classes: what augmentation starts from.
+
+#include <cstdint>
+#include <string>
+
+#include "deeplab/data/shard.h"
+
+namespace deeplab::data {
+
+struct LabelledImage {
+    std::string id;
+    io::Image image;
+    io::Mask mask;
+};
+
+// `index` of the record in the split. DataError names record and shard.
+LabelledImage labelled_image(const Manifest& manifest, std::int64_t index, const Record& record);
+
+}  // namespace deeplab::data

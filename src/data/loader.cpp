@@ -1,0 +1,270 @@
+#include "deeplab/data/loader.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "augment.h"
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+#include "labelled_image.h"
+
+namespace deeplab::data {
+namespace {
+
+// A micro-batch being filled. Workers write to disjoint parts of its buffers without the lock; the rest is under it.
+struct Pending {
+    Batch batch;
+    std::int64_t unfinished = 0;       // samples
+    std::int64_t failed_sample = -1;   // the first one: which error next() throws does not depend on timing
+    std::exception_ptr error;
+};
+
+struct Job {
+    Pending* target = nullptr;  // lives until its last sample is finished: next() takes only what is complete
+    std::int64_t sample = 0;    // its place in the micro-batch
+    math::SampleKey key;
+    Record record;                            // empty if `decoded` is set
+    std::shared_ptr<const LabelledImage> decoded;  // from the cache
+};
+
+}  // namespace
+
+struct Loader::Impl {
+    explicit Impl(const LoaderOptions& o) : options(o), manifest(load_manifest(o.dir, o.split)) {
+        expects(o.size > 0 && 0 <= o.rank && o.rank < o.size, "the rank is one of the ranks");
+        expects(o.accumulation > 0 && o.global_batch > 0, "a step has samples");
+        expects(0 <= o.first_step && o.first_step <= o.last_step, "the steps are in order");
+        if (o.global_batch % (o.accumulation * o.size) != 0) {
+            throw UsageError(cat("global_batch ", o.global_batch, " is not divisible by ", o.size, " ranks times ",
+                                 o.accumulation, " micro-batches — every rank takes an equal part of each — choose a "
+                                 "multiple of ", o.accumulation * o.size));
+        }
+        if (manifest.records == 0) {
+            throw DataError(cat("split \"", o.split, "\" in ", o.dir.string(),
+                                " has no records — there is nothing to train on — pack it again"));
+        }
+        local = o.global_batch / (o.accumulation * o.size);
+        max_pending = static_cast<std::size_t>(std::max(1, o.queue));
+        max_jobs = static_cast<std::size_t>(2 * std::max(1, o.workers));
+        batches_left = (o.last_step - o.first_step) * o.accumulation;
+        if (o.cache_host) cache.resize(static_cast<std::size_t>(manifest.records));
+    }
+
+    ~Impl() {
+        {
+            const std::lock_guard lock(mutex);
+            stop = true;
+        }
+        room.notify_all();
+        work.notify_all();
+        for (std::thread& thread : threads) thread.join();
+    }
+
+    void start() {
+        threads.reserve(static_cast<std::size_t>(std::max(1, options.workers)) + 1);
+        for (int w = 0; w < std::max(1, options.workers); ++w) threads.emplace_back([this] { decode_loop(); });
+        threads.emplace_back([this] { read_loop(); });
+    }
+
+    // The only thread that touches HDF5.
+    void read_loop() {
+        std::optional<ShardSet> shards;
+        for (std::int64_t step = options.first_step; step < options.last_step; ++step) {
+            for (std::int64_t micro = 0; micro < options.accumulation; ++micro) {
+                Pending* target = begin_batch(step, micro);
+                if (target == nullptr) return;
+                std::int64_t i = 0;
+                try {
+                    if (!shards) {
+                        shards.emplace(options.dir, options.split);
+                        ensures(shards->size() == manifest.records, "the manifest did not change since it was read");
+                    }
+                    for (; i < local; ++i) {
+                        if (!submit(read(*shards, target, i))) return;
+                    }
+                } catch (...) {
+                    finish(*target, i, local - i, std::current_exception());
+                    return;
+                }
+            }
+        }
+    }
+
+    // A new micro-batch, once there is room for it; nullptr: stop.
+    Pending* begin_batch(std::int64_t step, std::int64_t micro) {
+        std::unique_lock lock(mutex);
+        room.wait(lock, [this] { return stop || pending.size() < max_pending; });
+        if (stop) return nullptr;
+        auto fresh = std::make_unique<Pending>();
+        if (!spent.empty()) {
+            fresh->batch = std::move(spent.back());
+            spent.pop_back();
+        }
+        lock.unlock();
+        const std::int64_t pixels = options.augmentation.crop * options.augmentation.crop;
+        Batch& batch = fresh->batch;
+        batch.step = step;
+        batch.micro = micro;
+        batch.valid_pixels = 0;
+        batch.images.resize(static_cast<std::size_t>(local * 3 * pixels));
+        batch.labels.resize(static_cast<std::size_t>(local * pixels));
+        batch.keys.resize(static_cast<std::size_t>(local));
+        batch.ids.resize(static_cast<std::size_t>(local));
+        fresh->unfinished = local;
+        Pending* target = fresh.get();
+        lock.lock();
+        pending.push_back(std::move(fresh));
+        return target;
+    }
+
+    Job read(ShardSet& shards, Pending* target, std::int64_t i) {
+        const Batch& batch = target->batch;
+        const std::int64_t position = batch.step * options.global_batch +
+                                      batch.micro * (options.global_batch / options.accumulation) +
+                                      options.rank * local + i;
+        Job job;
+        job.target = target;
+        job.sample = i;
+        job.key = key_at(static_cast<std::uint64_t>(position));
+        if (options.cache_host) {
+            const std::lock_guard lock(mutex);
+            job.decoded = cache[job.key.sample];
+        }
+        if (!job.decoded) job.record = shards.read(job.key.sample, true);
+        return job;
+    }
+
+    math::SampleKey key_at(std::uint64_t position) {
+        const auto samples = static_cast<std::uint64_t>(manifest.records);
+        const std::uint64_t epoch = position / samples;
+        if (order.empty() || order_epoch != epoch) {
+            order = epoch_order(epoch, samples, options.seed);
+            order_epoch = epoch;
+        }
+        return math::SampleKey{static_cast<std::uint32_t>(epoch), order[position % samples]};
+    }
+
+    bool submit(Job job) {
+        std::unique_lock lock(mutex);
+        room.wait(lock, [this] { return stop || jobs.size() < max_jobs; });
+        if (stop) return false;
+        jobs.push_back(std::move(job));
+        work.notify_one();
+        return true;
+    }
+
+    void decode_loop() {
+        while (true) {
+            Job job;
+            {
+                std::unique_lock lock(mutex);
+                work.wait(lock, [this] { return stop || !jobs.empty(); });
+                if (stop) return;
+                job = std::move(jobs.front());
+                jobs.pop_front();
+            }
+            room.notify_one();
+            try {
+                make_sample(job);
+            } catch (...) {
+                finish(*job.target, job.sample, 1, std::current_exception());
+            }
+        }
+    }
+
+    void make_sample(Job& job) {
+        const bool fresh = !job.decoded;
+        if (fresh) {
+            job.decoded = std::make_shared<const LabelledImage>(
+                labelled_image(manifest, job.key.sample, job.record));
+        }
+        const std::int64_t pixels = options.augmentation.crop * options.augmentation.crop;
+        Batch& batch = job.target->batch;
+        const std::int64_t valid =
+            augment_into(job.decoded->image, job.decoded->mask, options.augmentation, options.normalisation,
+                         manifest.classes.ignore, options.seed, job.key,
+                         batch.images.data() + job.sample * 3 * pixels, batch.labels.data() + job.sample * pixels);
+        batch.keys[static_cast<std::size_t>(job.sample)] = job.key;
+        batch.ids[static_cast<std::size_t>(job.sample)] = job.decoded->id;
+        {
+            const std::lock_guard lock(mutex);
+            batch.valid_pixels += valid;
+            if (fresh && options.cache_host) cache[job.key.sample] = job.decoded;
+        }
+        finish(*job.target, job.sample, 1, nullptr);
+    }
+
+    void finish(Pending& target, std::int64_t sample, std::int64_t count, std::exception_ptr error) {
+        const std::lock_guard lock(mutex);
+        if (error && (target.failed_sample < 0 || sample < target.failed_sample)) {
+            target.failed_sample = sample;
+            target.error = std::move(error);
+        }
+        target.unfinished -= count;
+        if (target.unfinished == 0) ready.notify_all();
+    }
+
+    Batch next() {
+        expects(batches_left > 0, "next() is called once per micro-batch of the steps asked for");
+        const auto begin = std::chrono::steady_clock::now();
+        std::unique_ptr<Pending> front;
+        {
+            std::unique_lock lock(mutex);
+            ready.wait(lock, [this] { return !pending.empty() && pending.front()->unfinished == 0; });
+            // A failed micro-batch stays: asked again, the loader fails again.
+            if (pending.front()->error) std::rethrow_exception(pending.front()->error);
+            front = std::move(pending.front());
+            pending.pop_front();
+            --batches_left;
+        }
+        room.notify_all();
+        last_wait_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        return std::move(front->batch);
+    }
+
+    void recycle(Batch&& batch) {
+        const std::lock_guard lock(mutex);
+        if (spent.size() < max_pending) spent.push_back(std::move(batch));
+    }
+
+    const LoaderOptions options;
+    const Manifest manifest;
+    std::int64_t local = 0;  // samples of this rank in a micro-batch
+    std::size_t max_pending = 1, max_jobs = 1;
+
+    // The caller's.
+    std::int64_t batches_left = 0;
+    double last_wait_s = 0;
+    // The reader's.
+    std::vector<std::uint32_t> order;
+    std::uint64_t order_epoch = 0;
+
+    // Under the mutex.
+    std::mutex mutex;
+    std::condition_variable room;   // the reader waits: for a place among `pending` or `jobs`
+    std::condition_variable work;   // the workers wait: for jobs
+    std::condition_variable ready;  // next() waits: for the first of `pending`
+    bool stop = false;
+    std::deque<std::unique_ptr<Pending>> pending;
+    std::vector<Batch> spent;
+    std::deque<Job> jobs;
+    std::vector<std::shared_ptr<const LabelledImage>> cache;  // by record
+
+    std::vector<std::thread> threads;
+};
+
+Loader::Loader(const LoaderOptions& options) : impl_(std::make_unique<Impl>(options)) { impl_->start(); }
+Loader::~Loader() = default;
+
+Batch Loader::next() { return impl_->next(); }
+void Loader::recycle(Batch&& batch) { impl_->recycle(std::move(batch)); }
+double Loader::last_wait_s() const { return impl_->last_wait_s; }
+const Manifest& Loader::manifest() const { return impl_->manifest; }
+
+}  // namespace deeplab::data

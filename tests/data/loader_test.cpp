@@ -1,0 +1,340 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
+#include "deeplab/data/loader.h"
+#include "harness/temp_dir.h"
+
+namespace deeplab::data {
+namespace {
+
+using Records = std::vector<Record>;
+
+// Noise with labels 0 … 4 and some void; sizes differ from record to record.
+Records make_records(int count, Encoding encoding) {
+    Records records;
+    for (int r = 0; r < count; ++r) {
+        io::Image image{40 + r % 5, 30 + r % 3, {}};
+        const auto pixels = static_cast<std::size_t>(image.width * image.height);
+        image.pixels.resize(3 * pixels);
+        io::Mask mask{image.width, image.height, std::vector<std::uint8_t>(pixels)};
+        for (std::size_t i = 0; i < pixels; ++i) {
+            const math::Philox4 noise =
+                math::philox(3, {{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(r), 0, 0}});
+            for (std::size_t c = 0; c < 3; ++c) image.pixels[3 * i + c] = static_cast<std::uint8_t>(noise.v[c]);
+            mask.labels[i] = noise.v[3] % 10 == 0 ? 255 : static_cast<std::uint8_t>(noise.v[3] % 5);
+        }
+        Record record{cat("id_", r), image.width, image.height, image.pixels, mask.labels};
+        if (encoding == Encoding::source) {
+            record.image = io::encode_png(image);
+            record.mask = io::encode_palette_png(mask, voc_classes().palette());
+        }
+        records.push_back(std::move(record));
+    }
+    return records;
+}
+
+void pack(const std::filesystem::path& dir, const Records& records, Encoding encoding = Encoding::raw,
+          std::size_t shards = 2) {
+    Manifest manifest;
+    manifest.split = "train";
+    manifest.encoding = encoding;
+    manifest.classes = voc_classes();
+    manifest.classes.classes.resize(5);
+    manifest.records = std::ssize(records);
+    manifest.class_pixels.assign(5, 1);
+    manifest.class_images.assign(5, 1);
+    std::vector<std::string> ids;
+    for (const Record& record : records) ids.push_back(record.id);
+    manifest.list_hash = hash_ids(ids);
+    for (std::size_t s = 0; s < shards; ++s) {
+        const auto at = [&](std::size_t i) { return records.begin() + static_cast<std::ptrdiff_t>(i); };
+        const Records part(at(records.size() * s / shards), at(records.size() * (s + 1) / shards));
+        const std::string name = shard_name("train", static_cast<std::int64_t>(s), static_cast<std::int64_t>(shards));
+        manifest.shards.push_back(write_shard(dir / name, part));
+    }
+    save_manifest(dir, manifest);
+}
+
+LoaderOptions options_for(const std::filesystem::path& dir) {
+    LoaderOptions o;
+    o.dir = dir;
+    o.split = "train";
+    o.augmentation.crop = 17;
+    o.augmentation.range_low = 12;
+    o.augmentation.range_high = 50;
+    o.seed = 5;
+    o.global_batch = 12;
+    o.last_step = 4;
+    return o;
+}
+
+// One sample as it left the loader.
+struct Crop {
+    std::vector<float> image;
+    std::vector<std::uint8_t> labels;
+    std::uint32_t epoch, sample;
+    std::string id;
+    bool operator==(const Crop&) const = default;
+};
+
+std::vector<Crop> crops_of(const Batch& batch) {
+    const std::size_t n = batch.keys.size(), labels = batch.labels.size() / n, values = batch.images.size() / n;
+    std::vector<Crop> crops;
+    for (std::size_t i = 0; i < n; ++i) {
+        const float* image = batch.images.data() + i * values;
+        const std::uint8_t* label = batch.labels.data() + i * labels;
+        crops.push_back({{image, image + values}, {label, label + labels}, batch.keys[i].epoch, batch.keys[i].sample,
+                         batch.ids[i]});
+    }
+    return crops;
+}
+
+// The global stream, put together from all ranks as the header defines it.
+std::vector<Crop> stream(LoaderOptions options, int ranks) {
+    std::vector<std::unique_ptr<Loader>> loaders;
+    for (int r = 0; r < ranks; ++r) {
+        options.rank = r;
+        options.size = ranks;
+        loaders.push_back(std::make_unique<Loader>(options));
+    }
+    std::vector<Crop> all;
+    for (std::int64_t step = options.first_step; step < options.last_step; ++step) {
+        for (std::int64_t micro = 0; micro < options.accumulation; ++micro) {
+            for (const auto& loader : loaders) {
+                const Batch batch = loader->next();
+                EXPECT_EQ(batch.step, step);
+                EXPECT_EQ(batch.micro, micro);
+                EXPECT_EQ(batch.valid_pixels,
+                          std::count_if(batch.labels.begin(), batch.labels.end(), [](int v) { return v != 255; }));
+                for (Crop& crop : crops_of(batch)) all.push_back(std::move(crop));
+            }
+        }
+    }
+    for (const auto& loader : loaders) EXPECT_THROW(loader->next(), LogicError);
+    return all;
+}
+
+class LoaderTest : public ::testing::Test {
+protected:
+    testing::TempDir dir;
+};
+
+TEST_F(LoaderTest, DeliversTheStreamInOrder) {
+    const Records records = make_records(10, Encoding::raw);
+    pack(dir.path(), records);
+    const LoaderOptions options = options_for(dir.path());
+    const std::vector<Crop> crops = stream(options, 1);
+    ASSERT_EQ(crops.size(), 48u);  // four epochs and eight samples of the fifth
+    std::map<std::uint32_t, std::set<std::uint32_t>> epochs;
+    for (std::size_t p = 0; p < crops.size(); ++p) {
+        const math::SampleKey key = sample_at(p, 10, 5);
+        ASSERT_EQ(crops[p].epoch, key.epoch);
+        ASSERT_EQ(crops[p].sample, key.sample);
+        ASSERT_EQ(crops[p].epoch, p / 10);
+        const Record& record = records[key.sample];
+        ASSERT_EQ(crops[p].id, record.id);
+        const Sample wanted = augment({record.width, record.height, record.image},
+                                      {record.width, record.height, record.mask}, options.augmentation,
+                                      options.normalisation, 255, 5, key);
+        ASSERT_EQ(crops[p].image, wanted.image);
+        ASSERT_EQ(crops[p].labels, wanted.labels);
+        epochs[key.epoch].insert(key.sample);
+    }
+    for (std::uint32_t e = 0; e < 4; ++e) EXPECT_EQ(epochs[e].size(), 10u);
+}
+
+TEST_F(LoaderTest, RanksAndAccumulationDoNotChangeTheStream) {
+    pack(dir.path(), make_records(10, Encoding::raw), Encoding::raw, 3);
+    LoaderOptions options = options_for(dir.path());
+    const std::vector<Crop> wanted = stream(options, 1);
+    for (const int ranks : {1, 2, 3}) {
+        for (const int accumulation : {1, 2}) {
+            options.accumulation = accumulation;
+            EXPECT_TRUE(stream(options, ranks) == wanted) << ranks << " ranks, accumulation " << accumulation;
+        }
+    }
+}
+
+TEST_F(LoaderTest, WorkersQueueAndCacheDoNotChangeTheStream) {
+    pack(dir.path(), make_records(10, Encoding::source), Encoding::source);
+    LoaderOptions options = options_for(dir.path());
+    const std::vector<Crop> wanted = stream(options, 1);
+    options.workers = 3;
+    EXPECT_TRUE(stream(options, 1) == wanted) << "three workers";
+    options.queue = 1;
+    EXPECT_TRUE(stream(options, 1) == wanted) << "queue of one";
+    options.cache_host = true;
+    EXPECT_TRUE(stream(options, 1) == wanted) << "cached";
+}
+
+TEST_F(LoaderTest, RecycledBatchesLeaveNoTrace) {
+    pack(dir.path(), make_records(10, Encoding::raw));
+    const LoaderOptions options = options_for(dir.path());
+    Loader fresh(options), recycled(options);
+    for (std::int64_t step = 0; step < options.last_step; ++step) {
+        const Batch wanted = fresh.next();
+        Batch batch = recycled.next();
+        EXPECT_TRUE(crops_of(batch) == crops_of(wanted));
+        EXPECT_EQ(batch.valid_pixels, wanted.valid_pixels);
+        recycled.recycle(std::move(batch));
+    }
+}
+
+TEST_F(LoaderTest, EncodedAndRawShardsGiveTheSameSamples) {
+    testing::TempDir other;
+    pack(dir.path(), make_records(6, Encoding::raw), Encoding::raw);
+    pack(other.path(), make_records(6, Encoding::source), Encoding::source);
+    EXPECT_TRUE(stream(options_for(dir.path()), 1) == stream(options_for(other.path()), 1));
+}
+
+TEST_F(LoaderTest, ResumesOnOtherRanks) {
+    pack(dir.path(), make_records(10, Encoding::raw));
+    LoaderOptions options = options_for(dir.path());
+    const std::vector<Crop> whole = stream(options, 1);
+    options.first_step = 2;
+    EXPECT_TRUE(stream(options, 3) == std::vector<Crop>(whole.begin() + 24, whole.end()));
+}
+
+TEST_F(LoaderTest, CachedRecordsAreNotReadAgain) {
+    pack(dir.path(), make_records(4, Encoding::raw), Encoding::raw, 1);
+    LoaderOptions options = options_for(dir.path());
+    options.global_batch = 4;  // an epoch
+    options.last_step = 3;
+    options.queue = 1;
+    options.cache_host = true;
+    Loader loader(options);
+    const Batch first = loader.next();  // with a queue of one the second batch begins only now
+    const std::string shard = (dir.path() / shard_name("train", 0, 1)).string();
+    std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+    const std::vector<char> zeros(std::filesystem::file_size(shard), 0);
+    file.write(zeros.data(), static_cast<std::streamsize>(zeros.size()));
+    file.close();
+    EXPECT_NO_THROW(loader.next());
+    EXPECT_NO_THROW(loader.next());
+}
+
+TEST_F(LoaderTest, StopsWhenNobodyAsks) {
+    pack(dir.path(), make_records(10, Encoding::raw));
+    LoaderOptions options = options_for(dir.path());
+    options.last_step = 1000000;
+    options.workers = 3;
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < 20; ++i) {
+        Loader loader(options);
+        if (i % 3 == 0) loader.next();
+        if (i % 4 == 1) std::this_thread::sleep_for(std::chrono::milliseconds(10));  // queues full
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+}
+
+// Batches before the bad record arrive, the one with it throws, again and again.
+void expect_data_error(const LoaderOptions& options, std::int64_t bad_record, std::size_t records,
+                       const std::vector<std::string>& words) {
+    Loader loader(options);
+    for (std::uint64_t p = 0;; p += 2) {
+        const bool bad = sample_at(p, records, options.seed).sample == bad_record ||
+                         sample_at(p + 1, records, options.seed).sample == bad_record;
+        if (!bad) {
+            ASSERT_NO_THROW(loader.next());
+            continue;
+        }
+        for (int again = 0; again < 2; ++again) {
+            try {
+                loader.next();
+                FAIL() << "the record was taken";
+            } catch (const DataError& error) {
+                for (const std::string& word : words) {
+                    EXPECT_NE(std::string(error.what()).find(word), std::string::npos)
+                        << error.what() << " lacks " << word;
+                }
+            }
+        }
+        return;
+    }
+}
+
+LoaderOptions pairs(const std::filesystem::path& dir) {
+    LoaderOptions options = options_for(dir);
+    options.global_batch = 2;
+    options.last_step = 50;
+    options.workers = 3;
+    return options;
+}
+
+TEST_F(LoaderTest, AForeignLabelNamesRecordAndShard) {
+    Records records = make_records(10, Encoding::raw);
+    records[7].mask[41] = 5;  // five classes: 0 to 4
+    pack(dir.path(), records);
+    expect_data_error(pairs(dir.path()), 7, 10, {"label 5", "id_7", shard_name("train", 1, 2), "record 2"});
+}
+
+TEST_F(LoaderTest, ADamagedImageNamesRecordAndShard) {
+    Records records = make_records(10, Encoding::source);
+    records[3].image.resize(records[3].image.size() / 2);
+    pack(dir.path(), records, Encoding::source);
+    expect_data_error(pairs(dir.path()), 3, 10, {"id_3", shard_name("train", 0, 2)});
+}
+
+TEST_F(LoaderTest, SizesThatDisagreeNameRecordAndShard) {
+    Records records = make_records(10, Encoding::raw);
+    records[9].mask.pop_back();
+    pack(dir.path(), records);
+    expect_data_error(pairs(dir.path()), 9, 10, {"id_9", shard_name("train", 1, 2)});
+}
+
+// A flipped bit that would decode to plausible pixels: the reader thread finds it by the record's checksum.
+TEST_F(LoaderTest, AFlippedBitNamesTheRecord) {
+    const Records records = make_records(10, Encoding::raw);
+    pack(dir.path(), records);
+    const std::filesystem::path shard = dir.path() / shard_name("train", 1, 2);
+    const std::string bytes = read_text(shard);
+    const std::string needle(records[8].image.begin(), records[8].image.begin() + 64);
+    const std::size_t at = bytes.find(needle);
+    ASSERT_NE(at, std::string::npos);
+    std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(static_cast<char>(needle[0] ^ 1));
+    file.close();
+    expect_data_error(pairs(dir.path()), 8, 10, {"id_8", shard_name("train", 1, 2)});
+}
+
+TEST_F(LoaderTest, AMissingShardIsADataError) {
+    pack(dir.path(), make_records(10, Encoding::raw));
+    std::filesystem::remove(dir.path() / shard_name("train", 0, 2));
+    std::filesystem::remove(dir.path() / shard_name("train", 1, 2));
+    Loader loader(options_for(dir.path()));
+    EXPECT_THROW(loader.next(), DataError);
+}
+
+TEST_F(LoaderTest, RefusesWhatCannotBeDivided) {
+    pack(dir.path(), make_records(10, Encoding::raw));
+    LoaderOptions options = options_for(dir.path());
+    options.size = 5;
+    EXPECT_THROW(Loader{options}, UsageError);
+    options.size = 1;
+    options.split = "absent";
+    EXPECT_THROW(Loader{options}, DataError);
+}
+
+TEST_F(LoaderTest, MeasuresTheWait) {
+    pack(dir.path(), make_records(10, Encoding::raw));
+    LoaderOptions options = options_for(dir.path());
+    Loader loader(options);
+    EXPECT_EQ(loader.last_wait_s(), 0);
+    loader.next();
+    EXPECT_GT(loader.last_wait_s(), 0);
+    EXPECT_EQ(loader.manifest().records, 10);
+}
+
+}  // namespace
+}  // namespace deeplab::data
