@@ -1,0 +1,75 @@
+#pragma once
+// Evaluation and prediction with a trained network, on any backend.
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deeplab/data/loader.h"
+#include "deeplab/data/shard.h"
+#include "deeplab/exec/backend.h"
+#include "deeplab/model/deeplab.h"
+#include "deeplab/train/confusion.h"
+
+namespace deeplab::train {
+
+enum class Protocol {
+    full,  // VOC's: the whole image at its own size, padded with the mean pixel, every image once
+    centre_crop,  // the reference's: short side to `crop`, centre crop of image and mask
+};
+
+const char* name(Protocol protocol);  // "full", "centre-crop"
+
+struct InferenceOptions {
+    // The 8-bit image is resized as PIL does, the scores of each scale back to the image's size
+    // with half-pixel centres (that resize's own), and averaged.
+    std::vector<double> scales = {1.0};
+    bool flip = false;  // average of softmax over scales, and over the mirrored image
+    data::Normalisation normalisation;
+};
+
+// Softmax scores of images of any size: a plan per padded size, the latest of them cached.
+// DeviceError for an image too large for the device's memory names the largest size that fits.
+class Predictor {
+public:
+    Predictor(exec::Backend& backend, const model::ModelConfig& model,
+              const InferenceOptions& options);
+    ~Predictor();
+    int classes() const;
+    // (classes, H, W) averaged softmax at the image's own size.
+    std::vector<float> scores(const io::Image& image);
+    // (classes, H, W) logits of the plain image (scale 1, no flip), upsampled to its size.
+    std::vector<float> logits(const io::Image& image);
+    io::Mask predict(const io::Image& image);  // arg max; the smaller class wins a tie
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+// Class with the largest value at each pixel of (classes, height, width); the smaller class wins a
+// tie.
+io::Mask arg_max(std::span<const float> scores, int classes, std::int64_t height,
+                 std::int64_t width);
+
+struct EvaluationOptions {
+    Protocol protocol = Protocol::full;
+    std::int64_t crop = 513;  // centre_crop
+    // Called for every image this rank handles, in its order (progress, saving masks).
+    std::function<void(std::int64_t index, const data::Record& record, const io::Image& image,
+                       const io::Mask& truth, const io::Mask& predicted)>
+        on_image;
+};
+
+// Collective: rank r takes records r, r+size, …; the result is summed over ranks and the same on
+// all.
+Confusion evaluate(Predictor& predictor, data::ShardSet& shards, const EvaluationOptions& options,
+                   comm::Communicator& communicator);
+
+}  // namespace deeplab::train

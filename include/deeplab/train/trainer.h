@@ -1,0 +1,58 @@
+#pragma once
+// A training run: start-up checks, the loop, evaluation, checkpoints, the run's folder. Knows a
+// backend and communicators, not what they are.
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "deeplab/base/error.h"
+#include "deeplab/comm/communicator.h"
+#include "deeplab/exec/backend.h"
+#include "deeplab/train/config.h"
+
+namespace deeplab::train {
+
+// A step that has been taken; the same on all ranks.
+struct StepReport {
+    std::int64_t step = 0;  // 1: after the first update
+    double loss = 0;        // mean over the valid pixels of the global batch
+    double learning_rate = 0, gradient_norm = 0;
+};
+
+struct TrainOptions {
+    Config config;
+    std::filesystem::path data, run;
+    std::filesystem::path init;  // weights to start from; empty: fresh values
+    bool resume = false;         // goes on where the run's latest checkpoint stands, if it has one
+    bool dry_run = false;        // prints plan, memory, ranks and devices; writes nothing
+    double time_budget_min = 0;  // stop with a checkpoint after this long; 0: no limit
+    int threads = 1;             // of this rank
+    std::string command;         // for environment.json
+    const std::atomic<bool>*
+        stop = nullptr;  // set by a signal: stop with a checkpoint after this step
+    std::function<void(const StepReport&)>
+        on_step;  // set on all ranks or on none: costs a small all-reduce a step
+};
+
+struct TrainResult {
+    ExitCode code = ExitCode::ok;  // or stopped_early
+    std::int64_t step = 0;         // optimizer steps taken, those before a resume included
+    double loss = 0;               // of the last step
+    double miou = -1;              // of the last evaluation; -1: none
+    double images_per_s = 0;       // over this process's steps, without evaluation and checkpoints
+    std::uint64_t state_hash = 0;  // train::state_hash of the last checkpoint
+};
+
+// Collective. `world` carries control traffic (host memory); gradients and batch-norm sums travel
+// on duplicates of `traffic`, which may be another kind of communicator over the same ranks. The
+// backend must be fresh (not allocated).
+TrainResult run_training(const TrainOptions& options, exec::Backend& backend,
+                         comm::Communicator& world, comm::Communicator& traffic);
+
+// Collective: DeviceError naming the ranks whose plan differs from the others'.
+void require_same_plan(comm::Communicator& world, std::uint64_t plan_hash);
+
+}  // namespace deeplab::train

@@ -1,0 +1,268 @@
+// deeplab-eval: metrics of trained weights on a packed split.
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "deeplab/base/command_line.h"
+#include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
+#include "deeplab/base/log.h"
+#include "deeplab/base/text.h"
+#include "deeplab/io/value.h"
+#include "deeplab/train/evaluator.h"
+#include "support_inference.h"
+
+namespace {
+
+using namespace deeplab;
+using Clock = std::chrono::steady_clock;
+
+struct Arguments {
+    std::string weights, data, split = "val", json, protocol = "full", stride, masks,
+                               device = "auto", precision = "fp32";
+    std::vector<double> scales = {1.0};
+    bool flip = false;
+    std::int64_t threads = 0;
+};
+
+CommandLine::Use value(const std::string& name, bool required = false) {
+    return {required, {}, name};
+}
+CommandLine::Use one_of(const std::vector<std::string>& choices) { return {false, choices, ""}; }
+
+bool parse(int argc, char** argv, Arguments& a) {
+    CommandLine line(
+        "deeplab-eval",
+        "Evaluates weights on a packed split: pixel accuracy, mIoU, IoU of every class.",
+        "deeplab-eval --weights RUN --data DATA --split val --json val.json\n"
+        "mpirun -np 2 --bind-to none deeplab-eval --weights RUN --data DATA --scales 0.5,1,1.5 "
+        "--flip");
+    line.option("--weights", a.weights, "a checkpoint, or a run's folder (its best)",
+                value("WEIGHTS", true));
+    line.option("--data", a.data, "folder of shards, written by deeplab-pack", value("DIR", true));
+    line.option("--split", a.split, "which split of it", value("NAME"));
+    line.option("--json", a.json, "write metrics and confusion matrix there", value("FILE"));
+    line.option("--protocol", a.protocol,
+                "full: whole images at their own size (VOC's); centre-crop: short side to 513, "
+                "central 513 x 513",
+                one_of({"full", "centre-crop"}));
+    line.numbers(
+        "--scales", a.scales,
+        "average the scores over the image at these scales, e.g. 0.5,0.75,1,1.25,1.5,1.75");
+    line.flag("--flip", a.flip, "average over the mirrored image as well");
+    line.option("--output-stride", a.stride, "of the network; by default as trained",
+                one_of({"8", "16"}));
+    line.option("--save-masks", a.masks,
+                "write predictions as palette PNG of the original size, as VOC's server takes them",
+                value("DIR"));
+    line.option("--device", a.device, "where to run", one_of({"auto", "cpu", "cuda"}));
+    line.option("--precision", a.precision, "of the network's arithmetic",
+                one_of({"fp32", "tf32", "bf16"}));
+    line.option(
+        "--threads", a.threads,
+        "threads of each rank; 0: the processors of its affinity mask, shared by the node's ranks");
+    return line.parse(argc, argv);
+}
+
+void check(const Arguments& a, const comm::Communicator& world) {
+    if (a.precision != "fp32") {
+        throw UsageError(
+            cat("--precision ", a.precision,
+                " is not implemented yet — the numbers would be fp32's under another name "
+                "— leave it out"));
+    }
+    if (!a.masks.empty() && a.protocol != "full") {
+        throw UsageError(
+            "--save-masks does not go with --protocol centre-crop — masks of the original size "
+            "need predictions of "
+            "the whole image — use --protocol full");
+    }
+    if (world.rank() != 0) return;
+    // Before hours of work, not after.
+    if (!a.masks.empty()) require_writable_directory(a.masks);
+    if (!a.json.empty())
+        require_writable_directory(std::filesystem::absolute(a.json).parent_path());
+}
+
+void check_classes(const data::ClassTable& network, const data::Manifest& data,
+                   const std::string& weights) {
+    const auto& ours = network.classes;
+    const auto& theirs = data.classes.classes;
+    if (ours.size() != theirs.size()) {
+        throw UsageError(cat("the weights know ", ours.size(), " classes, split ", data.split,
+                             " has ", theirs.size(), " (", weights,
+                             ") — their labels mean different things — give weights that were "
+                             "trained on these classes"));
+    }
+    for (std::size_t i = 0; i < ours.size(); ++i) {
+        if (ours[i].name == theirs[i].name) continue;
+        log::info(cat("note: class ", i, " is \"", ours[i].name, "\" in the weights and \"",
+                      theirs[i].name, "\" in the data"));
+        return;
+    }
+}
+
+std::string percent(double v) { return std::isnan(v) ? "n/a" : fixed(100 * v, 2); }
+
+std::string padded(const std::string& text, std::size_t width, bool right) {
+    const std::string space(width > text.size() ? width - text.size() : 0, ' ');
+    return right ? space + text : text + space;
+}
+
+std::string list_of(const std::vector<double>& numbers) {
+    std::string text;
+    for (const double n : numbers) text += cat(text.empty() ? "" : ",", n);
+    return text;
+}
+
+void print_table(const Arguments& a, const tools::Network& network, const data::Manifest& manifest,
+                 const train::Metrics& m) {
+    std::size_t width = 24;
+    for (const auto& c : manifest.classes.classes) width = std::max(width, c.name.size() + 2);
+    const auto line = [&](const std::string& what, double v) {
+        std::cout << "  " << padded(what, width, false) << padded(percent(v), 8, true) << '\n';
+    };
+    std::cout << "split " << manifest.split << ", " << manifest.records
+              << (manifest.records == 1 ? " image" : " images") << ", protocol " << a.protocol
+              << (a.protocol == "full" ? " (whole images at their own size)"
+                                       : " (short side to 513, central 513 x 513)")
+              << "\nweights " << network.file.string() << ", step " << network.info.step << ", "
+              << network.info.model.backbone << ", output stride "
+              << network.info.model.output_stride << ", scales " << list_of(a.scales)
+              << (a.flip ? ", flip" : ", no flip") << "\n\n  " << padded("class", width, false)
+              << padded("IoU %", 8, true) << '\n';
+    for (std::size_t i = 0; i < m.class_iou.size(); ++i)
+        line(manifest.classes.classes[i].name, m.class_iou[i]);
+    std::cout << '\n';
+    line("pixel accuracy", m.pixel_accuracy);
+    line("mean pixel accuracy", m.mean_pixel_accuracy);
+    line("mean IoU", m.miou);
+    line("frequency-weighted IoU", m.fwiou);
+    std::cout << std::flush;
+}
+
+// Values that are not defined (a class in neither truth nor prediction) become null.
+std::string json_of(const Arguments& a, const tools::Network& network,
+                    const data::Manifest& manifest, const train::Confusion& confusion) {
+    const train::Metrics m = confusion.metrics();
+    const auto classes = static_cast<std::size_t>(confusion.classes());
+    io::Object class_iou;
+    io::Array scales, matrix;
+    for (const double s : a.scales) scales.emplace_back(s);
+    for (std::size_t i = 0; i < classes; ++i) {
+        class_iou[manifest.classes.classes[i].name] = m.class_iou[i];
+        io::Array row;
+        for (std::size_t j = 0; j < classes; ++j)
+            row.emplace_back(confusion.counts()[i * classes + j]);
+        matrix.emplace_back(std::move(row));
+    }
+    io::Object out;
+    out["split"] = manifest.split;
+    out["protocol"] = a.protocol;
+    out["images"] = manifest.records;
+    out["scales"] = std::move(scales);
+    out["flip"] = a.flip;
+    out["output_stride"] = network.info.model.output_stride;
+    out["pixel_accuracy"] = m.pixel_accuracy;
+    out["mean_pixel_accuracy"] = m.mean_pixel_accuracy;
+    out["miou"] = m.miou;
+    out["fwiou"] = m.fwiou;
+    out["class_iou"] = std::move(class_iou);
+    out["confusion"] = std::move(matrix);  // [truth][predicted], pixels
+    out["backbone"] = network.info.model.backbone;
+    out["weights"] = a.weights;
+    out["weights_step"] = network.info.step;
+    return io::to_json(out, 2) + "\n";
+}
+
+// One line on a terminal, by rank 0; its share of the images stands for all.
+class Progress {
+public:
+    Progress(std::int64_t images, const comm::Communicator& world)
+        : images_(images),
+          size_(world.size()),
+          visible_(world.rank() == 0 && isatty(STDERR_FILENO) != 0) {}
+    ~Progress() {
+        if (visible_ && done_ > 0) std::cerr << "\r\x1b[K" << std::flush;
+    }
+    Progress(const Progress&) = delete;
+    Progress& operator=(const Progress&) = delete;
+
+    void one() {
+        done_ = std::min(images_, done_ + size_);
+        if (!visible_) return;
+        const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+        const double speed = static_cast<double>(done_) / std::max(seconds, 1e-9);
+        std::cerr << "\r\x1b[K" << done_ << "/" << images_ << " images  " << fixed(speed, 1)
+                  << " images/s  ETA "
+                  << human_seconds(static_cast<double>(images_ - done_) / speed) << std::flush;
+    }
+
+private:
+    std::int64_t images_, size_, done_ = 0;
+    bool visible_;
+    Clock::time_point start_ = Clock::now();
+};
+
+// Ids are file names; a '/' in one must not lead out of the folder.
+std::string file_name(std::string id) {
+    std::replace(id.begin(), id.end(), '/', '_');
+    return id + ".png";
+}
+
+int run(const Arguments& a, comm::Communicator& world) {
+    check(a, world);
+    data::ShardSet shards(a.data, a.split);
+    const data::Manifest& manifest = shards.manifest();
+    if (manifest.records == 0) {
+        throw DataError(cat("split ", a.split, " of ", a.data,
+                            " is empty — there is nothing to measure — pack it again"));
+    }
+    const tools::Network network = tools::load_network(
+        a.weights, a.stride.empty() ? 0 : std::stoi(a.stride), a.device, a.threads, world);
+    check_classes(network.info.classes, manifest, network.file.string());
+    log::info(cat("deeplab-eval on ", world.size(), world.size() == 1 ? " rank, " : " ranks, ",
+                  network.backend->description()));
+
+    train::Predictor predictor(
+        *network.backend, network.info.model,
+        {.scales = a.scales, .flip = a.flip, .normalisation = network.info.normalisation});
+    if (!a.masks.empty()) world.barrier("folder of masks");  // rank 0 has made it
+    const std::vector<io::Rgb> palette = manifest.classes.palette();
+    train::EvaluationOptions options;
+    options.protocol = a.protocol == "full" ? train::Protocol::full : train::Protocol::centre_crop;
+    const auto confusion = [&] {
+        Progress progress(manifest.records, world);
+        options.on_image = [&](std::int64_t, const data::Record& record, const io::Image&,
+                               const io::Mask&, const io::Mask& predicted) {
+            if (!a.masks.empty()) {
+                tools::write_atomically(std::filesystem::path(a.masks) / file_name(record.id),
+                                        io::encode_palette_png(predicted, palette));
+            }
+            progress.one();
+        };
+        return train::evaluate(predictor, shards, options, world);
+    }();
+    if (world.rank() != 0) return 0;
+    print_table(a, network, manifest, confusion.metrics());
+    if (!a.json.empty())
+        write_atomically(std::filesystem::path(a.json), json_of(a, network, manifest, confusion));
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    comm::MpiSession session(&argc, &argv);
+    return comm::run_guarded(session, [&] {
+        Arguments arguments;
+        return parse(argc, argv, arguments) ? run(arguments, session.world()) : 0;
+    });
+}

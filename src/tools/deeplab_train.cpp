@@ -1,0 +1,131 @@
+// deeplab-train: trains DeepLabV3+ as an MPI job.
+
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "deeplab/base/command_line.h"
+#include "deeplab/base/error.h"
+#include "deeplab/base/log.h"
+#include "deeplab/base/text.h"
+#include "deeplab/base/version.h"
+#include "deeplab/train/trainer.h"
+#include "support.h"
+
+namespace {
+
+using namespace deeplab;
+
+struct Arguments {
+    std::string config, data, out, device = "auto", comm = "auto", init, trace;
+    std::vector<std::string> set;
+    bool resume = false, dry_run = false, no_graph = false;
+    double time_budget = 0;
+    std::int64_t threads = 0;
+};
+
+CommandLine::Use value(const std::string& name, bool required = false) {
+    return {required, {}, name};
+}
+CommandLine::Use one_of(const std::vector<std::string>& choices) { return {false, choices, ""}; }
+
+bool parse(int argc, char** argv, Arguments& a) {
+    CommandLine line("deeplab-train", "Trains DeepLabV3+ on packed shards, one rank per device.",
+                     "mpirun -np 2 --bind-to none deeplab-train --config "
+                     "jobs/configs/quickstart_cpu.toml --data DATA --out RUN\n"
+                     "mpirun -np 2 --bind-to none deeplab-train --config RUN/config.toml --data "
+                     "DATA --out RUN --resume");
+    line.option("--config", a.config,
+                "configuration (TOML); with --resume by default RUN/config.toml", value("FILE"));
+    line.option("--data", a.data, "folder of shards, written by deeplab-pack", value("DIR", true));
+    line.option("--out", a.out, "the run's folder", value("RUN"));
+    line.list("--set", a.set,
+              "key=value over the configuration, e.g. --set train.seed=3; repeatable");
+    line.option("--device", a.device, "where to run", one_of({"auto", "cpu", "cuda"}));
+    line.option("--comm", a.comm, "how gradients travel", one_of({"auto", "nccl", "mpi"}));
+    line.option("--init", a.init, "weights to start from: a checkpoint, or a run's folder",
+                value("WEIGHTS"));
+    line.flag("--resume", a.resume, "go on at the run's latest checkpoint; start if it has none");
+    line.flag("--dry-run", a.dry_run, "print plan, memory, ranks and devices, write nothing");
+    line.option("--time-budget", a.time_budget,
+                "minutes after which to stop with a checkpoint and exit code 75; 0: no limit");
+    line.option(
+        "--threads", a.threads,
+        "threads of each rank; 0: the processors of its affinity mask, shared by the node's ranks");
+    line.flag("--no-graph", a.no_graph, "CUDA: launch the step's kernels one by one");
+    line.option("--trace", a.trace, "write a time line of a step", value("FILE"));
+    return line.parse(argc, argv);
+}
+
+void check(Arguments& a) {
+    if (!a.trace.empty()) {
+        throw UsageError(
+            "--trace is not implemented yet — no time line would be written — leave it out");
+    }
+    if (a.no_graph) {
+        throw UsageError(
+            "--no-graph is of the CUDA backend, which is not implemented yet — it would do nothing "
+            "— leave it out");
+    }
+    if (a.out.empty() && !a.dry_run) {
+        throw UsageError(
+            "--out is missing — checkpoints and metrics need a folder — give --out RUN, or "
+            "--dry-run");
+    }
+    if (!a.config.empty()) return;
+    if (!a.resume) {
+        throw UsageError(
+            "--config is missing — there is nothing to say what to train — give --config FILE.toml "
+            "(jobs/configs holds some), or --resume with the --out of a run");
+    }
+    a.config = a.out + "/config.toml";
+}
+
+std::string command_of(int argc, char** argv) {
+    std::string text;
+    for (int i = 0; i < argc; ++i) text += cat(i == 0 ? "" : " ", argv[i]);
+    return text;
+}
+
+std::string summary(const train::TrainResult& r) {
+    return cat(r.code == ExitCode::ok ? "done" : "stopped early, continue with --resume", ": step ",
+               r.step, "  loss ", fixed(r.loss, 4), "  mIoU ",
+               r.miou < 0 ? std::string("not evaluated") : fixed(r.miou, 4), "  ",
+               fixed(r.images_per_s, 1), " images/s  state ", hex64(r.state_hash));
+}
+
+int run(const Arguments& a, comm::Communicator& world, const std::string& command) {
+    train::TrainOptions options;
+    options.config = train::load_config(a.config, a.set);
+    options.data = a.data;
+    options.run = a.out;
+    options.init = a.init;
+    options.resume = a.resume;
+    options.dry_run = a.dry_run;
+    options.time_budget_min = a.time_budget;
+    options.command = command;
+    options.stop = &tools::stop_requested();
+
+    const tools::Device device = tools::parse_device(a.device);
+    tools::require_communicator(a.comm, device);
+    options.threads = tools::thread_count(world, a.threads);
+    const auto backend = tools::make_backend(device, world, options.threads);
+    log::info(cat("deeplab-train ", version(), " on ", world.size(),
+                  world.size() == 1 ? " rank, " : " ranks, ", backend->description()));
+    const train::TrainResult result = train::run_training(options, *backend, world, world);
+    if (world.rank() == 0 && !a.dry_run) std::cout << summary(result) << std::endl;
+    return static_cast<int>(result.code);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    comm::MpiSession session(&argc, &argv);
+    const std::string command = command_of(argc, argv);
+    return comm::run_guarded(session, [&] {
+        Arguments arguments;
+        if (!parse(argc, argv, arguments)) return 0;
+        check(arguments);
+        return run(arguments, session.world(), command);
+    });
+}

@@ -1,0 +1,133 @@
+#include "support.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/log.h"
+#include "deeplab/base/text.h"
+#include "deeplab/cpu/cpu_backend.h"
+#include "deeplab/cuda/cuda_backend.h"
+
+namespace deeplab::tools {
+
+namespace {
+
+// One character a processor, '1' where the process may run there; all '1' when the system does not
+// say.
+std::string affinity(pid_t process) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(process, sizeof(set), &set) != 0) {
+        return std::string(static_cast<std::size_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN))),
+                           '1');
+    }
+    std::string mask(CPU_SETSIZE, '0');
+    for (std::size_t i = 0; i < mask.size(); ++i) {
+        if (CPU_ISSET(i, &set)) mask[i] = '1';
+    }
+    return mask;
+}
+
+std::int64_t processors(const std::string& mask) {
+    return std::count(mask.begin(), mask.end(), '1');
+}
+
+std::string merged(const std::string& a, const std::string& b, bool both) {
+    std::string mask(std::min(a.size(), b.size()), '0');
+    for (std::size_t i = 0; i < mask.size(); ++i) {
+        const bool in_a = a[i] == '1', in_b = b[i] == '1';
+        if (both ? (in_a && in_b) : (in_a || in_b)) mask[i] = '1';
+    }
+    return mask;
+}
+
+std::atomic<bool> stop_flag{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler writes it");
+
+}  // namespace
+
+Device parse_device(const std::string& text) {
+    if (text == "auto") return Device::automatic;
+    if (text == "cpu") return Device::cpu;
+    if (text == "cuda") return Device::cuda;
+    throw UsageError(
+        cat("--device ", text, " is not a device — nothing could run — use auto, cpu or cuda"));
+}
+
+int thread_count(comm::Communicator& world, std::int64_t requested) {
+    const auto node = world.split_by_node();
+    const std::string mine = affinity(0);
+    const auto masks = node->all_gather(mine, "affinity masks of the node");
+    std::string used = mine;
+    std::int64_t sharing = 0;
+    for (const std::string& mask : masks) {
+        if (processors(merged(mine, mask, true)) > 0) ++sharing;
+        used = merged(used, mask, false);
+    }
+    // The launcher's own mask is what the job was given; the ranks may have been bound to less.
+    const std::int64_t available = processors(affinity(getppid()));
+    if (requested == 0 && std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr &&
+        processors(used) < available && node->rank() == 0) {
+        log::warn(
+            cat("the launcher bound ", masks.size(), masks.size() == 1 ? " rank" : " ranks", " to ",
+                processors(used), " of ", available,
+                " processors of this node — the others stay idle — use mpirun --bind-to none"));
+    }
+    if (requested < 0)
+        throw UsageError("--threads must not be negative — 0 means all of this rank's processors");
+    if (requested > 0) return static_cast<int>(requested);
+    return static_cast<int>(
+        std::max<std::int64_t>(1, processors(mine) / std::max<std::int64_t>(1, sharing)));
+}
+
+std::unique_ptr<exec::Backend> make_backend(Device device, comm::Communicator& world, int threads) {
+    const auto node = world.split_by_node();
+    if (device != Device::cpu) {
+        const cuda::Availability availability = cuda::availability();
+        if (availability.devices > 0)
+            return cuda::make_cuda_backend(node->rank() % availability.devices);
+        if (device == Device::cuda) {
+            throw DeviceError(cat("--device cuda cannot be used: ", availability.reason,
+                                  " — no network can run there — use --device cpu, or a build and "
+                                  "a machine with a GPU"));
+        }
+    }
+    return cpu::make_cpu_backend(threads);
+}
+
+void require_communicator(const std::string& choice, Device device) {
+    if (choice == "auto" || choice == "mpi") return;
+    if (choice != "nccl") {
+        throw UsageError(
+            cat("--comm ", choice,
+                " is not a communicator — gradients could not travel — use auto, mpi or nccl"));
+    }
+    if (device == Device::cpu || cuda::availability().devices == 0) {
+        throw UsageError(
+            "--comm nccl needs --device cuda — NCCL sums device memory only — use --comm mpi");
+    }
+    throw DeviceError(cat("--comm nccl cannot be used (", comm::nccl_status(),
+                          ") — gradients could not travel — use --comm mpi"));
+}
+
+const std::atomic<bool>& stop_requested() {
+    static const bool installed = [] {
+        struct sigaction action = {};
+        action.sa_handler = [](int) { stop_flag.store(true); };
+        action.sa_flags = SA_RESTART;
+        sigaction(SIGTERM, &action, nullptr);
+        sigaction(SIGUSR1, &action, nullptr);
+        return true;
+    }();
+    (void)installed;
+    return stop_flag;
+}
+
+}  // namespace deeplab::tools

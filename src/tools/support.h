@@ -1,0 +1,35 @@
+#pragma once
+// What every program does before its work: choose a device, count threads, listen for a stop
+// signal.
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "deeplab/comm/communicator.h"
+#include "deeplab/exec/backend.h"
+
+namespace deeplab::tools {
+
+// The values of --device.
+enum class Device { automatic, cpu, cuda };
+Device parse_device(const std::string& text);  // "auto" | "cpu" | "cuda"; UsageError otherwise
+
+// Threads of this rank: `requested`, or (0) the processors of its affinity mask divided by the
+// ranks of the node whose masks share them. Collective over `world`. Warns when a launcher bound
+// the ranks to fewer processors than it has.
+int thread_count(comm::Communicator& world, std::int64_t requested);
+
+// A backend for this rank: with several devices on a node, one per local rank. DeviceError says
+// what is missing and how to get it. Collective over `world`.
+std::unique_ptr<exec::Backend> make_backend(Device device, comm::Communicator& world, int threads);
+
+// Checks --comm auto|mpi|nccl against what the build and the device have. UsageError or DeviceError
+// otherwise.
+void require_communicator(const std::string& choice, Device device);
+
+// Set once SIGTERM or SIGUSR1 has arrived; the first call installs the handlers.
+const std::atomic<bool>& stop_requested();
+
+}  // namespace deeplab::tools

@@ -1,0 +1,112 @@
+#include "support_inference.h"
+
+#include <bit>
+#include <fstream>
+#include <string_view>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
+#include "support.h"
+
+namespace deeplab::tools {
+namespace {
+
+// By content: the name may be anything.
+void require_checkpoint(const std::filesystem::path& file) {
+    char head[9] = {};
+    std::ifstream in(file, std::ios::binary);
+    in.read(head, sizeof(head));
+    const std::string_view bytes(head, static_cast<std::size_t>(in.gcount()));
+    if (bytes.starts_with("\x89HDF\r\n")) return;
+    const char* kind = nullptr;
+    if (bytes.starts_with("PK\x03\x04") || bytes.starts_with("\x80\x02"))
+        kind = "a PyTorch .pth file";
+    if (bytes.size() == sizeof(head) && head[8] == '{')
+        kind = "a safetensors file";  // after 8 bytes of length
+    if (kind != nullptr) {
+        throw DataError(cat(file.string(), " is ", kind,
+                            " — this version reads its own checkpoints only, the other formats "
+                            "come later — give a checkpoint of deeplab-train, or a run's folder"));
+    }
+    throw DataError(cat(
+        file.string(),
+        " is not a weights file: ", bytes.empty() ? "it is empty or unreadable" : "unknown content",
+        " — there is no network to run — give a checkpoint of deeplab-train, or a run's folder"));
+}
+
+std::string npy_header(std::span<const std::int64_t> shape) {
+    std::string extents;
+    for (const std::int64_t extent : shape) extents += cat(extent, ", ");
+    static_assert(std::endian::native == std::endian::little);
+    std::string text = cat("{'descr': '<f4', 'fortran_order': False, 'shape': (", extents, "), }");
+    constexpr std::size_t preamble = 10, alignment = 64;  // magic, version, length of the text
+    text.append(alignment - (preamble + text.size() + 1) % alignment, ' ');
+    text += '\n';
+    std::string header = "\x93NUMPY";
+    header += '\x01';
+    header += '\0';
+    header += static_cast<char>(text.size() & 0xff);
+    header += static_cast<char>(text.size() >> 8);
+    return header + text;
+}
+
+// Through a temporary name: a full disk leaves nothing behind.
+template <class Write>
+void atomically(const std::filesystem::path& path, const Write& write) {
+    AtomicFile file(path);
+    std::ofstream out(file.path(), std::ios::binary);
+    write(out);
+    out.close();
+    if (!out) {
+        throw UsageError(cat("cannot write ", path.string(),
+                             " — the result would be incomplete — free some space, or check the "
+                             "folder's permissions"));
+    }
+    file.commit();
+}
+
+std::streamsize bytes_of(std::size_t count, std::size_t size) {
+    return static_cast<std::streamsize>(count * size);
+}
+
+}  // namespace
+
+Network load_network(const std::string& weights, std::int64_t output_stride,
+                     const std::string& device, std::int64_t threads, comm::Communicator& world) {
+    Network network;
+    network.file = train::find_weights(weights);
+    require_checkpoint(network.file);
+    const train::Snapshot snapshot = train::load_checkpoint(network.file);
+    network.info = snapshot.info;
+    if (output_stride != 0) network.info.model.output_stride = static_cast<int>(output_stride);
+    network.backend = make_backend(parse_device(device), world, thread_count(world, threads));
+    // Parameters do not depend on the image's size.
+    const model::ModelConfig& model = network.info.model;
+    const std::int64_t side = model::padded_size(model, 1);
+    const graph::Plan plan = model::inference_plan(model, 1, side, side);
+    network.backend->allocate(plan);
+    train::apply_snapshot(*network.backend, plan, snapshot, false);
+    return network;
+}
+
+void write_npy(const std::filesystem::path& path, std::span<const float> values,
+               std::span<const std::int64_t> shape) {
+    std::int64_t elements = 1;
+    for (const std::int64_t extent : shape) elements *= extent;
+    expects(elements == static_cast<std::int64_t>(values.size()), "the shape fits the values");
+    atomically(path, [&](std::ofstream& out) {
+        const std::string header = npy_header(shape);
+        out.write(header.data(), bytes_of(header.size(), 1));
+        out.write(reinterpret_cast<const char*>(values.data()),
+                  bytes_of(values.size(), sizeof(float)));
+    });
+}
+
+void write_atomically(const std::filesystem::path& path, std::span<const std::uint8_t> bytes) {
+    atomically(path, [&](std::ofstream& out) {
+        out.write(reinterpret_cast<const char*>(bytes.data()), bytes_of(bytes.size(), 1));
+    });
+}
+
+}  // namespace deeplab::tools

@@ -1,0 +1,33 @@
+#pragma once
+// What deeplab-eval and deeplab-predict share: weights on a backend, and files of scores.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "deeplab/comm/communicator.h"
+#include "deeplab/exec/backend.h"
+#include "deeplab/train/checkpoint.h"
+
+namespace deeplab::tools {
+
+struct Network {
+    std::filesystem::path file;  // that the weights came from
+    train::WeightsInfo info;
+    std::unique_ptr<exec::Backend> backend;
+};
+
+// WEIGHTS: a checkpoint or a run's folder, told apart by content. output_stride 0: the one it was
+// trained with. Collective over `world`.
+Network load_network(const std::string& weights, std::int64_t output_stride,
+                     const std::string& device, std::int64_t threads, comm::Communicator& world);
+
+// NumPy's .npy, version 1.0: float32, C order. Atomic.
+void write_npy(const std::filesystem::path& path, std::span<const float> values,
+               std::span<const std::int64_t> shape);
+
+void write_atomically(const std::filesystem::path& path, std::span<const std::uint8_t> bytes);
+
+}  // namespace deeplab::tools

@@ -1,0 +1,43 @@
+#pragma once
+// The table of configuration keys: each one's name, how it is read, written, and whether it may
+// change on --resume.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+#include "deeplab/io/value.h"
+#include "deeplab/train/config.h"
+
+namespace deeplab::train {
+
+// Groups whose weight decay is not written take the optimizer's, which may be read later.
+constexpr float unset_weight_decay = -1.0f;
+
+// A value and where it stands, for messages.
+struct Item {
+    const io::Value& value;
+    std::string key, where;
+
+    [[noreturn]] void wrong(const std::string& expected) const {
+        throw UsageError(cat(key, " is not ", expected, " (", where,
+                             ") — the run would not be the one you meant — give ", key, " ",
+                             expected));
+    }
+    [[noreturn]] void later(const std::string& sentence) const {
+        throw UsageError(cat(key, " (", where, "): ", sentence));
+    }
+};
+
+struct Key {
+    std::string name;
+    std::function<void(Config&, const Item&)> set;
+    std::function<io::Value(const Config&)> get;
+    bool may_change = false;  // on --resume
+};
+
+const std::vector<Key>& all_keys();
+
+}  // namespace deeplab::train

@@ -1,0 +1,128 @@
+#include "describe.h"
+
+#include <algorithm>
+#include <ctime>
+#include <iostream>
+#include <set>
+#include <vector>
+
+#include "deeplab/base/log.h"
+#include "deeplab/base/text.h"
+#include "deeplab/base/version.h"
+#include "deeplab/io/value.h"
+
+namespace deeplab::train {
+
+namespace {
+
+std::string utc_now() {
+    const std::time_t now = std::time(nullptr);
+    std::tm parts{};
+    gmtime_r(&now, &parts);
+    char text[32];
+    std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return text;
+}
+
+// "host<tab>device" of every rank. Collective.
+std::vector<std::string> devices_of(exec::Backend& backend, comm::Communicator& control) {
+    return control.all_gather(cat(log::host(), "\t", backend.description()),
+                              "devices of the ranks");
+}
+
+}  // namespace
+
+int loader_workers(const Config& config, int threads) {
+    if (config.data.workers > 0) return static_cast<int>(config.data.workers);
+    return std::clamp(threads / 2, 1, 16);
+}
+
+std::string environment_json(const TrainOptions& options, exec::Backend& backend,
+                             comm::Communicator& control, comm::Communicator& gradients,
+                             std::int64_t first_step) {
+    io::Object out;
+    out["version"] = version();
+    out["git_hash"] = git_hash();
+    out["build"] = build_summary();
+    out["started"] = utc_now();
+    out["command"] = options.command;
+    out["first_step"] = first_step;
+    out["communicator"] = gradients.description();
+    out["ranks"] = control.size();
+    io::Array devices;
+    for (const auto& text : devices_of(backend, control)) {
+        const auto parts = split(text, '\t');
+        io::Object device;
+        device["rank"] = static_cast<std::int64_t>(devices.size());
+        device["host"] = parts.at(0);
+        device["device"] = parts.at(1);
+        devices.emplace_back(device);
+    }
+    out["devices"] = devices;
+    return io::to_json(out, 2) + "\n";
+}
+
+void print_dry_run(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
+                   comm::Communicator& control) {
+    const auto devices = devices_of(backend, control);
+    if (control.rank() != 0) return;
+    const auto& config = setup.config;
+    const auto& plan = setup.plan;
+    const auto bytes = [](std::int64_t n) { return human_bytes(static_cast<std::uint64_t>(n)); };
+    std::set<std::string> hosts;
+    for (const auto& text : devices) hosts.insert(split(text, '\t').at(0));
+
+    std::cout << graph::to_string(plan) << "\n"
+              << "network     " << config.model.backbone << ", output stride "
+              << config.model.output_stride << ", " << config.model.num_classes << " classes, crop "
+              << config.data.augmentation.crop << "\n"
+              << "parameters  " << plan.parameter_count << ", running statistics "
+              << plan.state_count << "\n"
+              << "work        " << fixed(convolution_flops(plan) / 1e9, 2)
+              << " GFLOP of convolutions, forward and backward, for a micro-batch of "
+              << setup.local_batch << " on one rank\n"
+              << "memory      " << bytes(memory.arena_bytes) << " activations (arena), "
+              << bytes(plan.parameter_count * 12) << " parameters, gradients and momentum, a rank\n"
+              << "traffic     " << plan.buckets.size() << " gradient buckets, "
+              << bytes(plan.parameter_count * 4) << " a step; " << plan.messages
+              << " batch-norm messages a micro-batch\n"
+              << "plan        hash " << hex64(graph::hash(plan)) << ", " << plan.nodes.size()
+              << " nodes, the same on all ranks\n"
+              << "batch       " << config.train.global_batch << " = " << control.size()
+              << " ranks x " << config.train.accumulation << " accumulation x " << setup.local_batch
+              << "\n"
+              << "data        " << setup.train.split << ": " << setup.train.records << " images";
+    if (setup.val) std::cout << "; " << setup.val->split << ": " << setup.val->records << " images";
+    std::cout << "\nranks       " << control.size() << " on " << hosts.size()
+              << (hosts.size() == 1 ? " host\n" : " hosts\n");
+    for (std::size_t rank = 0; rank < devices.size(); ++rank) {
+        const auto parts = split(devices[rank], '\t');
+        std::cout << "  rank " << rank << "    " << parts.at(0) << "  " << parts.at(1) << "\n";
+    }
+    std::cout << "dry run: nothing was written" << std::endl;
+}
+
+io::Image side_by_side(const io::Image& image, const io::Mask& truth, const io::Mask& predicted,
+                       std::span<const io::Rgb> palette) {
+    const auto w = static_cast<std::size_t>(image.width),
+               h = static_cast<std::size_t>(image.height);
+    io::Image out{.width = 3 * image.width,
+                  .height = image.height,
+                  .pixels = std::vector<std::uint8_t>(3 * w * h * 3)};
+    for (std::size_t y = 0; y < h; ++y) {
+        std::uint8_t* row = &out.pixels[3 * y * 3 * w];
+        std::copy_n(&image.pixels[3 * y * w], 3 * w, row);
+        for (const io::Mask* mask : {&truth, &predicted}) {
+            row += 3 * w;
+            for (std::size_t x = 0; x < w; ++x) {
+                const io::Rgb color = palette[mask->labels[y * w + x]];
+                row[3 * x] = color.r;
+                row[3 * x + 1] = color.g;
+                row[3 * x + 2] = color.b;
+            }
+        }
+    }
+    return out;
+}
+
+}  // namespace deeplab::train

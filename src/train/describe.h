@@ -1,0 +1,28 @@
+#pragma once
+// Texts about a run: environment.json, --dry-run, pictures.
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "deeplab/graph/memory_plan.h"
+#include "startup.h"
+
+namespace deeplab::train {
+
+// Decode-and-augment threads of a rank: as configured, else half its threads, at most 16.
+int loader_workers(const Config& config, int threads);
+
+// Collective.
+std::string environment_json(const TrainOptions& options, exec::Backend& backend,
+                             comm::Communicator& control, comm::Communicator& gradients,
+                             std::int64_t first_step);
+// Collective; rank 0 prints to stdout.
+void print_dry_run(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
+                   comm::Communicator& control);
+
+// input | truth | prediction.
+io::Image side_by_side(const io::Image& image, const io::Mask& truth, const io::Mask& predicted,
+                       std::span<const io::Rgb> palette);
+
+}  // namespace deeplab::train

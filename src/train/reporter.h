@@ -1,0 +1,44 @@
+#pragma once
+// What rank 0 tells the user: lines or a progress bar, metrics.jsonl, TensorBoard.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "deeplab/io/tensorboard.h"
+#include "deeplab/train/confusion.h"
+#include "deeplab/train/run_folder.h"
+
+namespace deeplab::train {
+
+// The steps since the last report; times are means over ranks.
+struct Interval {
+    std::int64_t step = 0;  // the last one
+    double loss = 0, learning_rate = 0;
+    std::int64_t steps = 0;
+    double seconds = 0, data_wait_s = 0, comm_exposed_s = 0;
+};
+
+class Reporter {
+public:
+    // `first_step` updates were taken before this process; `images` are those of one optimizer
+    // step.
+    Reporter(const std::filesystem::path& run, std::int64_t first_step, std::int64_t iterations,
+             std::int64_t images);
+
+    void steps(const Interval& interval);
+    void evaluation(std::int64_t step, const std::string& split, const std::string& protocol,
+                    const Metrics& metrics, std::int64_t images, double seconds);
+    void image(std::int64_t number, std::int64_t step, const io::Image& image);
+    void line(const std::string& text);  // a message between lines of progress
+    const MetricsLog& metrics() const { return metrics_; }
+
+private:
+    std::int64_t iterations_, images_;
+    bool terminal_, bar_open_ = false;
+    MetricsLog metrics_;
+    std::unique_ptr<io::EventWriter> events_;
+};
+
+}  // namespace deeplab::train

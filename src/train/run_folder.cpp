@@ -1,0 +1,139 @@
+#include "deeplab/train/run_folder.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
+
+namespace deeplab::train {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Step of "step-0000100.h5"; -1 for any other name.
+std::int64_t step_of(const fs::path& file) {
+    const std::string name = file.filename().string();
+    if (!name.starts_with("step-") || !name.ends_with(".h5")) return -1;
+    const std::string digits = name.substr(5, name.size() - 8);
+    if (digits.empty() || digits.size() > 15 ||
+        digits.find_first_not_of("0123456789") != std::string::npos)
+        return -1;
+    return std::stoll(digits);
+}
+
+fs::path checkpoint_folder(const fs::path& run) { return run / "checkpoints"; }
+
+// Files of the folder by step, oldest first.
+std::map<std::int64_t, fs::path> checkpoints_of(const fs::path& run) {
+    std::map<std::int64_t, fs::path> files;
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(checkpoint_folder(run), ignored)) {
+        const std::int64_t step = step_of(entry.path());
+        if (step >= 0 && entry.is_regular_file(ignored)) files[step] = entry.path();
+    }
+    return files;
+}
+
+// What a link of the folder names; empty when there is none, or when it dangles.
+fs::path linked(const fs::path& run, const char* name) {
+    std::error_code error;
+    const fs::path target = fs::read_symlink(checkpoint_folder(run) / name, error);
+    if (error) return {};
+    const fs::path file = checkpoint_folder(run) / target.filename();
+    return fs::is_regular_file(file, error) ? file : fs::path();
+}
+
+}  // namespace
+
+MetricsLog::MetricsLog(const fs::path& file, std::int64_t last_step) : file_(file) {
+    std::map<std::pair<std::int64_t, bool>, std::string>
+        lines;  // (step, evaluation): in the file's own order
+    if (last_step > 0 && fs::exists(file)) {
+        for (const auto& line : split(read_text(file), '\n')) {
+            if (trim(line).empty()) continue;
+            io::Value value;
+            try {
+                value = io::parse_json(line, file.string());
+            } catch (const UsageError&) {
+                continue;  // the writer was killed within the line
+            }
+            const auto* object = value.get_if<io::Object>();
+            const auto* step = object == nullptr ? nullptr : object->find("step");
+            const auto* number = step == nullptr ? nullptr : step->get_if<std::int64_t>();
+            if (number == nullptr || *number > last_step) continue;
+            const bool evaluation = object->find("split") != nullptr;
+            lines[{*number, evaluation}] = line;
+            if (evaluation) evaluated_.insert(*number);
+        }
+    }
+    std::string text;
+    for (const auto& entry : lines) text += entry.second + "\n";
+    write_atomically(file, text);
+    out_.open(file, std::ios::app);
+    if (!out_)
+        throw UsageError(cat("cannot write ", file.string(),
+                             " — the run's metrics would be lost — check the folder"));
+}
+
+void MetricsLog::append(const io::Object& line) {
+    const auto* step = line.find("step");
+    expects(step != nullptr && step->is<std::int64_t>(), "a metrics line has a step");
+    if (line.find("split") != nullptr) evaluated_.insert(*step->get_if<std::int64_t>());
+    out_ << io::to_json(line) << "\n" << std::flush;
+    if (!out_) {
+        throw UsageError(cat("cannot write ", file_.string(),
+                             " — the run's metrics would be lost — free space on the file "
+                             "system, then continue with --resume"));
+    }
+}
+
+fs::path checkpoint_path(const fs::path& run, std::int64_t step) {
+    std::string digits = std::to_string(step);
+    if (digits.size() < 7) digits.insert(0, 7 - digits.size(), '0');
+    return checkpoint_folder(run) / cat("step-", digits, ".h5");
+}
+
+std::optional<fs::path> latest_checkpoint(const fs::path& run) {
+    if (const fs::path named = linked(run, "latest.h5"); !named.empty()) return named;
+    const auto files = checkpoints_of(run);
+    if (files.empty()) return std::nullopt;
+    return files.rbegin()->second;
+}
+
+void link_checkpoint(const fs::path& target, const std::string& name) {
+    const fs::path link = target.parent_path() / name,
+                   temporary = target.parent_path() / cat(".", name, ".new");
+    std::error_code error;
+    fs::remove(temporary, error);
+    fs::create_symlink(target.filename(), temporary, error);
+    if (!error) fs::rename(temporary, link, error);
+    if (error) {
+        throw UsageError(cat("cannot make the link ", link.string(), ": ", error.message(),
+                             " — a resumed run would not find its checkpoint — use a file system "
+                             "with symbolic links"));
+    }
+}
+
+void prune_checkpoints(const fs::path& run, std::int64_t keep) {
+    const fs::path best = linked(run, "best.h5"), latest = linked(run, "latest.h5");
+    const auto files = checkpoints_of(run);
+    std::error_code none;
+    for (const auto& entry :
+         fs::directory_iterator(checkpoint_folder(run), none)) {  // of writers that were killed
+        if (entry.path().filename().string().find(".h5.tmp-") != std::string::npos)
+            fs::remove(entry.path(), none);
+    }
+    std::int64_t surplus = static_cast<std::int64_t>(files.size()) - keep;
+    for (const auto& [step, file] : files) {
+        if (surplus-- <= 0) break;
+        std::error_code ignored;
+        if (file != best && file != latest) fs::remove(file, ignored);
+    }
+}
+
+}  // namespace deeplab::train

@@ -1,0 +1,186 @@
+#include "startup.h"
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "deeplab/base/text.h"
+#include "deeplab/train/run_folder.h"
+
+namespace deeplab::train {
+
+namespace {
+
+[[noreturn]] void rethrow(ExitCode code, const std::string& message) {
+    switch (code) {
+        case ExitCode::usage: throw UsageError(message);
+        case ExitCode::data: throw DataError(message);
+        case ExitCode::device: throw DeviceError(message);
+        default: throw Error(code, message);
+    }
+}
+
+void check_batch(const Config& config, std::int64_t ranks) {
+    const std::int64_t parts = ranks * config.train.accumulation;
+    if (config.train.global_batch % parts == 0) return;
+    throw UsageError(cat("train.global_batch ", config.train.global_batch, " is not divisible by ",
+                         ranks, " ranks x ", config.train.accumulation,
+                         " accumulation — ranks would hold different numbers of samples — use a "
+                         "multiple of ",
+                         parts, ", or another number of ranks"));
+}
+
+// The batch norm behind the image pooling sees one value per channel and sample.
+void check_pooling(const Config& config, std::int64_t local_batch, std::int64_t batch_norm_ranks) {
+    if (config.train.freeze_bn || local_batch * batch_norm_ranks > 1) return;
+    throw UsageError(cat(
+        "batch normalization behind the image pooling would see one value per channel (a "
+        "micro-batch of ",
+        local_batch, " on this rank, sync_bn over ", batch_norm_ranks,
+        " ranks) — its variance would be zero and the branch would learn nothing — use a larger "
+        "train.global_batch, train.sync_bn = \"global\" on more ranks, or train.freeze_bn = true"));
+}
+
+void check_classes(const std::string& first, const data::ClassTable& a, const std::string& second,
+                   const data::ClassTable& b) {
+    bool same = a.classes.size() == b.classes.size() && a.ignore == b.ignore;
+    for (std::size_t i = 0; same && i < a.classes.size(); ++i)
+        same = a.classes[i].name == b.classes[i].name;
+    if (same) return;
+    throw DataError(cat("the splits ", first, " and ", second,
+                        " have different class tables — a class of one would be judged "
+                        "as another class — pack both with the same --classes"));
+}
+
+}  // namespace
+
+void agreed(comm::Communicator& control, bool mine, const char* what,
+            const std::function<void()>& body) {
+    std::string verdict;
+    if (mine) {
+        try {
+            body();
+        } catch (const Error& error) {
+            verdict = cat(static_cast<int>(error.code()), " ", error.what());
+        }
+    }
+    for (const std::string& text : control.all_gather(verdict, what)) {
+        if (text.empty()) continue;
+        const auto space = text.find(' ');
+        rethrow(static_cast<ExitCode>(std::stoi(text.substr(0, space))), text.substr(space + 1));
+    }
+}
+
+void require_same_plan(comm::Communicator& world, std::uint64_t plan_hash) {
+    const auto hashes = world.all_gather(hex64(plan_hash), "hash of the plan");
+    std::map<std::string, int> votes;
+    for (const auto& hash : hashes) ++votes[hash];
+    if (votes.size() == 1) return;
+    std::string common = hashes.front();  // with a tie: rank 0's
+    for (const auto& [hash, count] : votes) {
+        if (count > votes[common]) common = hash;
+    }
+    std::string who;
+    for (std::size_t rank = 0; rank < hashes.size(); ++rank) {
+        if (hashes[rank] != common) who += cat(who.empty() ? "" : ", ", rank);
+    }
+    throw DeviceError(
+        cat("the training plan of rank ", who,
+            " differs from that of the others — their collectives would not "
+            "match — start the same program with the same configuration on every node"));
+}
+
+Setup prepare(const TrainOptions& options, comm::Communicator& control,
+              std::int64_t batch_norm_ranks) {
+    Setup setup;
+    agreed(control, true, "start-up checks", [&] {
+        setup.config = options.config;
+        Config& config = setup.config;
+        if (!std::filesystem::is_directory(options.data)) {
+            throw DataError(cat("the data folder ", options.data.string(),
+                                " does not exist — there is nothing to train on — pack "
+                                "it with deeplab-pack --voc DIR --split ",
+                                config.data.train_split, " --out ", options.data.string()));
+        }
+        setup.train = data::load_manifest(options.data, config.data.train_split);
+        const auto classes = static_cast<int>(setup.train.classes.classes.size());
+        if (config.model.num_classes == 0) config.model.num_classes = classes;
+        if (config.model.num_classes != classes) {
+            throw UsageError(
+                cat("model.num_classes is ", config.model.num_classes, ", but the split ",
+                    setup.train.split, " has ", classes,
+                    " classes — labels would have no output, or outputs no label — set it to ",
+                    classes, " or leave it out"));
+        }
+        if (setup.train.records == 0) {
+            throw DataError(cat("the split ", setup.train.split,
+                                " has no records — there is nothing to train on — pack it again"));
+        }
+        if (config.train.eval_every > 0) {
+            setup.val = data::load_manifest(options.data, config.data.val_split);
+            check_classes(setup.train.split, setup.train.classes, setup.val->split,
+                          setup.val->classes);
+        }
+        check_batch(config, control.size());
+        setup.local_batch = config.train.global_batch /
+                            (control.size() * config.train.accumulation);
+        check_pooling(config, setup.local_batch, batch_norm_ranks);
+
+        const auto& o = config.optimizer;
+        setup.plan = model::training_plan(config.model,
+                                          {.batch = setup.local_batch,
+                                           .height = config.data.augmentation.crop,
+                                           .width = config.data.augmentation.crop,
+                                           .freeze_bn = config.train.freeze_bn,
+                                           .ignore_label = setup.train.classes.ignore},
+                                          {.momentum = static_cast<float>(o.momentum),
+                                           .weight_decay = static_cast<float>(o.weight_decay),
+                                           .clip_norm = static_cast<float>(o.clip_norm),
+                                           .groups = o.groups});
+    });
+    require_same_plan(control, graph::hash(setup.plan));
+    return setup;
+}
+
+void check_shards(const TrainOptions& options, const Setup& setup, comm::Communicator& control) {
+    const Config& config = setup.config;
+    agreed(control, control.rank() == 0, "overlap of the splits", [&] {
+        if (!setup.val || config.data.allow_overlap) return;
+        const auto train = data::ShardSet(options.data, setup.train.split).ids();
+        const auto val = data::ShardSet(options.data, setup.val->split).ids();
+        const std::set<std::string> seen(train.begin(), train.end());
+        std::vector<std::string> shared;
+        std::copy_if(val.begin(), val.end(), std::back_inserter(shared),
+                     [&](const auto& id) { return seen.contains(id); });
+        if (shared.empty()) return;
+        throw DataError(cat("the splits ", setup.train.split, " and ", setup.val->split, " share ",
+                            shared.size(), " images, e.g. ", shared.front(),
+                            " — the evaluation would be on training data — pack disjoint lists, or "
+                            "set data.allow_overlap = true"));
+    });
+    if (!config.data.verify) return;
+    const auto node = control.split_by_node();
+    agreed(control, true, "checksums of the shards", [&] {
+        for (const data::Manifest* manifest : {&setup.train, setup.val ? &*setup.val : nullptr}) {
+            if (manifest == nullptr) continue;
+            std::vector<std::int64_t> mine;
+            const auto shards = static_cast<std::int64_t>(manifest->shards.size());
+            for (std::int64_t i = node->rank(); i < shards; i += node->size()) mine.push_back(i);
+            data::ShardSet(options.data, manifest->split).verify_files(mine);
+        }
+    });
+}
+
+void check_run_folder(const TrainOptions& options) {
+    if (options.resume) return;
+    if (const auto file = latest_checkpoint(options.run)) {
+        throw UsageError(cat(
+            "the run ", options.run.string(), " already has a checkpoint (",
+            file->filename().string(),
+            ") — it would be overwritten — continue it with --resume, or choose another --out"));
+    }
+}
+
+}  // namespace deeplab::train

@@ -1,0 +1,40 @@
+#pragma once
+// What is checked before anything is allocated or written.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "deeplab/data/shard.h"
+#include "deeplab/graph/plan.h"
+#include "deeplab/model/deeplab.h"
+#include "deeplab/train/trainer.h"
+
+namespace deeplab::train {
+
+struct Setup {
+    Config config;  // as asked for, with the number of classes of the data set
+    data::Manifest train;
+    std::optional<data::Manifest> val;  // when the run evaluates
+    std::int64_t local_batch = 0;       // samples of one micro-batch on this rank
+    graph::Plan plan;
+};
+
+// Cheap: manifests, classes, batch, pooling, plan. The same on all ranks, or the same Error on all.
+Setup prepare(const TrainOptions& options, comm::Communicator& control,
+              std::int64_t batch_norm_ranks);
+
+// Reads shards: train and val share no id; every file's checksum, once a node.
+void check_shards(const TrainOptions& options, const Setup& setup, comm::Communicator& control);
+
+// A run with a checkpoint is gone on with only when asked to: UsageError otherwise. Touches
+// nothing.
+void check_run_folder(const TrainOptions& options);
+
+// Runs `body` where `mine` is true; an Error there is thrown on every rank, so that none waits for
+// another.
+void agreed(comm::Communicator& control, bool mine, const char* what,
+            const std::function<void()>& body);
+
+}  // namespace deeplab::train

@@ -1,0 +1,478 @@
+#include "deeplab/train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "deeplab/base/files.h"
+#include "deeplab/base/log.h"
+#include "deeplab/base/text.h"
+#include "deeplab/data/loader.h"
+#include "deeplab/train/checkpoint.h"
+#include "deeplab/train/evaluator.h"
+#include "describe.h"
+#include "reporter.h"
+#include "startup.h"
+
+namespace deeplab::train {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::unique_ptr<comm::Communicator> batch_norm_group(SyncBn sync, comm::Communicator& traffic) {
+    switch (sync) {
+        case SyncBn::global: return traffic.duplicate();
+        case SyncBn::node: return traffic.split_by_node();
+        case SyncBn::none: return comm::make_self();
+    }
+    throw LogicError("unknown sync_bn");
+}
+
+// One optimizer step on this rank.
+struct LocalStep {
+    double loss_sum = 0, valid = 0;  // valid: of all ranks
+    double data_wait_s = 0, comm_exposed_s = 0, gradient_norm = 0;
+    bool stop = false, checkpoint = false;  // agreed between all ranks
+};
+
+class Trainer {
+public:
+    Trainer(const TrainOptions& options, exec::Backend& backend, comm::Communicator& world,
+            comm::Communicator& traffic)
+        : options_(options),
+          backend_(backend),
+          control_(world.duplicate()),
+          gradients_(traffic.duplicate()),
+          batch_norm_(batch_norm_group(options.config.train.sync_bn, traffic)),
+          started_(Clock::now()),
+          last_checkpoint_(started_) {}
+
+    TrainResult run();
+
+private:
+    bool root() const { return control_->rank() == 0; }
+    std::int64_t iterations() const { return setup_.config.train.iterations; }
+
+    void start();
+    void fresh_values();
+    void initial_weights();
+    void resume(const std::filesystem::path& file);
+    void compile();
+    void dry_run();
+    data::LoaderOptions loader_options() const;
+
+    void loop();
+    LocalStep one_step(data::Loader& loader, std::int64_t step);
+    [[noreturn]] void not_finite(std::int64_t step, double loss,
+                                 const std::vector<std::string>& ids);
+    bool report(const LocalStep& local, std::int64_t step);
+    void after_step(std::int64_t done, const LocalStep& local);
+
+    bool evaluation_due(std::int64_t done) const;
+    bool evaluate_now(std::int64_t done);  // true: the best so far
+    void save(std::int64_t done, bool best);
+
+    // Running statistics of several batch-norm groups: while an object lives the backend holds
+    // their average over ranks.
+    class AveragedStates;
+
+    const TrainOptions& options_;
+    exec::Backend& backend_;
+    std::unique_ptr<comm::Communicator> control_, gradients_, batch_norm_;
+    Clock::time_point started_, last_checkpoint_;
+    Setup setup_;
+    WeightsInfo info_;
+    TrainResult result_;
+    std::int64_t first_step_ = 0;
+    std::unique_ptr<exec::Executable> executable_;
+    std::unique_ptr<RunLock> lock_;       // rank 0
+    std::unique_ptr<Reporter> reporter_;  // rank 0
+    std::unique_ptr<data::ShardSet> val_shards_;
+    std::unique_ptr<Predictor> predictor_;
+    std::vector<std::string>
+        step_ids_;  // of this rank, for the message of a step that is not finite
+    Interval interval_;
+    Clock::time_point interval_start_;
+    double trained_s_ = 0;
+    std::int64_t trained_steps_ = 0;
+};
+
+class Trainer::AveragedStates {
+public:
+    // Each rank's statistics stand for as many samples as any other's (in a group all ranks hold
+    // the group's), so the mean over ranks weights groups by their count.
+    explicit AveragedStates(Trainer& trainer) : trainer_(trainer) {
+        const Config::Train& train = trainer.setup_.config.train;
+        if (train.sync_bn == SyncBn::global || train.freeze_bn || trainer.control_->size() == 1)
+            return;
+        for (const auto& state : trainer.setup_.plan.states) {
+            own_.push_back(trainer.backend_.download(state));
+            std::vector<double> sum(own_.back().begin(), own_.back().end());
+            trainer.control_->all_reduce(sum.data(), sum.size(), DType::f64, comm::ReduceOp::sum,
+                                         "running statistics");
+            std::vector<float> mean;
+            for (const double v : sum)
+                mean.push_back(static_cast<float>(v / trainer.control_->size()));
+            trainer.backend_.upload(state, mean);
+        }
+    }
+    AveragedStates(const AveragedStates&) = delete;
+    AveragedStates& operator=(const AveragedStates&) = delete;
+
+    void restore() {
+        for (std::size_t i = 0; i < own_.size(); ++i)
+            trainer_.backend_.upload(trainer_.setup_.plan.states[i], own_[i]);
+    }
+
+private:
+    Trainer& trainer_;
+    std::vector<std::vector<float>> own_;
+};
+
+void Trainer::start() {
+    agreed(*control_, root(), "the run's folder", [&] {
+        if (!options_.dry_run) check_run_folder(options_);
+    });
+    setup_ = prepare(options_, *control_, batch_norm_->size());
+    info_.model = setup_.config.model;
+    info_.classes = setup_.train.classes;
+    info_.train_list_hash = hex64(setup_.train.list_hash);
+    info_.config_toml = to_toml(setup_.config);
+    if (options_.dry_run) return;
+
+    std::string checkpoint;
+    agreed(*control_, root(), "the run's folder", [&] {
+        require_writable_directory(options_.run);
+        lock_ = std::make_unique<RunLock>(options_.run);
+        require_writable_directory(options_.run / "checkpoints");
+        if (!options_.resume) return;
+        if (const auto file = latest_checkpoint(options_.run)) checkpoint = file->string();
+    });
+    checkpoint = control_->all_gather(checkpoint, "name of the checkpoint").front();
+    check_shards(options_, setup_, *control_);
+    backend_.allocate(setup_.plan);
+    agreed(*control_, true, "weights to start from", [&] {
+        if (!checkpoint.empty())
+            resume(checkpoint);
+        else if (!options_.init.empty())
+            initial_weights();
+        else
+            fresh_values();
+    });
+    compile();
+    if (!root()) return;
+    write_atomically(options_.run / "config.toml", info_.config_toml);
+    reporter_ = std::make_unique<Reporter>(options_.run, first_step_, iterations(),
+                                           setup_.config.train.global_batch);
+}
+
+void Trainer::fresh_values() {
+    const auto seed = static_cast<std::uint64_t>(setup_.config.train.seed);
+    for (const auto& p : setup_.plan.parameters) {
+        backend_.upload(p, exec::Slot::value, model::initial_value(p, setup_.plan, seed));
+    }
+    for (const auto& s : setup_.plan.states) {
+        backend_.upload(
+            s, std::vector<float>(static_cast<std::size_t>(s.shape.elements()), s.initial));
+    }
+}
+
+void Trainer::initial_weights() {
+    const std::filesystem::path file = find_weights(options_.init);
+    const std::string kind = file.extension().string();
+    if (kind == ".pth" || kind == ".pt" || kind == ".safetensors") {
+        throw UsageError(
+            cat("--init ", file.string(),
+                ": PyTorch and safetensors weights are not read yet — the network would "
+                "start from nothing — use a checkpoint of this program, or leave --init out"));
+    }
+    apply_snapshot(backend_, setup_.plan, load_checkpoint(file), false);
+}
+
+void Trainer::resume(const std::filesystem::path& file) {
+    const Snapshot snapshot = load_checkpoint(file);
+    const Config before = parse_config(snapshot.info.config_toml,
+                                       cat("configuration in ", file.string()), {});
+    if (const auto names = frozen_differences(before, setup_.config); !names.empty()) {
+        std::string list;
+        for (const auto& name : names) list += cat(list.empty() ? "" : ", ", name);
+        throw UsageError(cat(list, names.size() == 1 ? " differs" : " differ",
+                             " from the run's configuration (", file.string(),
+                             ") — the resumed run would be another one — restore the old value, or "
+                             "start a new run with "
+                             "--init ",
+                             file.string()));
+    }
+    if (snapshot.info.train_list_hash != info_.train_list_hash) {
+        throw DataError(cat("the images of split ", setup_.train.split,
+                            " are not those that the run was started on (list hash ",
+                            info_.train_list_hash, ", the run's ", snapshot.info.train_list_hash,
+                            ") — the order of samples "
+                            "would not go on — give the --data folder of the run's start"));
+    }
+    apply_snapshot(backend_, setup_.plan, snapshot, true);
+    first_step_ = snapshot.info.step;
+    info_.best_miou = snapshot.info.best_miou;
+    result_.state_hash = state_hash(snapshot);
+    log::info(cat("resuming at step ", first_step_, " of ", iterations(), " from ",
+                  file.filename().string()));
+}
+
+void Trainer::compile() {
+    const Config::Train& train = setup_.config.train;
+    executable_ = backend_.compile(
+        setup_.plan, {gradients_.get(), batch_norm_.get()},
+        {.seed = static_cast<std::uint64_t>(train.seed), .overlap = train.overlap});
+}
+
+void Trainer::dry_run() {
+    backend_.allocate(setup_.plan);
+    compile();
+    print_dry_run(setup_, backend_, executable_->memory(), *control_);
+}
+
+data::LoaderOptions Trainer::loader_options() const {
+    const Config& config = setup_.config;
+    data::LoaderOptions o;
+    o.dir = options_.data;
+    o.split = config.data.train_split;
+    o.augmentation = config.data.augmentation;
+    o.normalisation = info_.normalisation;
+    o.seed = static_cast<std::uint64_t>(config.train.seed);
+    o.global_batch = config.train.global_batch;
+    o.accumulation = config.train.accumulation;
+    o.rank = control_->rank();
+    o.size = control_->size();
+    o.first_step = first_step_;
+    o.last_step = iterations();
+    o.workers = loader_workers(config, options_.threads);
+    o.cache_host = config.data.cache == "host";
+    return o;
+}
+
+LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
+    const Config& config = setup_.config;
+    const std::int64_t micros = config.train.accumulation;
+    LocalStep local;
+    std::vector<exec::SampleId> samples;
+    step_ids_.clear();
+    for (std::int64_t micro = 0; micro < micros; ++micro) {
+        const data::Batch batch = loader.next();
+        ensures(batch.step == step && batch.micro == micro,
+                "the loader delivers the batch of this step");
+        local.data_wait_s += loader.last_wait_s();
+        local.valid += static_cast<double>(batch.valid_pixels);
+        step_ids_.insert(step_ids_.end(), batch.ids.begin(), batch.ids.end());
+        const bool last = micro + 1 == micros;
+        if (last) {
+            // The step's one message: the count that Update divides by, and what somebody wants to
+            // happen after it.
+            const bool out_of_time = options_.time_budget_min > 0 &&
+                                     seconds_since(started_) >= 60 * options_.time_budget_min;
+            const bool stop = out_of_time || (options_.stop != nullptr && options_.stop->load());
+            const double minutes = config.checkpoint.minutes;
+            const bool checkpoint = root() && minutes > 0 &&
+                                    seconds_since(last_checkpoint_) >= 60 * minutes;
+            double message[] = {local.valid, stop ? 1.0 : 0.0, checkpoint ? 1.0 : 0.0};
+            control_->all_reduce(message, 3, DType::f64, comm::ReduceOp::sum,
+                                 "valid pixels of the step");
+            local.valid = message[0];
+            local.stop = message[1] > 0;
+            local.checkpoint = message[2] > 0;
+        }
+        samples.clear();
+        for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
+        const exec::StepResult result = executable_->run(
+            {.images = batch.images,
+             .labels = batch.labels,
+             .samples = samples,
+             .learning_rate = learning_rate(config, step),
+             .valid_pixels = local.valid,
+             .first_micro = micro == 0,
+             .last_micro = last});
+        local.loss_sum += result.loss_sum;
+        local.comm_exposed_s += result.comm_exposed_s;
+        local.gradient_norm = result.gradient_norm;
+        // The gradient is the sum over all ranks: they all come here or none does.
+        if (last && !result.finite)
+            not_finite(step, local.loss_sum / std::max(local.valid, 1.0), step_ids_);
+    }
+    return local;
+}
+
+void Trainer::not_finite(std::int64_t step, double loss, const std::vector<std::string>& ids) {
+    std::string mine;
+    for (const auto& id : ids) mine += cat(mine.empty() ? "" : " ", id);
+    std::string all;
+    for (const auto& text : control_->all_gather(mine, "ids of the batch"))
+        all += cat(all.empty() ? "" : " ", text);
+    throw DeviceError(
+        cat("the loss or its gradient is not finite in step ", step + 1, " (loss ", loss, ", lr ",
+            learning_rate(setup_.config, step), ", images ", all,
+            ") — the run has diverged and stops; the update "
+            "was not applied — start again with a smaller optimizer.lr, with optimizer.warmup or "
+            "optimizer.clip_norm; the last checkpoint is intact"));
+}
+
+// Adds a step to the interval and, when it is due, sums the losses over ranks and tells the user.
+bool Trainer::report(const LocalStep& local, std::int64_t step) {
+    interval_.step = step + 1;
+    interval_.steps += 1;
+    interval_.data_wait_s += local.data_wait_s;
+    interval_.comm_exposed_s += local.comm_exposed_s;
+    const bool due = (step + 1) % setup_.config.train.log_every == 0 || step + 1 == iterations();
+    if (!due && !local.stop && !options_.on_step) return false;
+
+    double message[] = {local.loss_sum, interval_.data_wait_s, interval_.comm_exposed_s};
+    control_->all_reduce(message, 3, DType::f64, comm::ReduceOp::sum, "loss of the step");
+    result_.loss = local.valid > 0 ? message[0] / local.valid : 0;
+    interval_.loss = result_.loss;
+    interval_.learning_rate = learning_rate(setup_.config, step);
+    if (!std::isfinite(result_.loss)) not_finite(step, result_.loss, step_ids_);
+    if (options_.on_step)
+        options_.on_step({step + 1, result_.loss, interval_.learning_rate, local.gradient_norm});
+    if (!due) return false;
+    interval_.seconds = seconds_since(interval_start_);
+    trained_s_ += interval_.seconds;
+    trained_steps_ += interval_.steps;
+    if (root()) {
+        Interval mean = interval_;
+        mean.data_wait_s = message[1] / control_->size();
+        mean.comm_exposed_s = message[2] / control_->size();
+        reporter_->steps(mean);
+    }
+    interval_ = {};
+    interval_start_ = Clock::now();
+    return true;
+}
+
+bool Trainer::evaluation_due(std::int64_t done) const {
+    const std::int64_t every = setup_.config.train.eval_every;
+    return every > 0 && done > 0 && (done % every == 0 || done == iterations());
+}
+
+bool Trainer::evaluate_now(std::int64_t done) {
+    const Clock::time_point start = Clock::now();
+    if (!val_shards_)
+        val_shards_ = std::make_unique<data::ShardSet>(options_.data, setup_.val->split);
+    if (!predictor_) {
+        predictor_ = std::make_unique<Predictor>(
+            backend_, setup_.config.model, InferenceOptions{.normalisation = info_.normalisation});
+    }
+    constexpr std::int64_t pictures = 3;  // for TensorBoard
+    const std::vector<io::Rgb> palette = info_.classes.palette();
+    std::int64_t shown = 0;
+    EvaluationOptions evaluation;
+    evaluation.on_image = [&](std::int64_t, const data::Record&, const io::Image& image,
+                              const io::Mask& truth, const io::Mask& predicted) {
+        if (!root() || shown >= pictures) return;
+        reporter_->image(shown++, done, side_by_side(image, truth, predicted, palette));
+    };
+    AveragedStates averaged(*this);
+    const Confusion confusion = evaluate(*predictor_, *val_shards_, evaluation, *control_);
+    averaged.restore();
+
+    const Metrics metrics = confusion.metrics();
+    if (root())
+        reporter_->evaluation(done, setup_.val->split, "full", metrics, setup_.val->records,
+                              seconds_since(start));
+    result_.miou = metrics.miou;
+    if (!(metrics.miou > info_.best_miou)) return false;
+    info_.best_miou = metrics.miou;
+    return true;
+}
+
+void Trainer::save(std::int64_t done, bool best) {
+    AveragedStates averaged(*this);
+    if (root()) {
+        info_.step = done;
+        const Snapshot snapshot = take_snapshot(backend_, setup_.plan, info_);
+        const std::filesystem::path file = checkpoint_path(options_.run, done);
+        save_checkpoint(file, snapshot);
+        link_checkpoint(file, "latest.h5");
+        if (best) link_checkpoint(file, "best.h5");
+        prune_checkpoints(options_.run, setup_.config.checkpoint.keep);
+        result_.state_hash = state_hash(snapshot);
+    }
+    averaged.restore();
+    control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0, "hash of the state");
+    last_checkpoint_ = Clock::now();
+}
+
+void Trainer::after_step(std::int64_t done, const LocalStep& local) {
+    // A stopping run has little time: the evaluation of this step is made up for by the run that
+    // goes on.
+    const bool stopping = local.stop && done < iterations();
+    const bool best = !stopping && evaluation_due(done) && evaluate_now(done);
+    const std::int64_t every = setup_.config.checkpoint.every;
+    const bool due = (every > 0 && done % every == 0) || local.checkpoint || done == iterations();
+    if (due || best || stopping) save(done, best);
+    interval_start_ = Clock::now();
+    if (stopping) result_.code = ExitCode::stopped_early;
+}
+
+void Trainer::loop() {
+    std::int64_t missing = root() && evaluation_due(first_step_) &&
+                                   !reporter_->metrics().has_evaluation(first_step_)
+                               ? 1
+                               : 0;
+    control_->all_reduce(&missing, 1, DType::i64, comm::ReduceOp::max, "evaluation to make up for");
+    if (missing != 0 && evaluate_now(first_step_)) save(first_step_, true);
+
+    result_.step = first_step_;
+    if (first_step_ >= iterations()) return;
+    data::Loader loader(loader_options());
+    interval_start_ = Clock::now();
+    for (std::int64_t step = first_step_; step < iterations() && result_.code == ExitCode::ok;
+         ++step) {
+        const LocalStep local = one_step(loader, step);
+        result_.step = step + 1;
+        // Time that evaluation and checkpoints take is not the steps': the interval pauses.
+        const bool reported = report(local, step);
+        const double so_far = reported ? 0 : seconds_since(interval_start_);
+        after_step(step + 1, local);
+        interval_start_ -= std::chrono::duration_cast<Clock::duration>(
+            std::chrono::duration<double>(so_far));
+    }
+}
+
+TrainResult Trainer::run() {
+    start();
+    if (options_.dry_run) {
+        dry_run();
+        return result_;
+    }
+    const std::string environment = environment_json(options_, backend_, *control_, *gradients_,
+                                                     first_step_);  // collective
+    if (root()) write_atomically(options_.run / "environment.json", environment);
+    loop();
+    if (trained_s_ > 0) {
+        result_.images_per_s = static_cast<double>(trained_steps_ *
+                                                   setup_.config.train.global_batch) /
+                               trained_s_;
+    }
+    if (root()) reporter_->line("");
+    return result_;
+}
+
+}  // namespace
+
+TrainResult run_training(const TrainOptions& options, exec::Backend& backend,
+                         comm::Communicator& world, comm::Communicator& traffic) {
+    if (options.time_budget_min < 0 || !std::isfinite(options.time_budget_min)) {
+        throw UsageError(cat("the time budget is ", options.time_budget_min,
+                             " minutes — the run could not take a step — give a "
+                             "positive number, or 0 for no limit"));
+    }
+    return Trainer(options, backend, world, traffic).run();
+}
+
+}  // namespace deeplab::train

@@ -1,0 +1,148 @@
+// deeplab-train as a user runs it: exit codes and messages of interface.md.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deeplab/base/files.h"
+#include "deeplab/train/run_folder.h"
+#include "harness/process.h"
+#include "harness/temp_dir.h"
+#include "harness/tiny_dataset.h"
+
+namespace deeplab {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ProcessResult;
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+class DeeplabTrain : public ::testing::Test {
+protected:
+    void SetUp() override {
+        testing::write_tiny_dataset(dir_ / "data", {.split = "train"});
+        testing::write_tiny_dataset(dir_ / "data",
+                                    {.split = "val", .images = 3, .shards = 1, .seed = 2});
+        std::ofstream(dir_ / "config.toml") << R"([model]
+backbone = "resnet18"
+[data]
+train_split = "train"
+val_split = "val"
+crop = 33
+resize = {mode = "none"}
+[train]
+iterations = 4
+global_batch = 4
+log_every = 1
+[optimizer]
+lr = 0.01
+)";
+    }
+
+    // The usual options, unless `more` gives them another value.
+    std::vector<std::string> command(const std::vector<std::string>& more) const {
+        std::vector<std::string> all = {testing::program("deeplab-train")};
+        for (const auto& [option, value] :
+             {std::pair{"--config", "config.toml"}, {"--data", "data"}, {"--out", "run"}}) {
+            if (std::find(more.begin(), more.end(), option) != more.end()) continue;
+            all.insert(all.end(), {option, (dir_ / value).string()});
+        }
+        all.insert(all.end(), {"--threads", "1"});
+        all.insert(all.end(), more.begin(), more.end());
+        return all;
+    }
+    ProcessResult train(const std::vector<std::string>& more = {}) const {
+        return testing::run_process(command(more));
+    }
+
+    void refused(const ProcessResult& result, int code, const std::string& part) const {
+        EXPECT_EQ(result.exit_code, code) << result.both();
+        EXPECT_TRUE(contains(result.err, part)) << result.both();
+    }
+
+    testing::TempDir dir_;
+};
+
+TEST_F(DeeplabTrain, TrainsAndGoesOnOnAnotherNumberOfRanks) {
+    ProcessResult result = train({"--set", "train.eval_every=4"});
+    ASSERT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_TRUE(contains(result.out, "done: step 4  loss ")) << result.out;
+    EXPECT_TRUE(contains(result.out, "mIoU 0.")) << result.out;
+
+    const std::string before = read_text(dir_ / "run/metrics.jsonl");
+    refused(train(), 2, "--resume");
+    EXPECT_EQ(read_text(dir_ / "run/metrics.jsonl"), before);
+
+    result = testing::run_process(testing::with_ranks(
+        2, command({"--resume", "--set", "train.iterations=6", "--set", "train.eval_every=4"})));
+    ASSERT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_TRUE(contains(result.out, "done: step 6")) << result.both();
+
+    refused(train({"--resume", "--set", "optimizer.lr=1"}), 2, "optimizer.lr");
+    refused(train({"--resume", "--set", "train.global_batch=8"}), 2, "train.global_batch");
+}
+
+TEST_F(DeeplabTrain, RefusesWrongInput) {
+    refused(train({"--data", (dir_ / "nowhere").string()}), 3, "nowhere");
+    refused(train({"--set", "train.iteration=3"}), 2, "train.iterations");
+    refused(train({"--set", "train.precision=bf16"}), 2, "not implemented yet");
+    refused(train({"--set", "model.num_classes=21"}), 2, "21");
+    refused(testing::run_process(testing::with_ranks(3, command({}))), 2, "not divisible");
+    refused(train({"--bogus"}), 2, "--bogus");
+    refused(train({"--trace", "t.json"}), 2, "--trace");
+    refused(train({"--device", "tpu"}), 2, "tpu");
+    refused(train({"--comm", "nccl", "--device", "cpu"}), 2, "nccl");
+    std::ofstream(dir_ / "file") << "a file";
+    refused(train({"--out", (dir_ / "file" / "run").string()}), 2, "file/run");
+    std::ofstream(dir_ / "weights.h5") << "not HDF5";
+    refused(train({"--init", (dir_ / "weights.h5").string()}), 3, "weights.h5");
+    EXPECT_FALSE(fs::exists(dir_ / "run/checkpoints/latest.h5"));
+}
+
+TEST_F(DeeplabTrain, ACheckpointOfAnotherModelIsRefusedWithItsTensor) {
+    ASSERT_EQ(train({"--set", "train.iterations=1"}).exit_code, 0);
+    const ProcessResult result = train({"--init", (dir_ / "run").string(), "--out",
+                                        (dir_ / "other").string(), "--set",
+                                        "model.backbone=resnet50"});
+    refused(result, 3, "backbone.layer1.0.conv1.weight is 64x64x3x3 in the file and 64x64x1x1");
+}
+
+TEST_F(DeeplabTrain, ARunInUseIsRefused) {
+    fs::create_directories(dir_ / "run");
+    const train::RunLock lock(dir_ / "run");
+    refused(train(), 2, "in use by a live job");
+}
+
+TEST_F(DeeplabTrain, TheTimeBudgetGives75) {
+    const ProcessResult result = train({"--time-budget", "0.0001"});
+    EXPECT_EQ(result.exit_code, 75) << result.both();
+    EXPECT_TRUE(fs::exists(dir_ / "run/checkpoints/latest.h5"));
+    EXPECT_EQ(train({"--resume"}).exit_code, 0);
+}
+
+TEST_F(DeeplabTrain, TheDryRunSaysWhatItWouldDo) {
+    const ProcessResult result = train({"--dry-run"});
+    EXPECT_EQ(result.exit_code, 0) << result.both();
+    for (const char* part : {"network", "parameters", "memory", "ranks", "nothing was written"}) {
+        EXPECT_TRUE(contains(result.out, part)) << part << result.both();
+    }
+    EXPECT_FALSE(fs::exists(dir_ / "run"));
+}
+
+TEST_F(DeeplabTrain, HelpHasAnExample) {
+    const ProcessResult result = testing::run_process(
+        {testing::program("deeplab-train"), "--help"});
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_TRUE(contains(result.out, "--dry-run")) << result.both();
+    EXPECT_TRUE(contains(result.out, "jobs/configs/quickstart_cpu.toml")) << result.out;
+}
+
+}  // namespace
+}  // namespace deeplab

@@ -1,0 +1,144 @@
+#pragma once
+// A backend whose "network" is arithmetic on the first value of each parameter: for tests of what
+// stands around the network, in milliseconds. Sums over ranks, momentum and running statistics
+// behave like the real ones'.
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/exec/backend.h"
+
+namespace deeplab::testing {
+
+class FakeBackend final : public exec::Backend {
+public:
+    std::int64_t not_finite_at = -1;  // the run (from 0) whose gradient is to be NaN
+
+    std::string description() const override { return "fake"; }
+
+    void allocate(const graph::Plan& plan) override {
+        expects(buffers_.empty(), "allocate is called once");
+        for (const auto& p : plan.parameters) {
+            for (const char* slot : {"value ", "gradient ", "momentum "}) {
+                buffers_[slot + p.name].assign(static_cast<std::size_t>(p.shape.elements()), 0.0f);
+            }
+        }
+        for (const auto& s : plan.states)
+            buffers_["state " + s.name].assign(static_cast<std::size_t>(s.shape.elements()), 0.0f);
+    }
+
+    void upload(const graph::Parameter& p, exec::Slot slot, std::span<const float> data) override {
+        put(key(p, slot), data);
+    }
+    std::vector<float> download(const graph::Parameter& p, exec::Slot slot) override {
+        return buffers_.at(key(p, slot));
+    }
+    void upload(const graph::State& s, std::span<const float> data) override {
+        put("state " + s.name, data);
+    }
+    std::vector<float> download(const graph::State& s) override {
+        return buffers_.at("state " + s.name);
+    }
+
+    std::unique_ptr<exec::Executable> compile(const graph::Plan& plan,
+                                              const exec::Communicators& communicators,
+                                              const exec::CompileOptions& options) override;
+
+private:
+    friend class FakeExecutable;
+
+    static std::string key(const graph::Parameter& p, exec::Slot slot) {
+        const char* names[] = {"value ", "gradient ", "momentum "};
+        return names[static_cast<int>(slot)] + p.name;
+    }
+    void put(const std::string& name, std::span<const float> data) {
+        auto& buffer = buffers_.at(name);
+        expects(buffer.size() == data.size(), "upload has the buffer's size");
+        buffer.assign(data.begin(), data.end());
+    }
+
+    std::map<std::string, std::vector<float>> buffers_;
+};
+
+class FakeExecutable final : public exec::Executable {
+public:
+    FakeExecutable(FakeBackend& backend, const graph::Plan& plan,
+                   const exec::Communicators& communicators)
+        : backend_(backend), plan_(plan), communicators_(communicators) {}
+
+    // Loss of a pixel: (parameter - mean of its image)^2; every parameter gets the same gradient.
+    exec::StepResult run(const exec::Step& step) override {
+        const std::size_t samples = step.samples.size();
+        const std::size_t pixels = step.labels.size() / samples,
+                          values = step.images.size() / samples;
+        const float value = backend_.buffers_.at("value " + plan_.parameters.front().name).front();
+        if (step.first_micro) gradient_ = 0;
+        exec::StepResult result;
+        double mean = 0;
+        for (std::size_t n = 0; n < samples; ++n) {
+            double valid = 0, level = 0;
+            for (const float v : step.images.subspan(n * values, values))
+                level += v / static_cast<double>(values);
+            for (const auto label : step.labels.subspan(n * pixels, pixels))
+                valid += label != 255 ? 1 : 0;
+            gradient_ += valid * 2 * (value - level);
+            result.loss_sum += valid * (value - level) * (value - level);
+            mean += level / static_cast<double>(samples);
+        }
+        double statistics[] = {mean, 1};
+        communicators_.batch_norm->all_reduce(statistics, 2, DType::f64, comm::ReduceOp::sum,
+                                              "fake batch norm");
+        for (const auto& s : plan_.states) {
+            for (float& v : backend_.buffers_.at("state " + s.name)) {
+                v = static_cast<float>(0.9 * v + 0.1 * statistics[0] / statistics[1]);
+            }
+        }
+        if (step.last_micro) update(step, result);
+        ++runs_;
+        return result;
+    }
+
+    std::vector<float> download(graph::TensorId) override {
+        throw LogicError("the fake backend keeps no tensor");
+    }
+    const graph::MemoryPlan& memory() const override { return memory_; }
+
+private:
+    void update(const exec::Step& step, exec::StepResult& result) {
+        double gradient = gradient_;
+        communicators_.gradients->all_reduce(&gradient, 1, DType::f64, comm::ReduceOp::sum,
+                                             "fake gradient");
+        gradient = step.valid_pixels > 0 ? gradient / step.valid_pixels : 0;
+        if (runs_ == backend_.not_finite_at) gradient = std::numeric_limits<double>::quiet_NaN();
+        result.gradient_norm = std::abs(gradient);
+        result.finite = std::isfinite(gradient);
+        if (!result.finite) return;
+        for (const auto& p : plan_.parameters) {
+            float& v = backend_.buffers_.at("value " + p.name).front();
+            float& m = backend_.buffers_.at("momentum " + p.name).front();
+            m = static_cast<float>(0.9 * m + gradient);
+            v = static_cast<float>(v - step.learning_rate * m);
+        }
+    }
+
+    FakeBackend& backend_;
+    graph::Plan plan_;
+    exec::Communicators communicators_;
+    graph::MemoryPlan memory_;
+    double gradient_ = 0;
+    std::int64_t runs_ = 0;
+};
+
+inline std::unique_ptr<exec::Executable> FakeBackend::compile(
+    const graph::Plan& plan, const exec::Communicators& communicators,
+    const exec::CompileOptions&) {
+    return std::make_unique<FakeExecutable>(*this, plan, communicators);
+}
+
+}  // namespace deeplab::testing

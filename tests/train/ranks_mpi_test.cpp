@@ -1,0 +1,211 @@
+// The same global batch on 1, 2 and 3 ranks is the same training: network, loader, dropout, augmentation, synchronized
+// batch norm and gradient all-reduce together. Run with 3 ranks; smaller groups are parts of it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "deeplab/comm/communicator.h"
+#include "deeplab/cpu/cpu_backend.h"
+#include "deeplab/data/loader.h"
+#include "deeplab/model/deeplab.h"
+#include "harness/compare.h"
+#include "harness/mpi.h"
+#include "harness/temp_dir.h"
+#include "harness/tiny_dataset.h"
+
+namespace deeplab {
+namespace {
+
+constexpr std::int64_t global_batch = 6, crop = 65;
+constexpr std::uint64_t seed = 11;
+const model::ModelConfig network{.backbone = "resnet18", .num_classes = 4, .dropout = {0.5f, 0.5f, 0.1f}};
+
+struct Setup {
+    int ranks = 1;
+    bool sync_bn = true;
+    bool kink_free = false;  // batch-norm biases of +-4: no ReLU flips with the order of a sum
+    int steps = 1;
+    double learning_rate = 1e-4;
+    std::int64_t accumulation = 1;
+    bool overlap = true;
+};
+
+// The same on all ranks of the run; empty on ranks outside it.
+struct Result {
+    std::vector<double> losses;
+    std::vector<float> logits, gradient;  // of the first step; whole batch in order
+};
+
+void initialise(exec::Backend& backend, const graph::Plan& plan, bool kink_free) {
+    for (const graph::Parameter& p : plan.parameters) {
+        std::vector<float> value = model::initial_value(p, plan, seed);
+        if (kink_free && p.kind == graph::ParameterKind::bn_beta) {
+            for (std::size_t i = 0; i < value.size(); ++i) value[i] = i % 2 == 0 ? 4.0f : -4.0f;
+        }
+        backend.upload(p, exec::Slot::value, value);
+    }
+    for (const graph::State& s : plan.states) {
+        backend.upload(s, std::vector<float>(static_cast<std::size_t>(s.shape.elements()), s.initial));
+    }
+}
+
+// Puts this rank's part of a tensor at its place in the whole one, on all ranks.
+std::vector<float> gather(comm::Communicator& group, const std::vector<float>& part) {
+    const auto size = static_cast<std::size_t>(group.size()), rank = static_cast<std::size_t>(group.rank());
+    std::vector<float> whole(part.size() * size, 0.0f);
+    std::copy(part.begin(), part.end(), whole.begin() + static_cast<std::ptrdiff_t>(part.size() * rank));
+    group.all_reduce(whole.data(), whole.size(), DType::f32, comm::ReduceOp::sum, "gather of a test");
+    return whole;
+}
+
+Result train(const std::filesystem::path& dir, const Setup& setup) {
+    comm::Communicator& world = testing::world();
+    const bool member = world.rank() < setup.ranks;
+    const std::unique_ptr<comm::Communicator> group = world.split(member ? 0 : 1, world.rank());
+    Result result;
+    if (!member) return result;
+    const std::unique_ptr<comm::Communicator> gradients = group->duplicate();
+    const std::unique_ptr<comm::Communicator> norms = setup.sync_bn ? group->duplicate() : comm::make_self();
+
+    data::LoaderOptions options;
+    options.dir = dir;
+    options.split = "train";
+    options.augmentation = {.crop = crop,
+                            .resize = data::Augmentation::Resize::factor,
+                            .range_low = 0.75,
+                            .range_high = 1.5,
+                            .pad_label = data::Augmentation::PadLabel::ignore};
+    options.seed = seed;
+    options.global_batch = global_batch;
+    options.accumulation = setup.accumulation;
+    options.rank = group->rank();
+    options.size = group->size();
+    options.last_step = setup.steps;
+    data::Loader loader(options);
+
+    const model::OptimizerOptions optimizer{.weight_decay = 4e-5f,
+                                            .groups = {{.match = "^(aspp|decoder)", .lr_multiplier = 10, .weight_decay = 4e-5f}}};
+    const graph::Plan plan = model::training_plan(network,
+                                                  {.batch = global_batch / setup.accumulation / setup.ranks,
+                                                   .height = crop,
+                                                   .width = crop,
+                                                   .keep_logits = true},
+                                                  optimizer);
+    const std::unique_ptr<exec::Backend> backend = cpu::make_cpu_backend(1);
+    backend->allocate(plan);
+    initialise(*backend, plan, setup.kink_free);
+    const std::unique_ptr<exec::Executable> step =
+        backend->compile(plan, {gradients.get(), norms.get()}, {.seed = seed, .overlap = setup.overlap});
+
+    for (int s = 0; s < setup.steps; ++s) {
+        std::vector<data::Batch> batches;
+        double valid = 0, loss = 0;
+        for (std::int64_t m = 0; m < setup.accumulation; ++m) {
+            batches.push_back(loader.next());
+            valid += static_cast<double>(batches.back().valid_pixels);
+        }
+        group->all_reduce(&valid, 1, DType::f64, comm::ReduceOp::sum, "valid pixels");
+        for (std::size_t m = 0; m < batches.size(); ++m) {
+            std::vector<exec::SampleId> ids;
+            for (const math::SampleKey& key : batches[m].keys) ids.push_back({key.epoch, key.sample});
+            loss += step->run({.images = batches[m].images,
+                               .labels = batches[m].labels,
+                               .samples = ids,
+                               .learning_rate = setup.learning_rate,
+                               .valid_pixels = valid,
+                               .first_micro = m == 0,
+                               .last_micro = m + 1 == batches.size()})
+                        .loss_sum;
+        }
+        group->all_reduce(&loss, 1, DType::f64, comm::ReduceOp::sum, "loss");
+        result.losses.push_back(loss / valid);
+        if (s > 0) continue;
+        result.logits = gather(*group, step->download(plan.logits));
+        for (const graph::Parameter& p : plan.parameters) {
+            const std::vector<float> g = backend->download(p, exec::Slot::gradient);
+            result.gradient.insert(result.gradient.end(), g.begin(), g.end());
+        }
+    }
+    return result;
+}
+
+double largest_relative_difference(const std::vector<double>& a, const std::vector<double>& b) {
+    double largest = a.size() == b.size() && !a.empty() ? 0 : INFINITY;
+    for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+        largest = std::max(largest, std::abs(a[i] - b[i]) / std::abs(b[i]));
+    }
+    return largest;
+}
+
+class Ranks : public ::testing::Test {
+protected:
+    void SetUp() override {
+        if (testing::world().size() < 3) GTEST_SKIP() << "skipped: needs 3 ranks";
+        // Every rank writes a data set of its own: the same bytes.
+        testing::write_tiny_dataset(dir_.path(), {});
+    }
+    static bool root() { return testing::world().rank() == 0; }
+    testing::TempDir dir_;
+};
+
+TEST_F(Ranks, FirstStepAgrees) {
+    const Result one = train(dir_.path(), {.ranks = 1});
+    for (const int ranks : {2, 3}) {
+        const Result many = train(dir_.path(), {.ranks = ranks});
+        if (!root()) continue;
+        EXPECT_LE(largest_relative_difference(many.losses, one.losses), 1e-5) << ranks << " ranks";
+        EXPECT_TRUE(testing::near(many.logits, one.logits, 1e-4)) << ranks << " ranks";
+    }
+}
+
+TEST_F(Ranks, WholeGradientAgreesFromAKinkFreeState) {
+    const Result one = train(dir_.path(), {.ranks = 1, .kink_free = true});
+    for (const int ranks : {2, 3}) {
+        const Result many = train(dir_.path(), {.ranks = ranks, .kink_free = true});
+        if (!root()) continue;
+        EXPECT_TRUE(testing::near(many.gradient, one.gradient, 1e-3)) << ranks << " ranks";
+    }
+}
+
+TEST_F(Ranks, TwentyStepsAgree) {
+    const Result one = train(dir_.path(), {.ranks = 1, .steps = 20});
+    if (root()) {
+        EXPECT_LT(one.losses.back(), 0.9 * one.losses.front());
+    }
+    for (const int ranks : {2, 3}) {
+        const Result many = train(dir_.path(), {.ranks = ranks, .steps = 20});
+        if (!root()) continue;
+        EXPECT_LE(largest_relative_difference(many.losses, one.losses), 2e-3) << ranks << " ranks";
+    }
+}
+
+// The comparison above can fail: without synchronized batch norm it does.
+TEST_F(Ranks, WithoutSynchronizedBatchNormTheyDiffer) {
+    const Result one = train(dir_.path(), {.ranks = 1});
+    const Result many = train(dir_.path(), {.ranks = 3, .sync_bn = false});
+    if (!root()) return;
+    EXPECT_GT(largest_relative_difference(many.losses, one.losses), 1e-5);
+    EXPECT_GT(testing::relative_error(many.logits, one.logits), 1e-2);
+}
+
+// Accumulation keeps the sum of gradients but normalises each micro-batch by itself: with frozen statistics it would be
+// the same step. Across ranks the same micro-batches agree again.
+TEST_F(Ranks, AccumulationAgreesAcrossRanks) {
+    const Result one = train(dir_.path(), {.ranks = 1, .kink_free = true, .accumulation = 2});
+    const Result three = train(dir_.path(), {.ranks = 3, .kink_free = true, .accumulation = 2});
+    if (!root()) return;
+    EXPECT_LE(largest_relative_difference(three.losses, one.losses), 1e-5);
+    EXPECT_TRUE(testing::near(three.gradient, one.gradient, 1e-3));
+}
+
+TEST_F(Ranks, OverlapChangesNoBit) {
+    const Result on = train(dir_.path(), {.ranks = 3, .steps = 3});
+    const Result off = train(dir_.path(), {.ranks = 3, .steps = 3, .overlap = false});
+    EXPECT_EQ(on.losses, off.losses);
+    EXPECT_EQ(on.gradient, off.gradient);
+}
+
+}  // namespace
+}  // namespace deeplab

@@ -1,0 +1,170 @@
+// The trainer on 1, 2 and 3 ranks around a fake network: agreement, resume on other numbers of
+// ranks, statistics.
+#include "deeplab/train/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "deeplab/base/text.h"
+#include "deeplab/train/checkpoint.h"
+#include "fake_backend.h"
+#include "harness/mpi.h"
+#include "harness/temp_dir.h"
+#include "harness/tiny_dataset.h"
+
+namespace deeplab::train {
+namespace {
+
+namespace fs = std::filesystem;
+using deeplab::testing::FakeBackend;
+
+class TrainerRanks : public ::testing::Test {
+protected:
+    void SetUp() override {
+        // Rank 0's folder is everybody's.
+        if (world().rank() == 0) {
+            dir_ = std::make_unique<testing::TempDir>();
+            testing::write_tiny_dataset(*dir_ / "data", {.split = "train", .images = 10});
+        }
+        path_ = world().all_gather(dir_ ? dir_->path().string() : "", "folder of the test").front();
+        options_.config = parse_config(R"(
+[model]
+backbone = "resnet18"
+[data]
+train_split = "train"
+crop = 33
+[train]
+iterations = 9
+global_batch = 6
+log_every = 2
+[optimizer]
+lr = 0.01
+)",
+                                       "test", {});
+        options_.config.model.width_divisor = 8;
+        options_.data = path_ / "data";
+        options_.run = path_ / "run";
+        options_.on_step = [this](const StepReport& report) { losses_.push_back(report.loss); };
+    }
+    void TearDown() override { world().barrier("end of the test"); }
+
+    static comm::Communicator& world() { return testing::world(); }
+
+    TrainResult train(const TrainOptions& options, comm::Communicator& ranks) {
+        FakeBackend backend;
+        losses_.clear();
+        const TrainResult result = run_training(options, backend, ranks, ranks);
+        ranks.barrier("end of the run");
+        return result;
+    }
+
+    std::unique_ptr<testing::TempDir> dir_;
+    fs::path path_;
+    TrainOptions options_;
+    std::vector<double> losses_;
+};
+
+TEST_F(TrainerRanks, TheLossesAreThoseOfOneRank) {
+    train(options_, world());
+    const std::vector<double> many = losses_;
+    if (world().rank() == 0) {
+        const auto self = comm::make_self();
+        options_.run = path_ / "one";
+        train(options_, *self);
+        ASSERT_EQ(many.size(), 9u);
+        for (std::size_t i = 0; i < many.size(); ++i)
+            EXPECT_NEAR(many[i], losses_[i], 1e-6 * losses_[i]) << i;
+    }
+}
+
+TEST_F(TrainerRanks, AStopOnOneRankStopsAllAndResumeGoesOnBitwise) {
+    const TrainResult whole = train(options_, world());
+    const std::vector<double> expected = losses_;
+
+    options_.run = path_ / "part";
+    options_.resume = true;
+    std::atomic<bool> stop{false};
+    if (world().rank() == world().size() - 1) options_.stop = &stop;
+    TrainOptions first = options_;
+    first.on_step = [&](const StepReport& report) { stop = report.step >= 3; };
+    const TrainResult stopped = train(first, world());
+    EXPECT_EQ(stopped.code, ExitCode::stopped_early);
+    EXPECT_EQ(stopped.step, 4);
+    stop = false;
+    const TrainResult resumed = train(options_, world());
+    EXPECT_EQ(losses_, (std::vector<double>(expected.begin() + 4, expected.end())));
+    EXPECT_EQ(resumed.state_hash, whole.state_hash);
+}
+
+TEST_F(TrainerRanks, AnotherNumberOfRanksGoesOnWithinTolerance) {
+    const auto self = comm::make_self();
+    if (world().rank() == 0) {
+        TrainOptions one = options_;
+        one.run = path_ / "one";
+        train(one, *self);
+    }
+    const std::vector<double> expected = losses_;
+    if (world().rank() == 0) {
+        options_.time_budget_min = 1e-9;
+        train(options_, *self);
+    }
+    world().barrier("first part");
+    options_.time_budget_min = 0;
+    options_.resume = true;
+    train(options_, world());
+    ASSERT_EQ(losses_.size(), 8u);
+    if (world().rank() != 0) return;
+    for (std::size_t i = 0; i < losses_.size(); ++i)
+        EXPECT_NEAR(losses_[i], expected[i + 1], 1e-6 * expected[i + 1]) << i;
+}
+
+TEST_F(TrainerRanks, WithoutSyncBnCheckpointsHoldTheMeanOfTheStatistics) {
+    options_.config.train.iterations = 1;
+    train(options_, world());
+    world().barrier("first run");
+    const Snapshot global = load_checkpoint(path_ / "run/checkpoints/latest.h5");
+    options_.run = path_ / "none";
+    options_.config.train.sync_bn = SyncBn::none;
+    train(options_, world());
+    const Snapshot none = load_checkpoint(path_ / "none/checkpoints/latest.h5");
+    // The fake statistics are linear in the batch, so the mean over ranks is what one group would
+    // hold.
+    const auto& name = global.states.begin()->first;
+    EXPECT_NE(global.states.at(name).front(), 0.0f);
+    EXPECT_NEAR(none.states.at(name).front(), global.states.at(name).front(), 1e-6);
+}
+
+TEST_F(TrainerRanks, ABatchThatTheRanksDoNotDivideIsRefusedOnAll) {
+    if (world().size() == 1) GTEST_SKIP() << "skipped: needs 2 ranks";
+    options_.config.train.global_batch = 6 * world().size() + 1;
+    EXPECT_THROW(train(options_, world()), UsageError);
+}
+
+TEST_F(TrainerRanks, AnErrorOfRankZeroIsThrownOnAll) {
+    train(options_, world());
+    world().barrier("first run");
+    EXPECT_THROW(train(options_, world()), UsageError)
+        << "the run has a checkpoint, which rank 0 alone looks for";
+}
+
+TEST_F(TrainerRanks, TheRankWhosePlanDiffersIsNamed) {
+    if (world().size() < 3) GTEST_SKIP() << "skipped: needs 3 ranks";
+    for (const int odd : {0, 2}) {
+        std::string message;
+        try {
+            require_same_plan(world(), world().rank() == odd ? 7 : 8);
+        } catch (const DeviceError& error) {
+            message = error.what();
+        }
+        EXPECT_NE(message.find(cat("rank ", odd, " differs")), std::string::npos) << message;
+    }
+    EXPECT_NO_THROW(require_same_plan(world(), 5));
+}
+
+}  // namespace
+}  // namespace deeplab::train

@@ -1,0 +1,356 @@
+// The trainer around a fake network: what it checks, refuses, writes, and how it goes on.
+#include "deeplab/train/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
+#include "deeplab/io/value.h"
+#include "deeplab/train/checkpoint.h"
+#include "deeplab/train/run_folder.h"
+#include "fake_backend.h"
+#include "harness/temp_dir.h"
+#include "harness/tiny_dataset.h"
+
+namespace deeplab::train {
+namespace {
+
+namespace fs = std::filesystem;
+using deeplab::testing::FakeBackend;
+
+class TrainerTest : public ::testing::Test {
+protected:
+    void SetUp() override {
+        testing::write_tiny_dataset(dir_ / "data", {.split = "train", .images = 10});
+        options_.config = parse_config(R"(
+[model]
+backbone = "resnet18"
+[data]
+train_split = "train"
+val_split = "val"
+crop = 33
+[train]
+iterations = 12
+global_batch = 4
+log_every = 2
+[optimizer]
+lr = 0.01
+)",
+                                       "test", {});
+        options_.config.model.width_divisor = 8;
+        options_.data = dir_ / "data";
+        options_.run = dir_ / "run";
+    }
+
+    TrainResult train(const TrainOptions& options, std::int64_t not_finite_at = -1) {
+        FakeBackend backend;
+        backend.not_finite_at = not_finite_at;
+        const auto world = comm::make_self();
+        losses_.clear();
+        TrainOptions copy = options;
+        copy.on_step = [this](const StepReport& report) { losses_.push_back(report.loss); };
+        return run_training(copy, backend, *world, *world);
+    }
+
+    // Exit code and message of the Error that training is refused with; 0 when it is not.
+    std::pair<int, std::string> refusal(const TrainOptions& options) {
+        try {
+            train(options);
+        } catch (const Error& error) {
+            return {static_cast<int>(error.code()), error.what()};
+        }
+        return {0, ""};
+    }
+
+    std::vector<io::Object> metrics() const {
+        std::vector<io::Object> lines;
+        for (const auto& line : split(trim(read_text(dir_ / "run/metrics.jsonl")), '\n')) {
+            lines.push_back(*io::parse_json(line, "metrics").get_if<io::Object>());
+        }
+        return lines;
+    }
+
+    testing::TempDir dir_;
+    TrainOptions options_;
+    std::vector<double> losses_;
+};
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+// Every file below a folder, with size and time: to see that nothing was touched.
+std::string listing(const fs::path& folder) {
+    std::vector<std::string> lines;
+    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+        lines.push_back(cat(entry.path().string(), " ",
+                            entry.is_regular_file() ? entry.file_size() : 0, " ",
+                            entry.last_write_time().time_since_epoch().count()));
+    }
+    std::sort(lines.begin(), lines.end());
+    std::string all;
+    for (const auto& line : lines) all += line + "\n";
+    return all;
+}
+
+TEST_F(TrainerTest, WritesTheRunsFolder) {
+    const TrainResult result = train(options_);
+    EXPECT_EQ(result.code, ExitCode::ok);
+    EXPECT_EQ(result.step, 12);
+    ASSERT_EQ(losses_.size(), 12u);
+    EXPECT_EQ(result.loss, losses_.back());
+    const Snapshot last = load_checkpoint(dir_ / "run/checkpoints/latest.h5");
+    EXPECT_EQ(last.info.step, 12);
+    EXPECT_EQ(last.info.model.num_classes, 4) << "the manifest's";
+    EXPECT_EQ(state_hash(last), result.state_hash);
+    const auto lines = metrics();
+    ASSERT_EQ(lines.size(), 6u);
+    EXPECT_EQ(*lines[0].find("step")->get_if<std::int64_t>(), 2);
+    EXPECT_EQ(*lines[5].find("loss")->get_if<double>(), losses_.back());
+    EXPECT_DOUBLE_EQ(*lines[1].find("lr")->get_if<double>(), learning_rate(options_.config, 3));
+    for (const char* key : {"images_per_s", "data_wait", "comm_exposed"})
+        EXPECT_NE(lines[0].find(key), nullptr) << key;
+    EXPECT_EQ(load_config(dir_ / "run/config.toml", {}).model.num_classes, 4);
+    const io::Value environment = io::parse_json(read_text(dir_ / "run/environment.json"),
+                                                 "environment");
+    for (const char* key : {"version", "git_hash", "ranks", "devices"}) {
+        EXPECT_NE(environment.get_if<io::Object>()->find(key), nullptr) << key;
+    }
+    EXPECT_FALSE(fs::exists(dir_ / "run/lock"));
+    EXPECT_FALSE(fs::is_empty(dir_ / "run/tensorboard"));
+}
+
+TEST_F(TrainerTest, ARunWithACheckpointIsRefusedUntouched) {
+    train(options_);
+    const std::string before = listing(options_.run);
+    const auto [code, message] = refusal(options_);
+    EXPECT_EQ(code, 2);
+    EXPECT_TRUE(contains(message, "--resume")) << message;
+    EXPECT_EQ(listing(options_.run), before);
+}
+
+TEST_F(TrainerTest, ResumeGivesTheBitsOfTheUninterruptedRun) {
+    const TrainResult whole = train(options_);
+    const std::vector<double> expected = losses_;
+    const auto lines = metrics();
+
+    TrainOptions part = options_;
+    part.run = dir_ / "part";
+    part.resume = true;  // a job script always passes it: there is nothing to resume yet
+    std::atomic<bool> stop{false};
+    part.stop = &stop;
+    TrainOptions first = part;
+    {
+        FakeBackend backend;
+        const auto world = comm::make_self();
+        first.on_step = [&](const StepReport& report) { stop = report.step >= 4; };
+        const TrainResult stopped = run_training(first, backend, *world, *world);
+        EXPECT_EQ(stopped.code, ExitCode::stopped_early);
+        EXPECT_EQ(stopped.step, 5);
+    }
+    EXPECT_EQ(load_checkpoint(part.run / "checkpoints/latest.h5").info.step, 5);
+    stop = false;
+    const TrainResult resumed = train(part);
+    EXPECT_EQ(resumed.code, ExitCode::ok);
+    EXPECT_EQ(losses_, (std::vector<double>(expected.begin() + 5, expected.end())));
+    EXPECT_EQ(resumed.state_hash, whole.state_hash);
+
+    std::vector<double> a, b;
+    for (const auto& line : lines) a.push_back(*line.find("loss")->get_if<double>());
+    options_.run = part.run;
+    for (const auto& line : split(trim(read_text(part.run / "metrics.jsonl")), '\n')) {
+        b.push_back(
+            *io::parse_json(line, "metrics").get_if<io::Object>()->find("loss")->get_if<double>());
+    }
+    EXPECT_EQ(a, b) << "metrics.jsonl has the lines of the uninterrupted run";
+
+    const TrainResult again = train(part);  // nothing left to do
+    EXPECT_EQ(again.code, ExitCode::ok);
+    EXPECT_EQ(again.step, 12);
+    EXPECT_TRUE(losses_.empty());
+    EXPECT_EQ(again.state_hash, whole.state_hash);
+}
+
+TEST_F(TrainerTest, AccumulationIsTheSameStep) {
+    train(options_);
+    const std::vector<double> expected = losses_;
+    options_.run = dir_ / "other";
+    options_.config.train.accumulation = 4;
+    options_.config.train.freeze_bn = true;
+    train(options_);
+    ASSERT_EQ(losses_.size(), expected.size());
+    for (std::size_t i = 0; i < losses_.size(); ++i)
+        EXPECT_NEAR(losses_[i], expected[i], 1e-5 * expected[i]);
+}
+
+TEST_F(TrainerTest, CheckpointsAreKeptAsConfigured) {
+    options_.config.checkpoint.every = 3;
+    options_.config.checkpoint.keep = 2;
+    train(options_);
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(dir_ / "run/checkpoints"))
+        names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    EXPECT_EQ(names, (std::vector<std::string>{"latest.h5", "step-0000009.h5", "step-0000012.h5"}));
+}
+
+TEST_F(TrainerTest, TheTimeBudgetStopsWithACheckpoint) {
+    options_.time_budget_min = 1e-9;
+    const TrainResult result = train(options_);
+    EXPECT_EQ(result.code, ExitCode::stopped_early);
+    EXPECT_EQ(result.step, 1);
+    EXPECT_EQ(load_checkpoint(dir_ / "run/checkpoints/latest.h5").info.step, 1);
+}
+
+TEST_F(TrainerTest, ANonFiniteStepStopsTheRunAndNamesItsImages) {
+    options_.config.checkpoint.every = 3;
+    try {
+        train(options_, 4);
+        FAIL() << "went on";
+    } catch (const DeviceError& error) {
+        EXPECT_TRUE(contains(error.what(), "step 5")) << error.what();
+        EXPECT_TRUE(contains(error.what(), "images ")) << error.what();
+    }
+    EXPECT_EQ(load_checkpoint(dir_ / "run/checkpoints/latest.h5").info.step, 3);
+    options_.resume = true;
+    EXPECT_EQ(train(options_).step, 12);
+}
+
+TEST_F(TrainerTest, WrongStartsAreRefusedBeforeAnythingIsWritten) {
+    const auto expect = [&](const TrainOptions& options, int code, const std::string& part) {
+        const auto [got, message] = refusal(options);
+        EXPECT_EQ(got, code) << message;
+        EXPECT_TRUE(contains(message, part)) << message;
+        EXPECT_FALSE(fs::exists(dir_ / "run"));
+    };
+    TrainOptions o = options_;
+    o.data = dir_ / "nowhere";
+    expect(o, 3, "nowhere");
+    o = options_;
+    o.config.data.train_split = "absent";
+    expect(o, 3, "absent");
+    o = options_;
+    o.config.train.global_batch = 5;
+    o.config.train.accumulation = 2;
+    expect(o, 2, "not divisible");
+    o = options_;
+    o.config.train.global_batch = 1;
+    expect(o, 2, "one value per channel");
+    o.config.train.global_batch = 4;
+    o.config.train.accumulation = 4;
+    o.config.train.sync_bn = SyncBn::none;
+    expect(o, 2, "one value per channel");
+    o = options_;
+    o.config.model.num_classes = 21;
+    expect(o, 2, "21");
+    o = options_;
+    o.time_budget_min = -1;
+    expect(o, 2, "time budget");
+}
+
+TEST_F(TrainerTest, FrozenBatchNormAllowsABatchOfOne) {
+    options_.config.train.global_batch = 1;
+    options_.config.train.freeze_bn = true;
+    EXPECT_EQ(train(options_).step, 12);
+}
+
+TEST_F(TrainerTest, SharedIdsAreRefusedUnlessAllowed) {
+    options_.config.data.val_split = "train";
+    options_.config.train.eval_every = 100;
+    options_.config.train.iterations = 1;
+    const auto [code, message] = refusal(options_);
+    EXPECT_EQ(code, 3);
+    EXPECT_TRUE(contains(message, "allow_overlap")) << message;
+}
+
+TEST_F(TrainerTest, ADamagedShardIsRefused) {
+    const fs::path shard = options_.data / "train-00001-of-00002.h5";
+    std::string bytes = read_text(shard);
+    bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+    std::ofstream(shard, std::ios::binary) << bytes;
+    const auto [code, message] = refusal(options_);
+    EXPECT_EQ(code, 3);
+    EXPECT_TRUE(contains(message, "train-00001-of-00002.h5")) << message;
+}
+
+TEST_F(TrainerTest, AnOutputThatCannotBeWrittenIsRefused) {
+    std::ofstream(dir_ / "file") << "a file";
+    options_.run = dir_ / "file" / "run";
+    EXPECT_EQ(refusal(options_).first, 2);
+}
+
+TEST_F(TrainerTest, ARunInUseIsRefused) {
+    fs::create_directories(options_.run);
+    const RunLock lock(options_.run);
+    const auto [code, message] = refusal(options_);
+    EXPECT_EQ(code, 2);
+    EXPECT_TRUE(contains(message, "in use")) << message;
+}
+
+TEST_F(TrainerTest, OnResumeFrozenKeysAreRefusedByName) {
+    options_.time_budget_min = 1e-9;
+    train(options_);
+    options_.time_budget_min = 0;
+    options_.resume = true;
+    options_.config.optimizer.lr = 0.5;
+    options_.config.train.seed = 77;
+    const auto [code, message] = refusal(options_);
+    EXPECT_EQ(code, 2);
+    EXPECT_TRUE(contains(message, "train.seed, optimizer.lr")) << message;
+    options_.config.optimizer.lr = 0.01;
+    options_.config.train.seed = 1;
+    options_.config.train.iterations = 3;
+    EXPECT_EQ(train(options_).step, 3);
+}
+
+TEST_F(TrainerTest, OnResumeAnotherModelIsRefusedWithItsTensor) {
+    options_.time_budget_min = 1e-9;
+    train(options_);
+    options_.resume = true;
+    options_.config.model.width_divisor = 4;  // no configuration key: the tensors have to tell
+    const auto [code, message] = refusal(options_);
+    EXPECT_EQ(code, 3);
+    EXPECT_TRUE(contains(message, "backbone.conv1.weight is 8x3x7x7 in the file and 16x3x7x7"))
+        << message;
+}
+
+TEST_F(TrainerTest, InitTakesTheBestCheckpointOfARun) {
+    const TrainResult before = train(options_);
+    options_.init = options_.run;
+    options_.run = dir_ / "second";
+    options_.config.train.iterations = 1;
+    options_.config.optimizer.lr = 0;
+    train(options_);
+    const Snapshot old = load_checkpoint(dir_ / "run/checkpoints/latest.h5");
+    const Snapshot now = load_checkpoint(dir_ / "second/checkpoints/latest.h5");
+    EXPECT_EQ(now.parameters, old.parameters);
+    EXPECT_NE(now.momentum, old.momentum) << "a new run starts with fresh momentum";
+    EXPECT_NE(state_hash(now), before.state_hash);
+    std::ofstream(dir_ / "weights.pth") << "zip";
+    options_.init = dir_ / "weights.pth";
+    options_.run = dir_ / "third";
+    EXPECT_EQ(refusal(options_).first, 2);
+}
+
+TEST_F(TrainerTest, ADryRunWritesNothing) {
+    options_.dry_run = true;
+    ::testing::internal::CaptureStdout();
+    train(options_);
+    const std::string text = ::testing::internal::GetCapturedStdout();
+    for (const char* part : {"resnet18", "parameters", "memory", "ranks", "rank 0", "GFLOP"}) {
+        EXPECT_TRUE(contains(text, part)) << part;
+    }
+    EXPECT_FALSE(fs::exists(options_.run));
+}
+
+}  // namespace
+}  // namespace deeplab::train
