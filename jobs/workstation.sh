@@ -1,0 +1,97 @@
+#!/bin/bash
+# Trains on this machine by mpirun. `--help` explains.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: jobs/workstation.sh [-n RANKS] [--dry-run] [options of deeplab-train]
+
+Runs deeplab-train under mpirun on this machine, with one rank per GPU (CUDA_VISIBLE_DEVICES limits them). Without GPUs,
+or with --device cpu, -n says how many ranks; they divide the cores among themselves.
+
+  -n RANKS         number of ranks
+  --help           this text
+  --dry-run        prints the command that would run
+  --               all that follows goes to deeplab-train untouched
+
+example:
+  jobs/workstation.sh -n 2 --config jobs/configs/quickstart_cpu.toml --data shards --out run
+
+jobs/README.md has the variables (DEEPLAB_SITE, DEEPLAB_BUILD).
+END
+}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=lib/slurm.sh
+source "$root/jobs/lib/slurm.sh"
+
+# GPUs that the programs would see.
+count_gpus() {
+    if [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+        local devices
+        IFS=, read -ra devices <<<"$CUDA_VISIBLE_DEVICES"
+        echo "${#devices[@]}"
+    elif command -v nvidia-smi >/dev/null; then
+        nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true
+    else
+        echo 0
+    fi
+}
+
+# mpirun counts a slot per core, not per hardware thread.
+count_cores() {
+    local cores threads
+    threads=$(nproc)
+    cores=$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -v '^#' | sort -u | wc -l) || cores=$threads
+    echo $((cores > 0 && cores < threads ? cores : threads))
+}
+
+ranks='' device=auto arguments=()
+while (($#)); do
+    case $1 in
+        -n | -np)
+            (($# > 1)) || fail 2 "$1 lacks its number — mpirun needs to know how many ranks — write $1 RANKS"
+            ranks=$2
+            require_number "$1" "$ranks" 1
+            shift
+            ;;
+        --)
+            arguments+=("$@")
+            break
+            ;;
+        *) arguments+=("$1") ;;
+    esac
+    shift
+done
+take_options "${arguments[@]}"
+previous=
+for option in "${program_options[@]}"; do
+    case $previous$option in --device=*) device=${option#*=} ;; --devicecpu) device=cpu ;; esac
+    previous=${option#"${option%--device}"} # "--device" if this is it, else empty
+done
+
+load_site
+program=$(program_path deeplab-train)
+allow_root
+if [[ -z $ranks ]]; then
+    ranks=0
+    [[ $device == cpu ]] || ranks=$(count_gpus)
+    ((ranks > 0)) || fail 2 "no GPU to count and no -n — the number of ranks is unknown — write -n RANKS, for example -n 1"
+fi
+
+# Its default ties one or two ranks to a core each; unbound ranks divide the cores among themselves.
+command=(mpirun -np "$ranks" --bind-to none)
+if ((ranks > $(count_cores))); then
+    command+=(--oversubscribe)
+    # Waiting ranks and threads must give way to working ones.
+    export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive
+fi
+command+=("$program" "${program_options[@]}")
+if ((dry_run)); then
+    print_command
+    exit 0
+fi
+require_program "$program"
+command -v mpirun >/dev/null || fail 2 "mpirun is missing — it starts the ranks — install Open MPI (jobs/quickstart.sh does)," \
+    "or load its module in a site file (DEEPLAB_SITE)"
+exec "${command[@]}"

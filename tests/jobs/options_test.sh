@@ -1,0 +1,208 @@
+#!/bin/bash
+# The job scripts outside Slurm: help, dry runs, refusals. Nothing is started but the scripts themselves.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/support.bash"
+cd "$temporary"
+
+# A build with programs that print what they got.
+build=$temporary/a\ build
+mkdir -p "$build/bin"
+for program in deeplab-train deeplab-eval deeplab-pack; do
+    # shellcheck disable=SC2016
+    printf '#!/bin/bash\necho "%s: $*"\nexit "${STUB_CODE:-0}"\n' "$program" >"$build/bin/$program"
+    chmod +x "$build/bin/$program"
+done
+
+for script in train eval pack; do
+    run bash "$root/jobs/$script.sbatch" --help
+    expect_status 0 "$script --help"
+    expect_text "usage: sbatch" "$script --help"
+    expect_text "example" "$script --help"
+
+    run bash "$root/jobs/$script.sbatch" --dry-run --data 'a folder' --out run
+    expect_status 0 "$script --dry-run"
+    expect_text "srun --mpi=pmix --nodes=1 --ntasks=1 " "$script --dry-run"
+    expect_text "$root/build/bin/deeplab-$script --data a\\ folder --out run" "$script --dry-run passes options on"
+
+    run bash "$root/jobs/$script.sbatch" --data d
+    expect_status 2 "$script outside Slurm"
+    expect_text "not in a Slurm job" "$script outside Slurm"
+done
+
+# job [VARIABLE=VALUE…] SCRIPT OPTION…: the command that a job with these variables would run.
+job() { run env SLURM_JOB_ID=1 "$@"; }
+train=$root/jobs/train.sbatch
+
+job SLURM_JOB_NUM_NODES=2 SLURM_GPUS_ON_NODE=4 SLURM_CPUS_ON_NODE=64 bash "$train" --dry-run --config c.toml
+expect_text "--nodes=2 --ntasks=8 --cpus-per-task=16 --ntasks-per-node=4 --gpus-per-node=4 " "a rank per GPU"
+expect_text "--config c.toml --resume" "train always resumes"
+job SLURM_JOB_NUM_NODES=3 SLURM_CPUS_ON_NODE=48 bash "$train" --dry-run
+expect_text "--nodes=3 --ntasks=3 --cpus-per-task=48 --ntasks-per-node=1 " "a rank per node without GPUs"
+expect_no_text "gpu" "no GPUs are asked for without GPUs"
+job SLURM_JOB_NUM_NODES=2 SLURM_GPUS_ON_NODE=4 SLURM_CPUS_ON_NODE=64 SLURM_NTASKS=4 SLURM_NTASKS_PER_NODE=2 \
+    bash "$train" --dry-run
+expect_text "--ntasks=4 --cpus-per-task=32 --ntasks-per-node=2 " "--ntasks-per-node is obeyed"
+job SLURM_JOB_NUM_NODES=2 SLURM_CPUS_ON_NODE=3 SLURM_NTASKS=3 SLURM_CPUS_PER_TASK=2 bash "$train" --dry-run
+expect_text "--nodes=2 --ntasks=3 --cpus-per-task=2 " "-n and -c are obeyed"
+expect_no_text "--ntasks-per-node" "-n leaves the distribution to Slurm"
+job SLURM_GPUS_ON_NODE=4 SLURM_CPUS_ON_NODE=1 bash "$train" --dry-run
+expect_status 2 "fewer cores than GPUs"
+expect_text "--ntasks-per-node=4" "fewer cores than GPUs: what to do"
+job SLURM_JOB_NUM_NODES=two bash "$train" --dry-run
+expect_status 2 "a number of nodes that is none"
+
+job DEEPLAB_LAUNCHER='mpirun --mca btl self,tcp' SLURM_JOB_NUM_NODES=2 SLURM_GPUS_ON_NODE=4 bash "$train" --dry-run
+expect_text "mpirun --mca btl self\\,tcp -np 8 --map-by ppr:4:node --bind-to none " "mpirun as launcher"
+job DEEPLAB_LAUNCHER='srun --mpi=pmi2' bash "$train" --dry-run
+expect_text "srun --mpi=pmi2 --nodes=1" "flags of the launcher"
+job DEEPLAB_LAUNCHER=aprun bash "$train" --dry-run
+expect_status 2 "an unknown launcher"
+
+job DEEPLAB_BUILD="$build" bash "$train" --dry-run
+expect_text "${build// /\\ }/bin/deeplab-train" "DEEPLAB_BUILD"
+job DEEPLAB_BUILD=elsewhere bash "$train" --dry-run
+expect_text "$root/elsewhere/bin/deeplab-train" "a relative DEEPLAB_BUILD is the checkout's"
+job DEEPLAB_BUILD=elsewhere bash "$train"
+expect_status 2 "a missing program"
+expect_text "elsewhere/bin/deeplab-train is missing" "a missing program"
+
+run bash "$train" --dry-run -- --config c.toml --dry-run --help
+expect_text "--config c.toml --dry-run --help --resume" "what follows -- goes to the program"
+run bash "$train" --dry-run --resume --config c.toml
+expect_text "--resume --config c.toml" "--resume of the user"
+expect_no_text "c.toml --resume" "--resume is not doubled"
+
+# The site file.
+cat >site.sh <<'SITE'
+echo "$a_variable_that_is_not_set" >/dev/null # as `module` does
+false
+export DEEPLAB_LAUNCHER="srun --mpi=pmix_v4" STUB_CODE=3
+SITE
+run env DEEPLAB_SITE=site.sh bash "$train" --dry-run
+expect_status 0 "a site file"
+expect_text "srun --mpi=pmix_v4" "a site file's launcher"
+run env DEEPLAB_SITE=example bash "$train" --dry-run
+expect_status 0 "the example site file by its name"
+run env DEEPLAB_SITE=nowhere bash "$train" --dry-run
+expect_status 2 "a site file that is missing"
+echo 'return 5' >broken.sh
+run env DEEPLAB_SITE=./broken.sh bash "$train" --dry-run
+expect_status 2 "a site file that fails"
+
+# sbatch's copy of the script finds the checkout.
+cp "$train" slurm_script
+run env SLURM_SUBMIT_DIR="$root" bash slurm_script --dry-run
+expect_text "$root/build/bin/deeplab-train" "SLURM_SUBMIT_DIR"
+run env SLURM_SUBMIT_DIR="$root/jobs" bash slurm_script --dry-run
+expect_text "$root/build/bin/deeplab-train" "submitted from jobs/"
+run env SLURM_SUBMIT_DIR=/ DEEPLAB_ROOT="$root" bash slurm_script --dry-run
+expect_text "$root/build/bin/deeplab-train" "DEEPLAB_ROOT"
+run env SLURM_SUBMIT_DIR=/ bash slurm_script --dry-run
+expect_status 2 "no checkout"
+expect_text "DEEPLAB_ROOT" "no checkout: what to do"
+
+# A job's course, with a launcher and a scontrol of our own.
+mkdir fake
+cat >fake/srun <<'SRUN'
+#!/bin/bash
+while [[ $1 != */bin/deeplab-* ]]; do shift; done
+exec "$@"
+SRUN
+cat >fake/scontrol <<'SCONTROL'
+#!/bin/bash
+echo "$*" >>"$SCONTROL_LOG"
+[[ $1 != show ]] || echo "   Requeue=${REQUEUE:-1} Restarts=0"
+SCONTROL
+chmod +x fake/*
+submit() {
+    rm -f scontrol.log
+    run env PATH="$PWD/fake:$PATH" SCONTROL_LOG="$PWD/scontrol.log" SLURM_JOB_ID=7 DEEPLAB_BUILD="$build" "$@"
+}
+for code in 0 2 3 4; do
+    submit STUB_CODE=$code bash "$train" --config c.toml
+    expect_status $code "exit code $code is the job's"
+    expect_text "deeplab-train: --config c.toml --resume" "the program ran"
+    expect "exit code $code does not requeue" [ ! -e scontrol.log ]
+done
+submit STUB_CODE=75 bash "$train"
+expect_status 75 "exit code 75 is the job's"
+expect "exit code 75 requeues" grep -q '^requeue 7$' scontrol.log
+submit STUB_CODE=75 REQUEUE=0 bash "$train"
+expect_status 75 "exit code 75 where requeue is off"
+expect_text "submit the same command again" "where requeue is off"
+expect_no_text "continues" "where requeue is off"
+expect "nothing is requeued where it is off" bash -c '! grep -q ^requeue scontrol.log'
+submit STUB_CODE=75 DEEPLAB_REQUEUE=0 bash "$train"
+expect "DEEPLAB_REQUEUE=0 does not requeue" [ ! -e scontrol.log ]
+
+# USR1 to the batch script reaches the program, whose code comes back.
+cat >"$build/bin/deeplab-eval" <<'PROGRAM'
+#!/bin/bash
+trap 'exit 75' USR1
+touch started
+for _ in $(seq 100); do sleep 0.1; done
+PROGRAM
+env PATH="$PWD/fake:$PATH" SLURM_JOB_ID=7 DEEPLAB_BUILD="$build" DEEPLAB_REQUEUE=0 \
+    bash "$root/jobs/eval.sbatch" >signal.log 2>&1 &
+job=$!
+for _ in $(seq 100); do
+    [[ ! -f started ]] || break
+    sleep 0.05
+done
+kill -USR1 "$job"
+status=0
+wait "$job" || status=$?
+output=$(<signal.log)
+expect_status 75 "USR1 reaches the program"
+
+# The workstation.
+workstation=$root/jobs/workstation.sh
+cat >fake/nvidia-smi <<'SMI'
+#!/bin/bash
+for ((i = 0; i < ${GPUS:-0}; ++i)); do echo "GPU $i: some model (UUID: GPU-$i)"; done
+SMI
+chmod +x fake/nvidia-smi
+here() { run env PATH="$PWD/fake:$PATH" "$@"; }
+here GPUS=2 bash "$workstation" --dry-run --config c.toml
+expect_status 0 "workstation --dry-run"
+expect_text "mpirun -np 2 --bind-to none " "a rank per GPU"
+expect_text "/build/bin/deeplab-train --config c.toml" "workstation passes options on"
+expect_no_text "--resume" "workstation adds no option"
+here GPUS=8 CUDA_VISIBLE_DEVICES=3,5,6 bash "$workstation" --dry-run
+expect_text "mpirun -np 3 " "CUDA_VISIBLE_DEVICES limits the ranks"
+here GPUS=2 bash "$workstation" -n 1 --dry-run
+expect_text "mpirun -np 1 --bind-to none " "-n decides"
+here GPUS=0 bash "$workstation" --dry-run
+expect_status 2 "no GPU and no -n"
+expect_text "-n RANKS" "no GPU and no -n: what to do"
+for device in --device=cpu "--device cpu"; do
+    # shellcheck disable=SC2086
+    here GPUS=2 bash "$workstation" --dry-run $device
+    expect_status 2 "$device and no -n"
+done
+here bash "$workstation" -n 1000 --dry-run
+expect_text "--oversubscribe" "more ranks than cores"
+here bash "$workstation" -n 1 --dry-run
+expect_no_text "--oversubscribe" "one rank"
+for bad in 0 x ""; do
+    here bash "$workstation" -n "$bad" --dry-run
+    expect_status 2 "-n \"$bad\""
+done
+here bash "$workstation" --dry-run -n
+expect_status 2 "-n without a number"
+here bash "$workstation" -n 1 --config c.toml
+expect_status 2 "workstation without a build"
+expect_text "is missing" "workstation without a build"
+here bash "$workstation" --help
+expect_status 0 "workstation --help"
+expect_text "example:" "workstation --help"
+here bash "$workstation" -n 2 --dry-run -- --dry-run -n 5
+expect_text "-np 2 " "workstation: what follows -- goes to the program"
+expect_text "deeplab-train --dry-run -n 5" "workstation: what follows -- goes to the program"
+if command -v mpirun >/dev/null && mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
+    here DEEPLAB_BUILD="$build" STUB_CODE=3 timeout 60 bash "$workstation" -n 2 --config c.toml
+    expect_status 3 "workstation: the program's exit code"
+    expect_text "deeplab-train: --config c.toml" "workstation runs the program"
+fi
+
+verdict

@@ -1,0 +1,179 @@
+#!/bin/bash
+# The job scripts on a throw-away Slurm with two virtual nodes: first with programs that print where they run, then, when
+# the build (DEEPLAB_BUILD) has them, with the real ones. Skipped without Slurm, root, or leave to make namespaces.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/support.bash"
+PATH=$PATH:/usr/sbin:/sbin
+
+for tool in slurmctld slurmd munged srun mpirun unshare; do
+    command -v $tool >/dev/null || skip "no $tool"
+done
+((EUID == 0)) || skip "virtual nodes need root"
+unshare --uts --mount true 2>/dev/null || skip "no leave to make namespaces"
+mknod "$temporary/null" c 1 3 2>/dev/null || skip "no leave to make device files"
+
+cluster=$temporary/cluster
+cleanups+=("$root/tests/jobs/slurm/down.sh $cluster")
+if ! output=$("$root/tests/jobs/slurm/up.sh" "$cluster" 2 2>&1); then
+    failed "no Slurm: $output"
+    tail -n 5 "$cluster"/log/*
+    verdict
+fi
+export SLURM_CONF=$cluster/slurm.conf SBATCH_TIMELIMIT=5
+[[ $(srun --mpi=list 2>&1) == *pmix* ]] || skip "this Slurm has no PMIx"
+
+# A site file: two nodes of four pretended cores share few real ones.
+cat >"$temporary/site.sh" <<'SITE'
+export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive
+SITE
+export DEEPLAB_SITE=$temporary/site.sh DEEPLAB_ROOT=$root
+cd "$temporary"
+
+submit() { # sbatch options, script, program options: leaves `job` and `log`
+    job=$(sbatch --parsable "$@")
+    log=$temporary/job-$job.log
+}
+state() { scontrol show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
+finish() { # SECONDS: waits until the job has ended; leaves `output` and the job's exit code in `status`
+    local i
+    for ((i = 0; i < $1 * 10; ++i)); do
+        case $(state JobState) in
+            COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) break ;;
+        esac
+        sleep 0.1
+    done
+    output=$(cat "$log" 2>/dev/null || true)
+    status=$(state ExitCode)
+    status=${status%:*}
+    ((i < $1 * 10)) || failed "job $job has not ended after $1 s but is $(state JobState): $output"
+}
+finish_with() { # SECONDS CODE WHAT
+    finish "$1"
+    expect_status "$2" "$3"
+}
+lines() { grep -c "$1" "$log" || true; }
+
+# ---- programs that say where they run
+stubs=$temporary/stubs
+mkdir -p "$stubs/bin"
+cat >"$stubs/bin/deeplab-train" <<'STUB'
+#!/bin/bash
+rank=${PMIX_RANK:-$OMPI_COMM_WORLD_RANK}
+echo "rank=$rank node=$(hostname) gpus=${CUDA_VISIBLE_DEVICES:-} site=${OMP_WAIT_POLICY:-} options=$*"
+case $1 in
+    code) exit "$2" ;;
+    stop) # on the first start: waits for the signal
+        ((${SLURM_RESTART_COUNT:-0} == 0)) || exit 0
+        trap 'sleep 0.$rank; exit 75' USR1
+        : >"$2/started-$rank"
+        for _ in $(seq 200); do sleep 0.1; done
+        exit 1
+        ;;
+esac
+STUB
+chmod +x "$stubs/bin/deeplab-train"
+cp "$stubs/bin/deeplab-train" "$stubs/bin/deeplab-pack"
+cp "$stubs/bin/deeplab-train" "$stubs/bin/deeplab-eval"
+export DEEPLAB_BUILD=$stubs SBATCH_OUTPUT=job-%j.log
+jobs=$root/jobs
+
+submit -N 2 "$jobs/train.sbatch" --config 'a b'
+finish_with 20 0 "train on two nodes"
+for rank in 0 1 2 3 4 5 6 7; do
+    node=node$((rank / 4 + 1))
+    expect "rank $rank is on $node and sees all GPUs: $output" \
+        grep -q "^rank=$rank node=$node gpus=0,1,2,3 site=passive options=--config a b --resume$" "$log"
+done
+expect "eight ranks" [ "$(lines '^rank=')" = 8 ]
+
+submit -N 2 --oversubscribe --gpus-per-node=2 --ntasks-per-node=2 --cpus-per-task=1 "$jobs/train.sbatch" x
+finish_with 20 0 "part of two nodes"
+expect "four ranks: $output" [ "$(lines '^rank=.* gpus=0,1 ')" = 4 ]
+
+DEEPLAB_LAUNCHER=mpirun submit -N 2 "$jobs/train.sbatch" x
+finish_with 30 0 "mpirun as launcher"
+expect "eight ranks with all GPUs: $output" [ "$(lines '^rank=.* gpus=0,1,2,3 ')" = 8 ]
+expect "four ranks a node: $output" [ "$(lines '^rank=.* node=node2 ')" = 4 ]
+
+submit "$jobs/pack.sbatch" x
+finish_with 20 0 "pack"
+expect "pack has four ranks on one node: $output" [ "$(lines '^rank=.* node=node[12] ')" = 4 ]
+
+submit -N 2 -n 2 "$jobs/eval.sbatch" code 3
+finish_with 20 3 "the program's exit code is the job's"
+
+# The signal that comes before the time limit, sent by hand: Slurm's own may come up to a minute early.
+signal_when_running() {
+    local i
+    for ((i = 0; i < 150; ++i)); do
+        [[ ! -f started-0 || ! -f started-1 ]] || break
+        sleep 0.1
+    done
+    rm -f started-*
+    scancel --batch --signal=USR1 "$job"
+}
+submit -N 2 --ntasks-per-node=1 "$jobs/train.sbatch" stop "$temporary"
+signal_when_running
+for _ in $(seq 50); do # until the requeue is under way
+    [[ $(state Restarts) != 1 ]] || break
+    sleep 0.1
+done
+expect "exit code 75 requeues: $(<"$log")" [ "$(state Restarts)" = 1 ]
+finish_with 25 0 "the requeued job"
+expect "the log of both starts is kept: $output" [ "$(lines '^rank=')" = 4 ]
+
+DEEPLAB_LAUNCHER=mpirun DEEPLAB_REQUEUE=0 submit -N 2 --ntasks-per-node=1 "$jobs/train.sbatch" stop "$temporary"
+signal_when_running
+finish_with 20 75 "the signal under mpirun"
+expect "DEEPLAB_REQUEUE=0 does not requeue" [ "$(state Restarts)" = 0 ]
+
+submit -N 2 --ntasks-per-node=1 --no-requeue "$jobs/train.sbatch" code 75
+finish_with 20 75 "exit code 75 of a job that may not be requeued"
+expect_text "submit the same command again" "exit code 75 of a job that may not be requeued"
+
+# ---- the real programs
+for program in deeplab-train deeplab-pack deeplab-eval deeplab-make-shapes; do
+    if [[ ! -x $built/bin/$program ]]; then
+        echo "skipped: the real programs ($built/bin/$program is missing)"
+        verdict
+        exit
+    fi
+done
+export DEEPLAB_BUILD=$built
+"$built/bin/deeplab-make-shapes" --out drawn --train 8 --val 4 --size 64x64 >/dev/null
+for split in train val; do
+    submit -n 2 "$jobs/pack.sbatch" --voc drawn/VOCdevkit/VOC2012 --classes drawn/classes.toml --split $split --out shards
+    finish_with 30 0 "pack $split"
+done
+cat >tiny.toml <<'CONFIG'
+[model]
+backbone = "resnet18"
+output_stride = 16
+[data]
+train_split = "train"
+val_split = "val"
+crop = 33
+resize = {mode = "factor", range = [0.5, 1.0], step = 0.25}
+[train]
+iterations = 4
+global_batch = 4
+log_every = 1
+seed = 1
+[optimizer]
+lr = 0.01
+momentum = 0.9
+weight_decay = 1e-4
+[checkpoint]
+every = 2
+CONFIG
+submit -N 2 --ntasks-per-node=1 "$jobs/train.sbatch" --config tiny.toml --data shards --out run --device cpu
+finish_with 60 0 "a training on two nodes"
+expect "its last checkpoint: $output" [ -e run/checkpoints/latest.h5 ]
+expect "a line for each step" [ "$(grep -c '"loss"' run/metrics.jsonl)" = 4 ]
+submit -N 2 --ntasks-per-node=1 "$jobs/eval.sbatch" --weights run --data shards --split val --device cpu --json result.json
+finish_with 60 0 "an evaluation on two nodes"
+expect "its result: $output" grep -q '"miou"' result.json
+submit -N 2 --ntasks-per-node=1 "$jobs/train.sbatch" --config none.toml --data shards --out run2 --device cpu
+finish_with 30 2 "a missing configuration: the exit code comes through srun"
+
+verdict

@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Builds and tests everything. `--help` explains.
+# shellcheck disable=SC2317  # stage calls the functions
+set -uo pipefail
+
+usage() {
+    cat <<'END'
+usage: tests/run.sh [--quick] [--tidy]
+
+Installs what it needs (apt, as root or with sudo), builds and runs the tests, and ends with a table of the stages. Exit
+code 0: everything passed; 1: something failed.
+
+  --quick   optimised build and the unit tests on one rank: under three minutes on two cores
+  --tidy    clang-tidy on all sources too (minutes)
+  --help    this text
+
+variables: DEEPLAB_BUILD       the folder of the optimised build (default: build/ in the checkout); the sanitizers' build
+                               and the others stand beside it, with a suffix
+           DEEPLAB_NO_INSTALL  1: do not install packages
+           DEEPLAB_TEST_DATA   a folder with VOCdevkit/: tests on real images run too
+END
+}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=../jobs/lib/setup.sh
+source "$root/jobs/lib/setup.sh"
+
+quick=0 tidy=0
+while (($#)); do
+    case $1 in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --quick) quick=1 ;;
+        --tidy) tidy=1 ;;
+        *) fail 2 "unknown argument $1 — the tests take --quick and --tidy — see --help" ;;
+    esac
+    shift
+done
+
+build=$(build_folder)
+jobs=$(processors)
+names=() times=() states=() summaries=()
+failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# stage NAME COMMAND…: runs it, remembers its time and state, and what ctest said.
+stage() {
+    local name=$1 began=$SECONDS status=0
+    shift
+    printf '\n=== %s\n' "$name"
+    "$@" 2>&1 | tee "$log" || status=1
+    names+=("$name") times+=("$((SECONDS - began))")
+    local told
+    told=$(grep -E '% tests passed' "$log" | tail -n 1)
+    [[ -z $told ]] || summaries+=("$name: $told")
+    if ((status == 0)); then
+        states+=(ok)
+    else
+        states+=(FAILED)
+        failed=1
+    fi
+    return "$status"
+}
+
+finish() {
+    printf '\n%-34s %8s  %s\n' stage seconds result
+    local i
+    for i in "${!names[@]}"; do printf '%-34s %8d  %s\n' "${names[$i]}" "${times[$i]}" "${states[$i]}"; done
+    for i in "${!summaries[@]}"; do echo "${summaries[$i]}"; done
+    ((failed == 0)) && echo "everything passed" || echo "something failed"
+    exit "$failed"
+}
+
+configure_and_build() { # FOLDER TARGET options…
+    local folder=$1 target=$2
+    shift 2
+    configure "$folder" "$@" && cmake --build "$folder" --parallel "$jobs" --target "$target"
+}
+
+run_ctest() { # FOLDER options…
+    local folder=$1
+    shift
+    ctest --test-dir "$folder" --output-on-failure --no-tests=error --parallel "$jobs" "$@"
+}
+
+run_tidy() {
+    local files
+    mapfile -t files < <(find "$root/src" "$root/preprocess" -name '*.cpp' ! -name 'no_*.cpp' | sort)
+    printf '%s\n' "${files[@]}" | xargs -P "$jobs" -n 2 clang-tidy-14 -p "$build" --quiet
+}
+
+allow_root
+export OMP_WAIT_POLICY=passive
+
+kinds=(build test)
+((quick)) || kinds+=(check)
+if [[ ${DEEPLAB_NO_INSTALL:-0} == 1 ]]; then
+    say "DEEPLAB_NO_INSTALL=1: nothing is installed"
+else
+    # Not in a stage: where packages are missing its exit code 2 is the answer.
+    install_packages "${kinds[@]}"
+fi
+
+release=(-DCMAKE_BUILD_TYPE=Release -DDEEPLAB_TESTS=ON -DDEEPLAB_BENCHMARKS=ON "-DDEEPLAB_CUDA=$(cuda_option)"
+    -DDEEPLAB_ONEDNN=ON -DDEEPLAB_MPI=ON)
+stage "release build" configure_and_build "$build" all "${release[@]}" || finish
+
+if ((quick)); then
+    stage "release: unit tests" run_ctest "$build" -LE 'slow|mpi|rules'
+    finish
+fi
+
+stage "release: tests" run_ctest "$build" -LE rules
+stage "rules" run_ctest "$build" -L rules
+if ((tidy)); then stage "clang-tidy" run_tidy; fi
+
+sanitized=(-DCMAKE_BUILD_TYPE=Sanitize "-DDEEPLAB_SANITIZE=address,undefined" -DDEEPLAB_NATIVE=OFF -DDEEPLAB_CUDA=OFF
+    -DDEEPLAB_TESTS=ON -DDEEPLAB_BENCHMARKS=OFF -DDEEPLAB_ONEDNN=ON -DDEEPLAB_MPI=ON)
+export ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_stack_use_after_return=1
+export UBSAN_OPTIONS=print_stacktrace=1
+export LSAN_OPTIONS=suppressions=$root/tests/harness/lsan.supp:print_suppressions=0
+if stage "address + undefined: build" configure_and_build "$build-asan" all "${sanitized[@]}"; then
+    stage "address + undefined: tests" run_ctest "$build-asan" -LE 'slow|rules'
+fi
+unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
+
+variant=(-DCMAKE_BUILD_TYPE=Release -DDEEPLAB_TESTS=OFF -DDEEPLAB_BENCHMARKS=OFF)
+stage "build without MPI" configure_and_build "$build-no-mpi" all "${variant[@]}" -DDEEPLAB_MPI=OFF -DDEEPLAB_CUDA=OFF
+if command -v nvcc >/dev/null; then
+    stage "build of the CUDA part alone" configure_and_build "$build-cuda-only" all "${variant[@]}" -DDEEPLAB_CUDA=ON \
+        -DDEEPLAB_ONEDNN=OFF
+else
+    say "no nvcc: the CUDA part is not compiled here"
+fi
+finish
