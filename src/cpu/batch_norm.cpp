@@ -28,7 +28,8 @@ ChannelAffine affine_of_saved(Scratch& scratch, const BatchNormGradTensors& t) {
     ChannelAffine affine(scratch, channels);
     const float *mean = t.saved.f32(), *invstd = mean + channels;
     for (std::int64_t c = 0; c < channels; ++c) {
-        affine.set(c, math::batch_norm_affine(t.gamma.f32()[c], t.beta.f32()[c], mean[c], invstd[c]));
+        affine.set(c,
+                   math::batch_norm_affine(t.gamma.f32()[c], t.beta.f32()[c], mean[c], invstd[c]));
     }
     return affine;
 }
@@ -39,7 +40,8 @@ struct PartialSums {
     double* all;
     int threads;
 
-    PartialSums(Scratch& scratch, std::int64_t c, int t) : channels(c), all(scratch.take<double>(2 * c * t)), threads(t) {}
+    PartialSums(Scratch& scratch, std::int64_t c, int t)
+        : channels(c), all(scratch.take<double>(2 * c * t)), threads(t) {}
 
     double* of(int thread) const {
         double* own = all + 2 * channels * thread;
@@ -76,21 +78,24 @@ void normalise(const Threads& threads, const BatchNormTensors& t, const ChannelA
     });
 }
 
-// dz of one pixel into `dz`: the gradients' sum where the ReLU passed. `y`: the output, with residual.
+// dz of one pixel into `dz`: the gradients' sum where the ReLU passed. `y`: the output, with
+// residual.
 template <bool Relu, bool Residual>
-void masked(std::int64_t channels, const float* dy, const float* x, const float* y, const ChannelAffine& affine, float* dz) {
+void masked(std::int64_t channels, const float* dy, const float* x, const float* y,
+            const ChannelAffine& affine, float* dz) {
     const float *scale = affine.scale, *shift = affine.shift;
 #pragma omp simd
     for (std::int64_t c = 0; c < channels; ++c) {
-        const bool passes =
-            !Relu || math::relu_passes(Residual ? y[c] : math::batch_norm(x[c], {scale[c], shift[c]}));
+        const bool passes = !Relu ||
+                            math::relu_passes(
+                                Residual ? y[c] : math::batch_norm(x[c], {scale[c], shift[c]}));
         dz[c] = passes ? dy[c] : 0.0f;
     }
 }
 
 template <bool Relu, bool Residual>
-void sum_gradients(const Threads& threads, const BatchNormGradTensors& t, const ChannelAffine& affine,
-                   const PartialSums& partial, float* row_buffers) {
+void sum_gradients(const Threads& threads, const BatchNormGradTensors& t,
+                   const ChannelAffine& affine, const PartialSums& partial, float* row_buffers) {
     const std::int64_t channels = t.x.shape.c;
     const GradientRows gradients(t.dy);
     const float *x = t.x.f32(), *y = Residual ? t.y.f32() : nullptr, *mean = t.saved.f32();
@@ -101,8 +106,8 @@ void sum_gradients(const Threads& threads, const BatchNormGradTensors& t, const 
         for (std::int64_t p = first; p < last; ++p) {
             const float* from = x + p * t.x.pitch;
             float* row = Residual ? dz + p * t.dz.pitch : own_dz;
-            masked<Relu, Residual>(channels, gradients.row(p, buffer), from, Residual ? y + p * t.y.pitch : nullptr,
-                                   affine, row);
+            masked<Relu, Residual>(channels, gradients.row(p, buffer), from,
+                                   Residual ? y + p * t.y.pitch : nullptr, affine, row);
 #pragma omp simd
             for (std::int64_t c = 0; c < channels; ++c) {
                 const double d = static_cast<double>(row[c]);
@@ -118,8 +123,8 @@ struct ChannelGradient {
 };
 
 template <bool Mask, bool Frozen>
-void input_gradient(const Threads& threads, const BatchNormGradTensors& t, const ChannelAffine& affine,
-                    const ChannelGradient& g, float* row_buffers) {
+void input_gradient(const Threads& threads, const BatchNormGradTensors& t,
+                    const ChannelAffine& affine, const ChannelGradient& g, float* row_buffers) {
     const std::int64_t channels = t.x.shape.c;
     const GradientRows gradients(t.dy);
     const float *x = t.x.f32(), *mean = t.saved.f32();
@@ -132,10 +137,13 @@ void input_gradient(const Threads& threads, const BatchNormGradTensors& t, const
             float* to = dx + p * t.dx.pitch;
 #pragma omp simd
             for (std::int64_t c = 0; c < channels; ++c) {
-                const bool passes = !Mask || math::relu_passes(math::batch_norm(from[c], {scale[c], shift[c]}));
+                const bool passes = !Mask || math::relu_passes(
+                                                 math::batch_norm(from[c], {scale[c], shift[c]}));
                 const float dz = passes ? dy[c] : 0.0f;
-                to[c] = Frozen ? dz * g.dz_factor[c]
-                               : math::batch_norm_dx(dz, from[c], mean[c], {g.dz_factor[c], g.x_factor[c], g.constant[c]});
+                to[c] = Frozen
+                            ? dz * g.dz_factor[c]
+                            : math::batch_norm_dx(dz, from[c], mean[c],
+                                                  {g.dz_factor[c], g.x_factor[c], g.constant[c]});
             }
         }
     });
@@ -153,11 +161,13 @@ void dispatch(bool a, bool b, const F& f) {
 }  // namespace
 
 std::int64_t batch_norm_scratch_bytes(const Threads& threads, std::int64_t channels) {
-    return 5 * Scratch::bytes_of<float>(channels) + Scratch::bytes_of<double>(2 * channels * threads.count()) +
+    return 5 * Scratch::bytes_of<float>(channels) +
+           Scratch::bytes_of<double>(2 * channels * threads.count()) +
            Scratch::bytes_of<float>(2 * channels * threads.count());
 }
 
-void batch_norm_sums(const Threads& threads, const View& x, const View& sums, const Buffer& buffer) {
+void batch_norm_sums(const Threads& threads, const View& x, const View& sums,
+                     const Buffer& buffer) {
     const std::int64_t channels = x.shape.c;
     Scratch scratch(buffer);
     const PartialSums partial(scratch, channels, threads.count());
@@ -166,7 +176,8 @@ void batch_norm_sums(const Threads& threads, const View& x, const View& sums, co
         double *sum = partial.of(thread), *squares = sum + channels;
         std::int64_t p = first;
         for (; p + 4 <= last; p += 4) {  // four pixels for one load and store of the sums
-            const float *a = data + p * x.pitch, *b = a + x.pitch, *c2 = b + x.pitch, *d = c2 + x.pitch;
+            const float *a = data + p * x.pitch, *b = a + x.pitch, *c2 = b + x.pitch,
+                        *d = c2 + x.pitch;
 #pragma omp simd
             for (std::int64_t c = 0; c < channels; ++c) {
                 const double v0 = static_cast<double>(a[c]), v1 = static_cast<double>(b[c]);
@@ -189,8 +200,8 @@ void batch_norm_sums(const Threads& threads, const View& x, const View& sums, co
     sums.f64()[2 * channels] = static_cast<double>(x.pixels());
 }
 
-void batch_norm_act(const Threads& threads, const graph::BatchNormAct& op, const BatchNormTensors& t,
-                    const Buffer& buffer) {
+void batch_norm_act(const Threads& threads, const graph::BatchNormAct& op,
+                    const BatchNormTensors& t, const Buffer& buffer) {
     const std::int64_t channels = t.x.shape.c;
     Scratch scratch(buffer);
     ChannelAffine affine(scratch, channels);
@@ -207,8 +218,8 @@ void batch_norm_act(const Threads& threads, const graph::BatchNormAct& op, const
             mean = static_cast<float>(m.mean);
             invstd = math::inverse_deviation(m.variance, op.eps);
             running_mean[c] = math::running(running_mean[c], m.mean, op.momentum);
-            running_variance[c] =
-                math::running(running_variance[c], math::unbiased(m.variance, count), op.momentum);
+            running_variance[c] = math::running(running_variance[c],
+                                                math::unbiased(m.variance, count), op.momentum);
         }
         affine.set(c, math::batch_norm_affine(t.gamma.f32()[c], t.beta.f32()[c], mean, invstd));
         if (saved != nullptr) saved[c] = mean, saved[channels + c] = invstd;
@@ -218,8 +229,8 @@ void batch_norm_act(const Threads& threads, const graph::BatchNormAct& op, const
     });
 }
 
-void batch_norm_grad_sums(const Threads& threads, const graph::BatchNormGradSums& op, const BatchNormGradTensors& t,
-                          bool add, const Buffer& buffer) {
+void batch_norm_grad_sums(const Threads& threads, const graph::BatchNormGradSums& op,
+                          const BatchNormGradTensors& t, bool add, const Buffer& buffer) {
     const std::int64_t channels = t.x.shape.c;
     Scratch scratch(buffer);
     const ChannelAffine affine = affine_of_saved(scratch, t);
@@ -239,18 +250,19 @@ void batch_norm_grad_sums(const Threads& threads, const graph::BatchNormGradSums
     }
 }
 
-void batch_norm_act_grad(const Threads& threads, const graph::BatchNormActGrad& op, const BatchNormGradTensors& t,
-                         const Buffer& buffer) {
+void batch_norm_act_grad(const Threads& threads, const graph::BatchNormActGrad& op,
+                         const BatchNormGradTensors& t, const Buffer& buffer) {
     const std::int64_t channels = t.x.shape.c;
     Scratch scratch(buffer);
     const ChannelAffine affine = affine_of_saved(scratch, t);
-    const ChannelGradient g{scratch.take<float>(channels), scratch.take<float>(channels), scratch.take<float>(channels)};
+    const ChannelGradient g{scratch.take<float>(channels), scratch.take<float>(channels),
+                            scratch.take<float>(channels)};
     float* row_buffers = scratch.take<float>(2 * channels * threads.count());
     const float *gamma = t.gamma.f32(), *invstd = t.saved.f32() + channels;
     const double *gsums = t.gsums.f64(), count = op.frozen ? 1.0 : t.sums.f64()[t.sums.shape.c - 1];
     for (std::int64_t c = 0; c < channels; ++c) {
-        const math::InputGradient i =
-            math::batch_norm_input_gradient(gamma[c], invstd[c], gsums[c], gsums[channels + c], count);
+        const math::InputGradient i = math::batch_norm_input_gradient(gamma[c], invstd[c], gsums[c],
+                                                                      gsums[channels + c], count);
         g.dz_factor[c] = i.dz_factor, g.x_factor[c] = i.x_factor, g.constant[c] = i.constant;
     }
     // With residual, dy is dz already.

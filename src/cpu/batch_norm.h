@@ -1,5 +1,6 @@
 #pragma once
-// The four batch-norm ops of graph/plan.h. Sums are fp64, a partial sum a thread, added in the threads' order.
+// The four batch-norm ops of graph/plan.h. Sums are fp64, a partial sum a thread, added in the
+// threads' order.
 
 #include <vector>
 
@@ -11,7 +12,8 @@ namespace deeplab::cpu {
 
 std::int64_t batch_norm_scratch_bytes(const Threads& threads, std::int64_t channels);
 
-void batch_norm_sums(const Threads& threads, const View& x, const View& sums, const Buffer& scratch);
+void batch_norm_sums(const Threads& threads, const View& x, const View& sums,
+                     const Buffer& scratch);
 
 struct BatchNormTensors {
     View x, gamma, beta, mean, variance;  // mean, variance: running
@@ -19,8 +21,8 @@ struct BatchNormTensors {
     View residual;                        // none without
     View y, saved;                        // saved: none in a plan without gradients
 };
-void batch_norm_act(const Threads& threads, const graph::BatchNormAct& op, const BatchNormTensors& t,
-                    const Buffer& scratch);
+void batch_norm_act(const Threads& threads, const graph::BatchNormAct& op,
+                    const BatchNormTensors& t, const Buffer& scratch);
 
 struct BatchNormGradTensors {
     View x, gamma, beta, saved, y;  // y: with residual
@@ -28,9 +30,9 @@ struct BatchNormGradTensors {
     View gsums, sums;               // sums: none when frozen
     View dgamma, dbeta, dz, dx;     // dz: with residual
 };
-void batch_norm_grad_sums(const Threads& threads, const graph::BatchNormGradSums& op, const BatchNormGradTensors& t,
-                          bool add, const Buffer& scratch);
-void batch_norm_act_grad(const Threads& threads, const graph::BatchNormActGrad& op, const BatchNormGradTensors& t,
-                         const Buffer& scratch);
+void batch_norm_grad_sums(const Threads& threads, const graph::BatchNormGradSums& op,
+                          const BatchNormGradTensors& t, bool add, const Buffer& scratch);
+void batch_norm_act_grad(const Threads& threads, const graph::BatchNormActGrad& op,
+                         const BatchNormGradTensors& t, const Buffer& scratch);
 
 }  // namespace deeplab::cpu

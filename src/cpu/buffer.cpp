@@ -13,17 +13,19 @@ void Buffer::reserve(std::int64_t bytes) {
     if (bytes <= bytes_) return;
     const std::int64_t old = bytes_;
     release();
-    void* memory = mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
+    void* memory = mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         throw DeviceError(cat("no memory for the CPU backend's ", what_, ": ",
                               human_bytes(static_cast<std::uint64_t>(bytes)), " wanted, ",
                               human_bytes(static_cast<std::uint64_t>(old)),
-                              " held before — the plan cannot run — choose a smaller batch or crop, or use more ranks on "
+                              " held before — the plan cannot run — choose a smaller batch or "
+                              "crop, or use more ranks on "
                               "more machines"));
     }
     constexpr std::int64_t huge_page = 2 << 20;
-    if (bytes >= huge_page) madvise(memory, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // advice: may be refused
+    if (bytes >= huge_page)
+        madvise(memory, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // advice: may be refused
     data_ = static_cast<std::byte*>(memory);
     bytes_ = bytes;
 }

@@ -31,8 +31,9 @@ private:
     std::int64_t bytes_ = 0;
 };
 
-// A tensor or a channel slice of one. Activations lie as N H W C: element (n, h, w, c) at ((n * H + h) * W + w) * pitch + c.
-// Parameters and their gradients lie in the plan's order (K, C/groups, R, S). The buffer may move between runs.
+// A tensor or a channel slice of one. Activations lie as N H W C: element (n, h, w, c) at ((n * H +
+// h) * W + w) * pitch + c. Parameters and their gradients lie in the plan's order (K, C/groups, R,
+// S). The buffer may move between runs.
 struct View {
     const Buffer* buffer = nullptr;
     std::int64_t offset = 0;  // bytes

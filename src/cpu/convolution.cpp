@@ -18,7 +18,9 @@ using Arguments = std::unordered_map<int, memory>;
 constexpr auto f32 = memory::data_type::f32;
 
 std::int64_t align(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
-std::int64_t size_of(const memory::desc& desc) { return align(static_cast<std::int64_t>(desc.get_size())); }
+std::int64_t size_of(const memory::desc& desc) {
+    return align(static_cast<std::int64_t>(desc.get_size()));
+}
 
 memory::desc activation(const Shape& s) { return {{s.n, s.c, s.h, s.w}, f32, Tag::nhwc}; }
 
@@ -32,14 +34,16 @@ bool touches(std::int64_t tap, std::int64_t in, const graph::ConvGeometry& g, st
 
 }  // namespace
 
-Taps useful_taps(std::int64_t in, std::int64_t kernel, const graph::ConvGeometry& g, std::int64_t out) {
+Taps useful_taps(std::int64_t in, std::int64_t kernel, const graph::ConvGeometry& g,
+                 std::int64_t out) {
     const Taps all{0, kernel, g.pad, g.pad};
     std::int64_t first = 0, last = kernel - 1;
     while (first < last && !touches(first, in, g, out)) ++first;
     while (last > first && !touches(last, in, g, out)) --last;
     if (first == 0 && last == kernel - 1) return all;
     const std::int64_t count = last - first + 1, pad_begin = g.pad - first * g.dilation;
-    const std::int64_t pad_end = (out - 1) * g.stride + (count - 1) * g.dilation + 1 - in - pad_begin;
+    const std::int64_t pad_end = (out - 1) * g.stride + (count - 1) * g.dilation + 1 - in -
+                                 pad_begin;
     if (pad_begin < 0 || pad_end <= -g.stride) return all;  // would have to crop the input
     return {first, count, pad_begin, std::max<std::int64_t>(pad_end, 0)};
 }
@@ -52,14 +56,16 @@ struct Convolution::Prepared {
     bool trimmed = false;
 
     dnnl::primitive primitive;
-    // x, y: activations or their gradients; weights: in oneDNN's layout, user: in the plan's; bias may be empty.
+    // x, y: activations or their gradients; weights: in oneDNN's layout, user: in the plan's; bias
+    // may be empty.
     memory x, y, weights, user, bias, scratchpad;
     std::int64_t weights_bytes = 0, bias_bytes = 0, scratchpad_bytes = 0;
     Arguments arguments, reorder_arguments;
     bool reordered = false;
     dnnl::reorder copy, add;
 
-    Prepared(Pass p, const ConvolutionTensors& t, const Buffer& s) : pass(p), tensors(t), scratch(s) {}
+    Prepared(Pass p, const ConvolutionTensors& t, const Buffer& s)
+        : pass(p), tensors(t), scratch(s) {}
 
     onednn::Problem describe(const graph::ConvGeometry& g, memory::desc& user_desc);
     void prepare(const graph::ConvGeometry& g);
@@ -67,7 +73,8 @@ struct Convolution::Prepared {
     void point();
 };
 
-onednn::Problem Convolution::Prepared::describe(const graph::ConvGeometry& g, memory::desc& user_desc) {
+onednn::Problem Convolution::Prepared::describe(const graph::ConvGeometry& g,
+                                                memory::desc& user_desc) {
     const Shape &xs = tensors.x.shape, &ws = tensors.w.shape, &ys = tensors.y.shape;
     const Taps rows = useful_taps(xs.h, ws.h, g, ys.h), columns = useful_taps(xs.w, ws.w, g, ys.w);
     trimmed = rows.count != ws.h || columns.count != ws.w;
@@ -111,20 +118,24 @@ void Convolution::Prepared::prepare(const graph::ConvGeometry& g) {
         weights_desc = pd.diff_weights_desc();
         scratchpad_desc = pd.scratchpad_desc();
     }
-    const auto object = [](const memory::desc& desc) { return memory(desc, onednn::engine(), nullptr); };
+    const auto object = [](const memory::desc& desc) {
+        return memory(desc, onednn::engine(), nullptr);
+    };
     x = object(problem.x);
     y = object(problem.y);
     user = object(user_desc);
     weights = object(weights_desc);
     scratchpad_bytes = size_of(scratchpad_desc);
     prepare_reorders(user_desc, weights_desc);
-    scratchpad = object(memory::desc({std::max<std::int64_t>(scratchpad_bytes, 1)}, memory::data_type::u8, Tag::x));
+    scratchpad = object(
+        memory::desc({std::max<std::int64_t>(scratchpad_bytes, 1)}, memory::data_type::u8, Tag::x));
 
     const bool forward = pass == Pass::forward, by_weights = pass == Pass::weights;
-    arguments = {{pass == Pass::data ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, x},
-                 {by_weights ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, reordered ? weights : user},
-                 {forward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, y},
-                 {DNNL_ARG_SCRATCHPAD, scratchpad}};
+    arguments = {
+        {pass == Pass::data ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, x},
+        {by_weights ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, reordered ? weights : user},
+        {forward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, y},
+        {DNNL_ARG_SCRATCHPAD, scratchpad}};
     if (tensors.bias.buffer != nullptr) {
         bias = object(problem.bias);
         if (by_weights) bias_bytes = size_of(problem.bias);
@@ -132,7 +143,8 @@ void Convolution::Prepared::prepare(const graph::ConvGeometry& g) {
     }
 }
 
-void Convolution::Prepared::prepare_reorders(const memory::desc& user_desc, const memory::desc& weights_desc) {
+void Convolution::Prepared::prepare_reorders(const memory::desc& user_desc,
+                                             const memory::desc& weights_desc) {
     // Gradients go through scratch in any case: they may be added.
     reordered = pass == Pass::weights || user_desc != weights_desc;
     if (!reordered) return;
@@ -156,17 +168,19 @@ void Convolution::Prepared::point() {
     if (reordered) weights.set_data_handle(free);
     free += weights_bytes;
     if (tensors.bias.buffer != nullptr) {
-        bias.set_data_handle(pass == Pass::weights ? reinterpret_cast<float*>(free) : tensors.bias.f32());
+        bias.set_data_handle(pass == Pass::weights ? reinterpret_cast<float*>(free)
+                                                   : tensors.bias.f32());
     }
     free += bias_bytes;
     scratchpad.set_data_handle(free);
 }
 
-Convolution::Convolution(Pass pass, const graph::ConvGeometry& geometry, const ConvolutionTensors& tensors,
-                         const Buffer& scratch)
+Convolution::Convolution(Pass pass, const graph::ConvGeometry& geometry,
+                         const ConvolutionTensors& tensors, const Buffer& scratch)
     : prepared_(std::make_unique<Prepared>(pass, tensors, scratch)) {
     const ConvolutionTensors& t = tensors;
-    expects(t.x.pitch == t.x.shape.c && t.y.pitch == t.y.shape.c, "a convolution reads and writes whole tensors");
+    expects(t.x.pitch == t.x.shape.c && t.y.pitch == t.y.shape.c,
+            "a convolution reads and writes whole tensors");
     try {
         Prepared& p = *prepared_;
         p.prepare(geometry);
@@ -177,9 +191,10 @@ Convolution::Convolution(Pass pass, const graph::ConvGeometry& geometry, const C
                                    {DNNL_ARG_SCRATCHPAD, p.scratchpad}};
         }
     } catch (const dnnl::error& error) {
-        throw DeviceError(cat("oneDNN cannot do the convolution of ", to_string(t.x.shape), " by ", to_string(t.w.shape),
-                              " to ", to_string(t.y.shape), " (", error.what(),
-                              ") — the plan cannot run — change the network or use another oneDNN"));
+        throw DeviceError(
+            cat("oneDNN cannot do the convolution of ", to_string(t.x.shape), " by ",
+                to_string(t.w.shape), " to ", to_string(t.y.shape), " (", error.what(),
+                ") — the plan cannot run — change the network or use another oneDNN"));
     }
 }
 
@@ -198,13 +213,15 @@ void Convolution::run(bool adding) {
     } else {
         p.primitive.execute(onednn::stream(), p.arguments);
         if (p.trimmed && !adding) {
-            std::memset(p.tensors.w.f32(), 0, static_cast<std::size_t>(p.tensors.w.shape.elements()) * sizeof(float));
+            std::memset(p.tensors.w.f32(), 0,
+                        static_cast<std::size_t>(p.tensors.w.shape.elements()) * sizeof(float));
         }
         (adding ? p.add : p.copy).execute(onednn::stream(), p.reorder_arguments);
         if (p.tensors.bias.buffer != nullptr) {
             const auto* from = static_cast<const float*>(p.bias.get_data_handle());
             float* to = p.tensors.bias.f32();
-            for (std::int64_t k = 0; k < p.tensors.w.shape.n; ++k) to[k] = adding ? to[k] + from[k] : from[k];
+            for (std::int64_t k = 0; k < p.tensors.w.shape.n; ++k)
+                to[k] = adding ? to[k] + from[k] : from[k];
         }
     }
     onednn::stream().wait();

@@ -16,13 +16,15 @@ public:
 
     std::string description() const override {
         const int threads = model_->threads.count();
-        return cat("CPU: ", onednn::version(), ", ", threads, threads == 1 ? " thread" : " threads");
+        return cat("CPU: ", onednn::version(), ", ", threads,
+                   threads == 1 ? " thread" : " threads");
     }
 
     void allocate(const graph::Plan& plan) override {
         expects(!allocated_, "a backend's state is allocated once");
         const std::int64_t bytes = plan.parameter_count * static_cast<std::int64_t>(sizeof(float));
-        for (Buffer* buffer : {&model_->values, &model_->gradients, &model_->momenta}) buffer->reserve(bytes);
+        for (Buffer* buffer : {&model_->values, &model_->gradients, &model_->momenta})
+            buffer->reserve(bytes);
         model_->states.reserve(plan.state_count * static_cast<std::int64_t>(sizeof(float)));
         parameter_hash_ = graph::parameter_hash(plan);
         allocated_ = true;
@@ -37,12 +39,16 @@ public:
     void upload(const graph::State& s, std::span<const float> data) override {
         copy_in(model_->states, s.offset, s.shape, data);
     }
-    std::vector<float> download(const graph::State& s) override { return copy_out(model_->states, s.offset, s.shape); }
+    std::vector<float> download(const graph::State& s) override {
+        return copy_out(model_->states, s.offset, s.shape);
+    }
 
-    std::unique_ptr<exec::Executable> compile(const graph::Plan& plan, const exec::Communicators& communicators,
+    std::unique_ptr<exec::Executable> compile(const graph::Plan& plan,
+                                              const exec::Communicators& communicators,
                                               const exec::CompileOptions& options) override {
         expects(allocated_, "allocate() comes before compile()");
-        expects(graph::parameter_hash(plan) == parameter_hash_, "all plans of a backend have the parameters it allocated");
+        expects(graph::parameter_hash(plan) == parameter_hash_,
+                "all plans of a backend have the parameters it allocated");
         return std::make_unique<CpuExecutable>(model_, plan, communicators, options);
     }
 
@@ -58,15 +64,19 @@ private:
 
     float* at(const Buffer& buffer, std::int64_t offset, const Shape& shape) const {
         expects(allocated_ && offset >= 0 &&
-                    (offset + shape.elements()) * static_cast<std::int64_t>(sizeof(float)) <= buffer.bytes(),
+                    (offset + shape.elements()) * static_cast<std::int64_t>(sizeof(float)) <=
+                        buffer.bytes(),
                 "a parameter or state lies in the allocated buffers");
         return reinterpret_cast<float*>(buffer.data()) + offset;
     }
-    void copy_in(const Buffer& buffer, std::int64_t offset, const Shape& shape, std::span<const float> data) const {
-        expects(static_cast<std::int64_t>(data.size()) == shape.elements(), "an upload has its parameter's size");
+    void copy_in(const Buffer& buffer, std::int64_t offset, const Shape& shape,
+                 std::span<const float> data) const {
+        expects(static_cast<std::int64_t>(data.size()) == shape.elements(),
+                "an upload has its parameter's size");
         std::copy(data.begin(), data.end(), at(buffer, offset, shape));
     }
-    std::vector<float> copy_out(const Buffer& buffer, std::int64_t offset, const Shape& shape) const {
+    std::vector<float> copy_out(const Buffer& buffer, std::int64_t offset,
+                                const Shape& shape) const {
         const float* from = at(buffer, offset, shape);
         return {from, from + shape.elements()};
     }

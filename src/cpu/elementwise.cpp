@@ -12,9 +12,11 @@ constexpr std::int64_t batch = 16;  // Philox blocks drawn at once
 
 std::int64_t tile_width(std::int64_t width) { return width + 4 * batch + 3; }
 
-// Factors of the elements [first, first + count) of a sample, in C H W order, to out[0], out[1], …; writes up to
-// 4 * batch + 3 elements more. The draws are those of math::dropout_keeps, a vector of blocks at once.
-void draw_factors(const DropoutRule& rule, math::SampleKey sample, std::int64_t first, std::int64_t count, float* out) {
+// Factors of the elements [first, first + count) of a sample, in C H W order, to out[0], out[1], …;
+// writes up to 4 * batch + 3 elements more. The draws are those of math::dropout_keeps, a vector of
+// blocks at once.
+void draw_factors(const DropoutRule& rule, math::SampleKey sample, std::int64_t first,
+                  std::int64_t count, float* out) {
     const float factor = 1.0f / (1.0f - rule.probability);
     const std::uint32_t stream = static_cast<std::uint32_t>(math::Stream::dropout) + rule.layer;
     const std::int64_t end = (first + count + 3) / 4;
@@ -23,7 +25,8 @@ void draw_factors(const DropoutRule& rule, math::SampleKey sample, std::int64_t 
         float drawn[4][batch];
 #pragma omp simd
         for (std::int64_t b = 0; b < batch; ++b) {
-            const math::Philox4 r = math::sample_random(rule.seed, sample, stream, static_cast<std::uint32_t>(block + b));
+            const math::Philox4 r = math::sample_random(rule.seed, sample, stream,
+                                                        static_cast<std::uint32_t>(block + b));
             drawn[0][b] = math::uniform(r.v[0]) >= rule.probability ? factor : 0.0f;
             drawn[1][b] = math::uniform(r.v[1]) >= rule.probability ? factor : 0.0f;
             drawn[2][b] = math::uniform(r.v[2]) >= rule.probability ? factor : 0.0f;
@@ -41,26 +44,31 @@ std::int64_t dropout_scratch_bytes(const Threads& threads, const Shape& s) {
     return threads.count() * Scratch::bytes_of<float>(s.c * s.w + tile_width(s.w) + 16);
 }
 
-void dropout(const Threads& threads, const DropoutRule& rule, std::span<const math::SampleKey> samples, const View& x,
-             const View& y, const Buffer& buffer) {
+void dropout(const Threads& threads, const DropoutRule& rule,
+             std::span<const math::SampleKey> samples, const View& x, const View& y,
+             const Buffer& buffer) {
     const Shape& s = x.shape;
     const float* from = x.f32();
     float* to = y.f32();
-    const std::int64_t tile = Scratch::bytes_of<float>(s.c * s.w + tile_width(s.w) + 16) / static_cast<std::int64_t>(sizeof(float));
+    const std::int64_t tile = Scratch::bytes_of<float>(s.c * s.w + tile_width(s.w) + 16) /
+                              static_cast<std::int64_t>(sizeof(float));
     float* tiles = Scratch(buffer).take<float>(tile * threads.count());
     threads.split(s.n * s.h, [&](int thread, std::int64_t first, std::int64_t last) {
-        float *factors = tiles + tile * thread, *row = factors + s.c * s.w + 4;  // factors: (W, C) of one image row
+        float *factors = tiles + tile * thread,
+              *row = factors + s.c * s.w + 4;  // factors: (W, C) of one image row
         for (std::int64_t item = first; item < last; ++item) {
             const std::int64_t n = item / s.h, h = item % s.h;
             for (std::int64_t c = 0; c < s.c; ++c) {
-                draw_factors(rule, samples[static_cast<std::size_t>(n)], (c * s.h + h) * s.w, s.w, row);
+                draw_factors(rule, samples[static_cast<std::size_t>(n)], (c * s.h + h) * s.w, s.w,
+                             row);
                 for (std::int64_t w = 0; w < s.w; ++w) factors[w * s.c + c] = row[w];
             }
             for (std::int64_t w = 0; w < s.w; ++w) {
                 const float *in = from + (item * s.w + w) * x.pitch, *factor = factors + w * s.c;
                 float* out = to + (item * s.w + w) * y.pitch;
 #pragma omp simd
-                for (std::int64_t c = 0; c < s.c; ++c) out[c] = factor[c] == 0.0f ? 0.0f : in[c] * factor[c];
+                for (std::int64_t c = 0; c < s.c; ++c)
+                    out[c] = factor[c] == 0.0f ? 0.0f : in[c] * factor[c];
             }
         }
     });

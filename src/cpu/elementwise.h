@@ -18,8 +18,9 @@ struct DropoutRule {
     std::uint32_t layer;
 };
 std::int64_t dropout_scratch_bytes(const Threads& threads, const Shape& shape);
-void dropout(const Threads& threads, const DropoutRule& rule, std::span<const math::SampleKey> samples, const View& x,
-             const View& y, const Buffer& scratch);
+void dropout(const Threads& threads, const DropoutRule& rule,
+             std::span<const math::SampleKey> samples, const View& x, const View& y,
+             const Buffer& scratch);
 
 void sum(const Threads& threads, const std::vector<View>& in, const View& out);
 

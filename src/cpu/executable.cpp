@@ -44,10 +44,13 @@ std::vector<float> unload(const View& from) {
 }  // namespace
 
 void CpuExecutable::check(const exec::Step& step) const {
-    expects(static_cast<std::int64_t>(step.images.size()) == image_elements_, "a step has the plan's images");
-    expects(static_cast<std::int64_t>(step.labels.size()) == label_elements_, "a step has the plan's labels");
-    expects(dropout_samples_ == 0 || static_cast<std::int64_t>(step.samples.size()) == dropout_samples_,
-            "a step of a plan with dropout has the plan's samples");
+    expects(static_cast<std::int64_t>(step.images.size()) == image_elements_,
+            "a step has the plan's images");
+    expects(static_cast<std::int64_t>(step.labels.size()) == label_elements_,
+            "a step has the plan's labels");
+    expects(
+        dropout_samples_ == 0 || static_cast<std::int64_t>(step.samples.size()) == dropout_samples_,
+        "a step of a plan with dropout has the plan's samples");
 }
 
 // An unknown class would read another pixel's logit.
@@ -56,10 +59,10 @@ void CpuExecutable::check_labels(std::span<const std::uint8_t> labels) const {
         return label >= classes_ && label != ignore_;
     });
     if (wrong == labels.end()) return;
-    throw DataError(cat("label ", static_cast<int>(*wrong), " in sample ",
-                        (wrong - labels.begin()) / label_pixels_, " of the batch, of ", classes_,
-                        " classes and ignore label ", ignore_,
-                        " — the loss is not defined there — pack the data set again or change model.num_classes"));
+    throw DataError(cat(
+        "label ", static_cast<int>(*wrong), " in sample ", (wrong - labels.begin()) / label_pixels_,
+        " of the batch, of ", classes_, " classes and ignore label ", ignore_,
+        " — the loss is not defined there — pack the data set again or change model.num_classes"));
 }
 
 // The inputs of one element type follow one another in the step's span, in the order of their ids.
@@ -83,7 +86,9 @@ void CpuExecutable::load_inputs() {
 void CpuExecutable::wait(comm::Communicator& communicator, comm::Request request) {
     const auto start = std::chrono::steady_clock::now();
     communicator.finish(request);
-    result_.comm_exposed_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result_.comm_exposed_s += std::chrono::duration<double>(std::chrono::steady_clock::now() -
+                                                            start)
+                                  .count();
 }
 
 void CpuExecutable::finish_all_reduces() {
@@ -110,7 +115,8 @@ exec::StepResult CpuExecutable::run(const exec::Step& step) {
     result_ = {};
     all_reduces_.clear();
     open_exchanges_ = 0;
-    for (std::size_t i = 0; i < keys_.size(); ++i) keys_[i] = {step.samples[i].epoch, step.samples[i].sample};
+    for (std::size_t i = 0; i < keys_.size(); ++i)
+        keys_[i] = {step.samples[i].epoch, step.samples[i].sample};
     load_inputs();
     if (options_.poison) {
         model_->arena.poison(0, model_->arena.bytes());
@@ -128,10 +134,12 @@ exec::StepResult CpuExecutable::run(const exec::Step& step) {
 }
 
 std::vector<float> CpuExecutable::download(graph::TensorId tensor) {
-    expects(tensor >= 0 && static_cast<std::size_t>(tensor) < views_.size(), "the tensor belongs to the plan");
+    expects(tensor >= 0 && static_cast<std::size_t>(tensor) < views_.size(),
+            "the tensor belongs to the plan");
     const View& v = views_[static_cast<std::size_t>(tensor)];
     const graph::Tensor& t = plan_.tensor(tensor);
-    expects(t.space != graph::Space::arena || plan_.tensor(plan_.root(tensor)).keep, "download() of a kept tensor");
+    expects(t.space != graph::Space::arena || plan_.tensor(plan_.root(tensor)).keep,
+            "download() of a kept tensor");
     if (t.space == graph::Space::parameter || t.space == graph::Space::gradient) {
         return {v.f32(), v.f32() + v.shape.elements()};
     }
@@ -139,7 +147,8 @@ std::vector<float> CpuExecutable::download(graph::TensorId tensor) {
         case DType::f32: return unload<float>(v);
         case DType::f64: return unload<double>(v);
         case DType::u8: return unload<std::uint8_t>(v);
-        default: throw LogicError(cat("the CPU backend has no tensors of ", deeplab::name(v.dtype)));
+        default:
+            throw LogicError(cat("the CPU backend has no tensors of ", deeplab::name(v.dtype)));
     }
 }
 

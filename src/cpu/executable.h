@@ -18,14 +18,15 @@ struct Model {
     explicit Model(int thread_count) : threads(thread_count) {}
 
     Threads threads;
-    Buffer values{"parameters"}, gradients{"gradients"}, momenta{"momentum"}, states{"running statistics"};
+    Buffer values{"parameters"}, gradients{"gradients"}, momenta{"momentum"},
+        states{"running statistics"};
     Buffer arena{"activations"}, scratch{"scratch"};
 };
 
 class CpuExecutable final : public exec::Executable {
 public:
-    CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& plan, const exec::Communicators& communicators,
-                  const exec::CompileOptions& options);
+    CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
+                  const exec::Communicators& communicators, const exec::CompileOptions& options);
 
     exec::StepResult run(const exec::Step& step) override;
     std::vector<float> download(graph::TensorId tensor) override;
@@ -37,10 +38,13 @@ private:
     // Compiling.
     void place_tensors();
     void place_exchanges(std::vector<std::int64_t>& offsets);
-    View view(graph::TensorId id) const { return id == graph::none ? View{} : views_[static_cast<std::size_t>(id)]; }
+    View view(graph::TensorId id) const {
+        return id == graph::none ? View{} : views_[static_cast<std::size_t>(id)];
+    }
     std::vector<View> views(const graph::Node& node, std::size_t first) const;
     void need_scratch(std::int64_t bytes);
-    Action convolution(Pass pass, const graph::ConvGeometry& geometry, const ConvolutionTensors& tensors);
+    Action convolution(Pass pass, const graph::ConvGeometry& geometry,
+                       const ConvolutionTensors& tensors);
     Action dropout(float probability, std::uint32_t layer, const graph::Node& node);
     Action lower(const graph::Conv2d& op, const graph::Node& node);
     Action lower(const graph::Conv2dGradData& op, const graph::Node& node);
@@ -81,7 +85,8 @@ private:
     Buffer exchange_{"batch-norm sums"}, inputs_{"inputs"}, results_{"results"};
     std::vector<View> views_;  // by TensorId
     std::vector<Action> steps_;
-    std::vector<std::vector<graph::TensorId>> dying_;  // by node: arena tensors used there for the last time
+    std::vector<std::vector<graph::TensorId>>
+        dying_;  // by node: arena tensors used there for the last time
     std::int64_t scratch_bytes_ = 0, image_elements_ = 0, label_elements_ = 0, dropout_samples_ = 0;
     std::int32_t ignore_ = -1;
     std::int64_t classes_ = 0, label_pixels_ = 1;  // 0 classes: a plan without loss

@@ -13,7 +13,8 @@ class GradientRows {
 public:
     static constexpr std::size_t limit = 8;
 
-    explicit GradientRows(const std::vector<View>& views) : count_(views.size()), channels_(views.front().shape.c) {
+    explicit GradientRows(const std::vector<View>& views)
+        : count_(views.size()), channels_(views.front().shape.c) {
         expects(count_ <= limit, "at most eight gradients meet in one op");
         for (std::size_t i = 0; i < count_; ++i) rows_[i] = {views[i].f32(), views[i].pitch};
     }

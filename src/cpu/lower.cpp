@@ -25,7 +25,8 @@ constexpr std::int64_t align(std::int64_t bytes) { return (bytes + 63) / 64 * 64
 }  // namespace
 
 CpuExecutable::CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
-                             const exec::Communicators& communicators, const exec::CompileOptions& options)
+                             const exec::Communicators& communicators,
+                             const exec::CompileOptions& options)
     : model_(std::move(model)),
       plan_(plan),
       communicators_(communicators),
@@ -60,7 +61,9 @@ void CpuExecutable::place_exchanges(std::vector<std::int64_t>& offsets) {
         offsets[static_cast<std::size_t>(id)] = end;
         end += bytes_of(plan_.tensor(id));
     };
-    const auto placed = [&](graph::TensorId id) { return offsets[static_cast<std::size_t>(id)] >= 0; };
+    const auto placed = [&](graph::TensorId id) {
+        return offsets[static_cast<std::size_t>(id)] >= 0;
+    };
     for (const graph::Node& node : plan_.nodes) {
         if (!std::holds_alternative<graph::ExchangeStart>(node.op)) continue;
         for (const graph::TensorId id : node.in) {
@@ -89,7 +92,8 @@ void CpuExecutable::place_tensors() {
         if (p.gradient != graph::none) offsets[static_cast<std::size_t>(p.gradient)] = offset;
     }
     for (const graph::State& s : plan_.states) {
-        offsets[static_cast<std::size_t>(s.value)] = s.offset * static_cast<std::int64_t>(sizeof(float));
+        offsets[static_cast<std::size_t>(s.value)] = s.offset *
+                                                     static_cast<std::int64_t>(sizeof(float));
     }
     std::int64_t inputs = 0, results = 0;
     views_.resize(count);
@@ -104,7 +108,8 @@ void CpuExecutable::place_tensors() {
             case graph::Space::arena: {
                 const graph::TensorId root = plan_.root(static_cast<graph::TensorId>(t));
                 std::int64_t channel = 0;
-                for (auto id = static_cast<graph::TensorId>(t); id != root; id = plan_.tensor(id).parent) {
+                for (auto id = static_cast<graph::TensorId>(t); id != root;
+                     id = plan_.tensor(id).parent) {
                     channel += plan_.tensor(id).channel_offset;
                 }
                 v.buffer = &model_->arena;
@@ -117,7 +122,8 @@ void CpuExecutable::place_tensors() {
                 v.buffer = &inputs_;
                 v.offset = inputs;
                 inputs += align(bytes_of(tensor));
-                (tensor.dtype == DType::f32 ? image_elements_ : label_elements_) += tensor.shape.elements();
+                (tensor.dtype == DType::f32 ? image_elements_
+                                            : label_elements_) += tensor.shape.elements();
                 break;
             case graph::Space::result:
                 v.buffer = &results_;
@@ -129,9 +135,11 @@ void CpuExecutable::place_tensors() {
             case graph::Space::state: v.buffer = &model_->states; break;
             case graph::Space::exchange: v.buffer = &exchange_; break;
         }
-        const bool needs_offset = tensor.space == graph::Space::parameter || tensor.space == graph::Space::gradient ||
+        const bool needs_offset = tensor.space == graph::Space::parameter ||
+                                  tensor.space == graph::Space::gradient ||
                                   tensor.space == graph::Space::state;
-        ensures(!needs_offset || v.offset >= 0, "every parameter, gradient and state tensor belongs to one of the plan's");
+        ensures(!needs_offset || v.offset >= 0,
+                "every parameter, gradient and state tensor belongs to one of the plan's");
     }
     inputs_.reserve(inputs);
     results_.reserve(results);
@@ -140,11 +148,14 @@ void CpuExecutable::place_tensors() {
 std::vector<View> CpuExecutable::views(const graph::Node& node, std::size_t first) const {
     std::vector<View> all;
     for (std::size_t i = first; i < node.in.size(); ++i) all.push_back(view(node.in[i]));
-    expects(!all.empty() && all.size() <= GradientRows::limit, "one to eight tensors meet in one op");
+    expects(!all.empty() && all.size() <= GradientRows::limit,
+            "one to eight tensors meet in one op");
     return all;
 }
 
-void CpuExecutable::need_scratch(std::int64_t bytes) { scratch_bytes_ = std::max(scratch_bytes_, bytes); }
+void CpuExecutable::need_scratch(std::int64_t bytes) {
+    scratch_bytes_ = std::max(scratch_bytes_, bytes);
+}
 
 CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeometry& geometry,
                                                  const ConvolutionTensors& tensors) {
@@ -159,11 +170,14 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Conv2d& op, const graph:
                         view(node.in.size() > 2 ? node.in[2] : graph::none)});
 }
 
-CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradData& op, const graph::Node& node) {
-    return convolution(Pass::data, op.geometry, {view(node.out[0]), view(node.in[1]), view(node.in[0]), {}});
+CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradData& op,
+                                           const graph::Node& node) {
+    return convolution(Pass::data, op.geometry,
+                       {view(node.out[0]), view(node.in[1]), view(node.in[0]), {}});
 }
 
-CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradWeights& op, const graph::Node& node) {
+CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradWeights& op,
+                                           const graph::Node& node) {
     return convolution(Pass::weights, op.geometry,
                        {view(node.in[0]), view(node.out[0]), view(node.in[1]),
                         view(node.out.size() > 1 ? node.out[1] : graph::none)});
@@ -175,14 +189,16 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormSums&, const gr
     return [this, x, sums] { batch_norm_sums(model_->threads, x, sums, model_->scratch); };
 }
 
-CpuExecutable::Action CpuExecutable::lower(const graph::ExchangeStart& op, const graph::Node& node) {
+CpuExecutable::Action CpuExecutable::lower(const graph::ExchangeStart& op,
+                                           const graph::Node& node) {
     const View first = view(node.in.front());
     const auto message = static_cast<std::size_t>(op.message);
     std::int64_t count = 0;
     for (const graph::TensorId id : node.in) count += view(id).shape.elements();
     return [this, first, message, count] {
         exchanges_[message] = communicators_.batch_norm->start_all_reduce(
-            first.f64(), static_cast<std::size_t>(count), DType::f64, comm::ReduceOp::sum, "batch-norm sums");
+            first.f64(), static_cast<std::size_t>(count), DType::f64, comm::ReduceOp::sum,
+            "batch-norm sums");
         ++open_exchanges_;
     };
 }
@@ -207,20 +223,26 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormAct& op, const 
     return [this, op, t] { batch_norm_act(model_->threads, op, t, model_->scratch); };
 }
 
-CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormGradSums& op, const graph::Node& node) {
+CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormGradSums& op,
+                                           const graph::Node& node) {
     BatchNormGradTensors t;
-    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]), t.saved = view(node.in[3]);
+    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]),
+    t.saved = view(node.in[3]);
     if (op.residual) t.y = view(node.in[4]);
     t.dy = views(node, op.residual ? 5 : 4);
     t.gsums = view(node.out[0]), t.dgamma = view(node.out[1]), t.dbeta = view(node.out[2]);
     if (op.residual) t.dz = view(node.out[3]);
     need_scratch(batch_norm_scratch_bytes(model_->threads, t.x.shape.c));
-    return [this, op, t] { batch_norm_grad_sums(model_->threads, op, t, !step_->first_micro, model_->scratch); };
+    return [this, op, t] {
+        batch_norm_grad_sums(model_->threads, op, t, !step_->first_micro, model_->scratch);
+    };
 }
 
-CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormActGrad& op, const graph::Node& node) {
+CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormActGrad& op,
+                                           const graph::Node& node) {
     BatchNormGradTensors t;
-    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]), t.saved = view(node.in[3]);
+    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]),
+    t.saved = view(node.in[3]);
     t.gsums = view(node.in[4]);
     if (!op.frozen) t.sums = view(node.in[5]);
     t.dy = views(node, op.frozen ? 5 : 6);
@@ -230,7 +252,8 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormActGrad& op, co
 }
 
 CpuExecutable::Action CpuExecutable::lower(const graph::MaxPool& op, const graph::Node& node) {
-    const View x = view(node.in[0]), y = view(node.out[0]), arg = view(node.out.size() > 1 ? node.out[1] : graph::none);
+    const View x = view(node.in[0]), y = view(node.out[0]),
+               arg = view(node.out.size() > 1 ? node.out[1] : graph::none);
     need_scratch(pooling_scratch_bytes(model_->threads, x.shape.c));
     return [this, op, x, y, arg] { max_pool(model_->threads, op, x, y, arg, model_->scratch); };
 }
@@ -240,13 +263,15 @@ CpuExecutable::Action CpuExecutable::lower(const graph::MaxPoolGrad& op, const g
     return [this, op, dy, arg, dx] { max_pool_grad(model_->threads, op, dy, arg, dx); };
 }
 
-CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePool&, const graph::Node& node) {
+CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePool&,
+                                           const graph::Node& node) {
     const View x = view(node.in[0]), y = view(node.out[0]);
     need_scratch(pooling_scratch_bytes(model_->threads, x.shape.c));
     return [this, x, y] { global_average_pool(model_->threads, x, y, model_->scratch); };
 }
 
-CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePoolGrad&, const graph::Node& node) {
+CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePoolGrad&,
+                                           const graph::Node& node) {
     const View dy = view(node.in[0]), dx = view(node.out[0]);
     return [this, dy, dx] { global_average_pool_grad(model_->threads, dy, dx); };
 }
@@ -260,19 +285,23 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Upsample&, const graph::
 
 CpuExecutable::Action CpuExecutable::lower(const graph::UpsampleGrad&, const graph::Node& node) {
     const View dy = view(node.in[0]), dx = view(node.out[0]);
-    return [this, dy, dx, rows = Axis(dx.shape.h, dy.shape.h), columns = Axis(dx.shape.w, dy.shape.w)] {
+    return [this, dy, dx, rows = Axis(dx.shape.h, dy.shape.h),
+            columns = Axis(dx.shape.w, dy.shape.w)] {
         upsample_grad(model_->threads, rows, columns, dy, dx);
     };
 }
 
-CpuExecutable::Action CpuExecutable::dropout(float probability, std::uint32_t layer, const graph::Node& node) {
+CpuExecutable::Action CpuExecutable::dropout(float probability, std::uint32_t layer,
+                                             const graph::Node& node) {
     const View x = view(node.in[0]), y = view(node.out[0]);
     const DropoutRule rule{options_.seed, probability, layer};
-    expects(dropout_samples_ == 0 || dropout_samples_ == x.shape.n, "all dropouts of a plan have its batch");
+    expects(dropout_samples_ == 0 || dropout_samples_ == x.shape.n,
+            "all dropouts of a plan have its batch");
     dropout_samples_ = x.shape.n;
     keys_.resize(static_cast<std::size_t>(x.shape.n));
     need_scratch(dropout_scratch_bytes(model_->threads, x.shape));
-    return [this, rule, x, y] { cpu::dropout(model_->threads, rule, keys_, x, y, model_->scratch); };
+    return
+        [this, rule, x, y] { cpu::dropout(model_->threads, rule, keys_, x, y, model_->scratch); };
 }
 
 CpuExecutable::Action CpuExecutable::lower(const graph::Dropout& op, const graph::Node& node) {
@@ -287,7 +316,8 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Sum&, const graph::Node&
     return [this, in = views(node, 0), out = view(node.out[0])] { sum(model_->threads, in, out); };
 }
 
-CpuExecutable::Action CpuExecutable::lower(const graph::SegmentationLoss& op, const graph::Node& node) {
+CpuExecutable::Action CpuExecutable::lower(const graph::SegmentationLoss& op,
+                                           const graph::Node& node) {
     const View logits = view(node.in[0]), labels = view(node.in[1]), loss = view(node.out[0]);
     const View dlogits = view(node.out.size() > 1 ? node.out[1] : graph::none);
     expects(logits.pitch == logits.shape.c, "logits are a whole tensor");
@@ -307,8 +337,8 @@ CpuExecutable::Action CpuExecutable::lower(const graph::AllReduce& op, const gra
     return [this, bucket] {
         if (!step_->last_micro) return;
         all_reduces_.push_back(communicators_.gradients->start_all_reduce(
-            reinterpret_cast<float*>(model_->gradients.data()) + bucket.offset, static_cast<std::size_t>(bucket.count),
-            DType::f32, comm::ReduceOp::sum, "gradients"));
+            reinterpret_cast<float*>(model_->gradients.data()) + bucket.offset,
+            static_cast<std::size_t>(bucket.count), DType::f32, comm::ReduceOp::sum, "gradients"));
         if (!options_.overlap) finish_all_reduces();
     };
 }
@@ -318,12 +348,13 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Update&, const graph::No
     return [this] {
         if (!step_->last_micro) return;
         finish_all_reduces();
-        const double scale = step_->valid_pixels > 0 ? 1.0 / (gradient_scale_ * step_->valid_pixels) : 0.0;
-        const UpdateResult updated =
-            update(model_->threads, plan_.update, plan_.parameter_count, step_->learning_rate, scale,
-                   reinterpret_cast<float*>(model_->values.data()),
-                   reinterpret_cast<const float*>(model_->gradients.data()),
-                   reinterpret_cast<float*>(model_->momenta.data()), model_->scratch);
+        const double scale = step_->valid_pixels > 0 ? 1.0 / (gradient_scale_ * step_->valid_pixels)
+                                                     : 0.0;
+        const UpdateResult updated = update(
+            model_->threads, plan_.update, plan_.parameter_count, step_->learning_rate, scale,
+            reinterpret_cast<float*>(model_->values.data()),
+            reinterpret_cast<const float*>(model_->gradients.data()),
+            reinterpret_cast<float*>(model_->momenta.data()), model_->scratch);
         result_.finite = updated.finite;
         result_.gradient_norm = updated.norm;
     };

@@ -14,13 +14,24 @@ dnnl::primitive_attr user_scratchpad() {
     return attributes;
 }
 
-dnnl::convolution_forward::primitive_desc forward(const Problem& p, const dnnl::memory::desc& bias) {
+dnnl::convolution_forward::primitive_desc forward(const Problem& p,
+                                                  const dnnl::memory::desc& bias) {
 #if DNNL_VERSION_MAJOR >= 3
-    return {engine(), prop_kind::forward_training, algorithm::convolution_direct, p.x, p.w, bias, p.y,
-            p.strides, p.dilates, p.pad_begin, p.pad_end, user_scratchpad()};
+    return {engine(),
+            prop_kind::forward_training,
+            algorithm::convolution_direct,
+            p.x,
+            p.w,
+            bias,
+            p.y,
+            p.strides,
+            p.dilates,
+            p.pad_begin,
+            p.pad_end,
+            user_scratchpad()};
 #else
-    return {{prop_kind::forward_training, algorithm::convolution_direct, p.x, p.w, bias, p.y, p.strides, p.dilates,
-             p.pad_begin, p.pad_end},
+    return {{prop_kind::forward_training, algorithm::convolution_direct, p.x, p.w, bias, p.y,
+             p.strides, p.dilates, p.pad_begin, p.pad_end},
             user_scratchpad(),
             engine()};
 #endif
@@ -49,10 +60,20 @@ dnnl::convolution_forward::primitive_desc forward(const Problem& p) { return for
 dnnl::convolution_backward_data::primitive_desc backward_data(const Problem& p) {
     const auto hint = forward(p, dnnl::memory::desc());
 #if DNNL_VERSION_MAJOR >= 3
-    return {engine(), algorithm::convolution_direct, p.x, p.w, p.y, p.strides, p.dilates, p.pad_begin, p.pad_end, hint,
+    return {engine(),
+            algorithm::convolution_direct,
+            p.x,
+            p.w,
+            p.y,
+            p.strides,
+            p.dilates,
+            p.pad_begin,
+            p.pad_end,
+            hint,
             user_scratchpad()};
 #else
-    return {{algorithm::convolution_direct, p.x, p.w, p.y, p.strides, p.dilates, p.pad_begin, p.pad_end},
+    return {{algorithm::convolution_direct, p.x, p.w, p.y, p.strides, p.dilates, p.pad_begin,
+             p.pad_end},
             user_scratchpad(),
             engine(),
             hint};
@@ -62,17 +83,23 @@ dnnl::convolution_backward_data::primitive_desc backward_data(const Problem& p) 
 dnnl::convolution_backward_weights::primitive_desc backward_weights(const Problem& p) {
     const auto hint = forward(p, p.bias);
 #if DNNL_VERSION_MAJOR >= 3
-    return {engine(), algorithm::convolution_direct, p.x, p.w, p.bias, p.y, p.strides, p.dilates, p.pad_begin, p.pad_end,
-            hint, user_scratchpad()};
+    return {engine(),    algorithm::convolution_direct,
+            p.x,         p.w,
+            p.bias,      p.y,
+            p.strides,   p.dilates,
+            p.pad_begin, p.pad_end,
+            hint,        user_scratchpad()};
 #else
-    return {{algorithm::convolution_direct, p.x, p.w, p.bias, p.y, p.strides, p.dilates, p.pad_begin, p.pad_end},
+    return {{algorithm::convolution_direct, p.x, p.w, p.bias, p.y, p.strides, p.dilates,
+             p.pad_begin, p.pad_end},
             user_scratchpad(),
             engine(),
             hint};
 #endif
 }
 
-dnnl::reorder::primitive_desc reorder(const dnnl::memory::desc& from, const dnnl::memory::desc& to, bool add) {
+dnnl::reorder::primitive_desc reorder(const dnnl::memory::desc& from, const dnnl::memory::desc& to,
+                                      bool add) {
     dnnl::primitive_attr attributes = user_scratchpad();
     if (add) {
         dnnl::post_ops sum;

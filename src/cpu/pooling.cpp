@@ -12,8 +12,8 @@ std::int64_t pooling_scratch_bytes(const Threads& threads, std::int64_t channels
     return Scratch::bytes_of<double>(channels * threads.count());
 }
 
-void max_pool(const Threads& threads, const graph::MaxPool& op, const View& x, const View& y, const View& arg,
-              const Buffer& buffer) {
+void max_pool(const Threads& threads, const graph::MaxPool& op, const View& x, const View& y,
+              const View& arg, const Buffer& buffer) {
     const Shape &in = x.shape, &out = y.shape;
     const std::int64_t channels = in.c;
     const float* from = x.f32();
@@ -29,7 +29,8 @@ void max_pool(const Threads& threads, const graph::MaxPool& op, const View& x, c
                 const math::Window w = math::pooling_window(q, op.kernel, op.stride, op.pad, in.w);
                 float* best = to + (row * out.w + q) * y.pitch;
                 const auto tap = [&](std::int64_t i, std::int64_t j) {
-                    const std::int64_t r = i - (p * op.stride - op.pad), s = j - (q * op.stride - op.pad);
+                    const std::int64_t r = i - (p * op.stride - op.pad),
+                                       s = j - (q * op.stride - op.pad);
                     return static_cast<std::int32_t>(r * op.kernel + s);
                 };
                 std::fill(best, best + channels, -std::numeric_limits<float>::infinity());
@@ -48,14 +49,16 @@ void max_pool(const Threads& threads, const graph::MaxPool& op, const View& x, c
                 }
                 if (winners == nullptr) continue;
                 std::uint8_t* arguments = winners + (row * out.w + q) * arg.pitch;
-                for (std::int64_t c = 0; c < channels; ++c) arguments[c] = static_cast<std::uint8_t>(winner[c]);
+                for (std::int64_t c = 0; c < channels; ++c)
+                    arguments[c] = static_cast<std::uint8_t>(winner[c]);
             }
         }
     });
 }
 
 // Every input pixel collects from the windows that contain it.
-void max_pool_grad(const Threads& threads, const graph::MaxPoolGrad& op, const View& dy, const View& arg, const View& dx) {
+void max_pool_grad(const Threads& threads, const graph::MaxPoolGrad& op, const View& dy,
+                   const View& arg, const View& dx) {
     const Shape &in = dx.shape, &out = dy.shape;
     const std::int64_t channels = in.c;
     const float* from = dy.f32();
@@ -79,27 +82,32 @@ void max_pool_grad(const Threads& threads, const graph::MaxPoolGrad& op, const V
                     const std::int64_t pixel = (n * out.h + p) * out.w + q;
                     const float* gradient = from + pixel * dy.pitch;
                     const std::uint8_t* winner = winners + pixel * arg.pitch;
-                    const auto tap = static_cast<std::int32_t>((i - p * op.stride + op.pad) * op.kernel +
-                                                               (j - q * op.stride + op.pad));
+                    const auto tap = static_cast<std::int32_t>(
+                        (i - p * op.stride + op.pad) * op.kernel + (j - q * op.stride + op.pad));
 #pragma omp simd
-                    for (std::int64_t c = 0; c < channels; ++c) sum[c] += winner[c] == tap ? gradient[c] : 0.0f;
+                    for (std::int64_t c = 0; c < channels; ++c)
+                        sum[c] += winner[c] == tap ? gradient[c] : 0.0f;
                 }
             }
         }
     });
 }
 
-// A thread's part are channels of one sample: the order of additions does not depend on the number of threads.
-void global_average_pool(const Threads& threads, const View& x, const View& y, const Buffer& buffer) {
+// A thread's part are channels of one sample: the order of additions does not depend on the number
+// of threads.
+void global_average_pool(const Threads& threads, const View& x, const View& y,
+                         const Buffer& buffer) {
     constexpr std::int64_t block = 64;
-    const std::int64_t channels = x.shape.c, pixels = x.shape.h * x.shape.w, blocks = (channels + block - 1) / block;
+    const std::int64_t channels = x.shape.c, pixels = x.shape.h * x.shape.w,
+                       blocks = (channels + block - 1) / block;
     const float* from = x.f32();
     float* to = y.f32();
     double* sums = Scratch(buffer).take<double>(channels * threads.count());
     threads.split(x.shape.n * blocks, [&](int thread, std::int64_t first, std::int64_t last) {
         double* sum = sums + channels * thread;
         for (std::int64_t item = first; item < last; ++item) {
-            const std::int64_t n = item / blocks, begin = item % blocks * block, count = std::min(block, channels - begin);
+            const std::int64_t n = item / blocks, begin = item % blocks * block,
+                               count = std::min(block, channels - begin);
             std::fill(sum, sum + count, 0.0);
             for (std::int64_t p = 0; p < pixels; ++p) {
                 const float* row = from + (n * pixels + p) * x.pitch + begin;
@@ -107,7 +115,8 @@ void global_average_pool(const Threads& threads, const View& x, const View& y, c
                 for (std::int64_t c = 0; c < count; ++c) sum[c] += static_cast<double>(row[c]);
             }
             float* mean = to + n * y.pitch + begin;
-            for (std::int64_t c = 0; c < count; ++c) mean[c] = static_cast<float>(sum[c] / static_cast<double>(pixels));
+            for (std::int64_t c = 0; c < count; ++c)
+                mean[c] = static_cast<float>(sum[c] / static_cast<double>(pixels));
         }
     });
 }

@@ -16,15 +16,18 @@ struct Axis {
         std::int64_t output;
         float weight;
     };
-    std::vector<math::Tap> taps;     // by output
-    std::vector<Share> shares;       // what input i contributed to: shares[first[i]] .. shares[first[i + 1]]
+    std::vector<math::Tap> taps;  // by output
+    std::vector<Share>
+        shares;  // what input i contributed to: shares[first[i]] .. shares[first[i + 1]]
     std::vector<std::int64_t> first;
 
     Axis(std::int64_t in, std::int64_t out);
 };
 
-void upsample(const Threads& threads, const Axis& rows, const Axis& columns, const View& x, const View& y);
+void upsample(const Threads& threads, const Axis& rows, const Axis& columns, const View& x,
+              const View& y);
 // Every input pixel collects from the outputs it contributed to.
-void upsample_grad(const Threads& threads, const Axis& rows, const Axis& columns, const View& dy, const View& dx);
+void upsample_grad(const Threads& threads, const Axis& rows, const Axis& columns, const View& dy,
+                   const View& dx);
 
 }  // namespace deeplab::cpu

@@ -14,8 +14,8 @@ public:
 
     int count() const { return count_; }
 
-    // For the calling thread and those it will fork, oneDNN's too: their number, and denormals as zero. Before every
-    // compile and run, which may come from different threads.
+    // For the calling thread and those it will fork, oneDNN's too: their number, and denormals as
+    // zero. Before every compile and run, which may come from different threads.
     void prepare() const;
 
     // part(thread, first, last) for the thread-th of count() parts of [0, n).

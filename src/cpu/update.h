@@ -17,8 +17,10 @@ struct UpdateResult {
 
 std::int64_t update_scratch_bytes(std::int64_t parameters);
 
-// gradients: sums over ranks; times `scale` they are the averaged gradient. Not finite: nothing changes.
-UpdateResult update(const Threads& threads, const graph::UpdateRule& rule, std::int64_t parameters, double learning_rate,
-                    double scale, float* values, const float* gradients, float* momenta, const Buffer& scratch);
+// gradients: sums over ranks; times `scale` they are the averaged gradient. Not finite: nothing
+// changes.
+UpdateResult update(const Threads& threads, const graph::UpdateRule& rule, std::int64_t parameters,
+                    double learning_rate, double scale, float* values, const float* gradients,
+                    float* momenta, const Buffer& scratch);
 
 }  // namespace deeplab::cpu

@@ -9,8 +9,8 @@
 
 namespace deeplab::data {
 
-AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_t width, std::int64_t height,
-                                   std::uint64_t seed, math::SampleKey key) {
+AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_t width,
+                                   std::int64_t height, std::uint64_t seed, math::SampleKey key) {
     const math::AugmentationDraws draws = math::augmentation_draws(seed, key);
     math::Size size{width, height};
     switch (augmentation.resize) {
@@ -25,8 +25,8 @@ AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_
         case Augmentation::Resize::factor: {
             expects(0 < augmentation.range_low && augmentation.range_low <= augmentation.range_high,
                     "the range of factors is positive and in order");
-            const double factor = math::draw_factor(draws.size, augmentation.range_low, augmentation.range_high,
-                                                    augmentation.step);
+            const double factor = math::draw_factor(draws.size, augmentation.range_low,
+                                                    augmentation.range_high, augmentation.step);
             size = math::factor_size(width, height, factor);
             break;
         }
@@ -47,21 +47,31 @@ AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_
     return plan;
 }
 
-std::int64_t augment_into(const io::Image& image, const io::Mask& mask, const Augmentation& augmentation,
-                          const Normalisation& normalisation, int ignore, std::uint64_t seed, math::SampleKey key,
-                          float* planes, std::uint8_t* labels) {
-    expects(image.width == mask.width && image.height == mask.height, "image and mask have one size");
+std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
+                          const Augmentation& augmentation, const Normalisation& normalisation,
+                          int ignore, std::uint64_t seed, math::SampleKey key, float* planes,
+                          std::uint8_t* labels) {
+    expects(image.width == mask.width && image.height == mask.height,
+            "image and mask have one size");
     expects(augmentation.crop > 0, "the crop has pixels");
     const std::int64_t crop = augmentation.crop;
-    const AugmentationPlan plan = plan_augmentation(augmentation, image.width, image.height, seed, key);
-    const ResizeRegion region{plan.flip, plan.width, plan.height, plan.left, plan.top,
-                              std::min(crop, plan.width - plan.left), std::min(crop, plan.height - plan.top)};
+    const AugmentationPlan plan = plan_augmentation(augmentation, image.width, image.height, seed,
+                                                    key);
+    const ResizeRegion region{plan.flip,
+                              plan.width,
+                              plan.height,
+                              plan.left,
+                              plan.top,
+                              std::min(crop, plan.width - plan.left),
+                              std::min(crop, plan.height - plan.top)};
 
-    io::Image pixels{crop, crop, std::vector<std::uint8_t>(static_cast<std::size_t>(3 * crop * crop))};
+    io::Image pixels{crop, crop,
+                     std::vector<std::uint8_t>(static_cast<std::size_t>(3 * crop * crop))};
     const bool padded = region.columns < crop || region.rows < crop;
     if (padded) {
         for (std::int64_t i = 0; i < crop * crop; ++i) {
-            std::copy(augmentation.pad_color.begin(), augmentation.pad_color.end(), pixels.pixels.begin() + 3 * i);
+            std::copy(augmentation.pad_color.begin(), augmentation.pad_color.end(),
+                      pixels.pixels.begin() + 3 * i);
         }
         const bool as_background = augmentation.pad_label == Augmentation::PadLabel::background;
         expects(as_background || (0 <= ignore && ignore <= 255), "the ignore label is a byte");
@@ -71,11 +81,13 @@ std::int64_t augment_into(const io::Image& image, const io::Mask& mask, const Au
     resize_nearest(mask, region, labels, crop);
     if (plan.blur_radius > 0.0f) pixels = gaussian_blur(pixels, plan.blur_radius);
     normalise(pixels, normalisation, planes);
-    return crop * crop - std::count_if(labels, labels + crop * crop, [ignore](std::uint8_t v) { return v == ignore; });
+    return crop * crop - std::count_if(labels, labels + crop * crop,
+                                       [ignore](std::uint8_t v) { return v == ignore; });
 }
 
 Sample augment(const io::Image& image, const io::Mask& mask, const Augmentation& augmentation,
-               const Normalisation& normalisation, int ignore, std::uint64_t seed, math::SampleKey key) {
+               const Normalisation& normalisation, int ignore, std::uint64_t seed,
+               math::SampleKey key) {
     expects(augmentation.crop > 0, "the crop has pixels");
     const auto pixels = static_cast<std::size_t>(augmentation.crop * augmentation.crop);
     Sample sample{std::vector<float>(3 * pixels), std::vector<std::uint8_t>(pixels), 0};
@@ -88,8 +100,8 @@ void normalise(const io::Image& image, const Normalisation& normalisation, float
     std::array<std::array<float, 256>, 3> table;
     for (std::size_t c = 0; c < 3; ++c) {
         for (std::size_t v = 0; v < 256; ++v) {
-            table[c][v] =
-                math::normalised(static_cast<std::uint8_t>(v), normalisation.mean[c], normalisation.std[c]);
+            table[c][v] = math::normalised(static_cast<std::uint8_t>(v), normalisation.mean[c],
+                                           normalisation.std[c]);
         }
     }
     const std::int64_t n = image.width * image.height;

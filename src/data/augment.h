@@ -15,12 +15,14 @@ struct AugmentationPlan {
     float blur_radius = 0;               // 0: none
 };
 
-AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_t width, std::int64_t height,
-                                   std::uint64_t seed, math::SampleKey key);
+AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_t width,
+                                   std::int64_t height, std::uint64_t seed, math::SampleKey key);
 
-// planes: (3, crop, crop); labels: (crop, crop). Returns the number of labels that are not `ignore`.
-std::int64_t augment_into(const io::Image& image, const io::Mask& mask, const Augmentation& augmentation,
-                          const Normalisation& normalisation, int ignore, std::uint64_t seed, math::SampleKey key,
-                          float* planes, std::uint8_t* labels);
+// planes: (3, crop, crop); labels: (crop, crop). Returns the number of labels that are not
+// `ignore`.
+std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
+                          const Augmentation& augmentation, const Normalisation& normalisation,
+                          int ignore, std::uint64_t seed, math::SampleKey key, float* planes,
+                          std::uint8_t* labels);
 
 }  // namespace deeplab::data

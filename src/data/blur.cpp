@@ -9,16 +9,18 @@
 namespace deeplab::data {
 namespace {
 
-// One pass for n values: sources[0 … 2*radius + 2] point at the neighbours in order, the first and the last weighted as
-// the outer ones. The same for rows (pointers into a padded row) and columns (pointers at whole rows).
-void box_pass(const math::ExtendedBox& box, const std::vector<const std::uint8_t*>& sources, std::int64_t n,
-              std::vector<std::uint32_t>& sums, std::uint8_t* __restrict out) {
+// One pass for n values: sources[0 … 2*radius + 2] point at the neighbours in order, the first and
+// the last weighted as the outer ones. The same for rows (pointers into a padded row) and columns
+// (pointers at whole rows).
+void box_pass(const math::ExtendedBox& box, const std::vector<const std::uint8_t*>& sources,
+              std::int64_t n, std::vector<std::uint32_t>& sums, std::uint8_t* __restrict out) {
     const std::uint8_t* before = sources.front();
     const std::uint8_t* after = sources.back();
     if (box.radius == 0) {  // every sigma up to 1.2
         const std::uint8_t* centre = sources[1];
         for (std::int64_t i = 0; i < n; ++i) {
-            out[i] = math::extended_box(box, centre[i], static_cast<std::uint32_t>(before[i]) + after[i]);
+            out[i] = math::extended_box(box, centre[i],
+                                        static_cast<std::uint32_t>(before[i]) + after[i]);
         }
         return;
     }
@@ -53,7 +55,8 @@ io::Image gaussian_blur(const io::Image& image, float radius) {
     io::Image a = image, b = image;
     std::vector<std::uint8_t> from(static_cast<std::size_t>(n + 6 * margin)), to(from.size());
     for (std::int64_t y = 0; y < image.height; ++y) {
-        std::memcpy(from.data() + 3 * margin, image.pixels.data() + y * n, static_cast<std::size_t>(n));
+        std::memcpy(from.data() + 3 * margin, image.pixels.data() + y * n,
+                    static_cast<std::size_t>(n));
         for (int pass = 0; pass < math::blur_passes; ++pass) {
             extend_row(from.data(), image.width, margin);
             for (std::size_t s = 0; s < sources.size(); ++s) sources[s] = from.data() + 3 * s;
@@ -65,7 +68,8 @@ io::Image gaussian_blur(const io::Image& image, float radius) {
     for (int pass = 0; pass < math::blur_passes; ++pass) {
         for (std::int64_t y = 0; y < image.height; ++y) {
             for (std::int64_t s = 0; s < 2 * margin + 1; ++s) {
-                const std::int64_t source = std::clamp<std::int64_t>(y + s - margin, 0, image.height - 1);
+                const std::int64_t source = std::clamp<std::int64_t>(y + s - margin, 0,
+                                                                     image.height - 1);
                 sources[static_cast<std::size_t>(s)] = a.pixels.data() + source * n;
             }
             box_pass(box, sources, n, sums, b.pixels.data() + y * n);

@@ -1,5 +1,6 @@
 #pragma once
-// A record of a shard, decoded, its labels checked against the classes: what augmentation starts from.
+// A record of a shard, decoded, its labels checked against the classes: what augmentation starts
+// from.
 
 #include <cstdint>
 #include <string>

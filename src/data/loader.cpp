@@ -17,19 +17,22 @@
 namespace deeplab::data {
 namespace {
 
-// A micro-batch being filled. Workers write to disjoint parts of its buffers without the lock; the rest is under it.
+// A micro-batch being filled. Workers write to disjoint parts of its buffers without the lock; the
+// rest is under it.
 struct Pending {
     Batch batch;
-    std::int64_t unfinished = 0;       // samples
-    std::int64_t failed_sample = -1;   // the first one: which error next() throws does not depend on timing
+    std::int64_t unfinished = 0;  // samples
+    std::int64_t
+        failed_sample = -1;  // the first one: which error next() throws does not depend on timing
     std::exception_ptr error;
 };
 
 struct Job {
-    Pending* target = nullptr;  // lives until its last sample is finished: next() takes only what is complete
+    Pending* target = nullptr;  // lives until its last sample is finished: next() takes only what
+                                // is complete
     std::int64_t sample = 0;    // its place in the micro-batch
     math::SampleKey key;
-    Record record;                            // empty if `decoded` is set
+    Record record;                                 // empty if `decoded` is set
     std::shared_ptr<const LabelledImage> decoded;  // from the cache
 };
 
@@ -41,9 +44,12 @@ struct Loader::Impl {
         expects(o.accumulation > 0 && o.global_batch > 0, "a step has samples");
         expects(0 <= o.first_step && o.first_step <= o.last_step, "the steps are in order");
         if (o.global_batch % (o.accumulation * o.size) != 0) {
-            throw UsageError(cat("global_batch ", o.global_batch, " is not divisible by ", o.size, " ranks times ",
-                                 o.accumulation, " micro-batches — every rank takes an equal part of each — choose a "
-                                 "multiple of ", o.accumulation * o.size));
+            throw UsageError(
+                cat("global_batch ", o.global_batch, " is not divisible by ", o.size,
+                    " ranks times ", o.accumulation,
+                    " micro-batches — every rank takes an equal part of each — choose a "
+                    "multiple of ",
+                    o.accumulation * o.size));
         }
         if (manifest.records == 0) {
             throw DataError(cat("split \"", o.split, "\" in ", o.dir.string(),
@@ -68,7 +74,8 @@ struct Loader::Impl {
 
     void start() {
         threads.reserve(static_cast<std::size_t>(std::max(1, options.workers)) + 1);
-        for (int w = 0; w < std::max(1, options.workers); ++w) threads.emplace_back([this] { decode_loop(); });
+        for (int w = 0; w < std::max(1, options.workers); ++w)
+            threads.emplace_back([this] { decode_loop(); });
         threads.emplace_back([this] { read_loop(); });
     }
 
@@ -83,7 +90,8 @@ struct Loader::Impl {
                 try {
                     if (!shards) {
                         shards.emplace(options.dir, options.split);
-                        ensures(shards->size() == manifest.records, "the manifest did not change since it was read");
+                        ensures(shards->size() == manifest.records,
+                                "the manifest did not change since it was read");
                     }
                     for (; i < local; ++i) {
                         if (!submit(read(*shards, target, i))) return;
@@ -186,10 +194,11 @@ struct Loader::Impl {
         }
         const std::int64_t pixels = options.augmentation.crop * options.augmentation.crop;
         Batch& batch = job.target->batch;
-        const std::int64_t valid =
-            augment_into(job.decoded->image, job.decoded->mask, options.augmentation, options.normalisation,
-                         manifest.classes.ignore, options.seed, job.key,
-                         batch.images.data() + job.sample * 3 * pixels, batch.labels.data() + job.sample * pixels);
+        const std::int64_t valid = augment_into(job.decoded->image, job.decoded->mask,
+                                                options.augmentation, options.normalisation,
+                                                manifest.classes.ignore, options.seed, job.key,
+                                                batch.images.data() + job.sample * 3 * pixels,
+                                                batch.labels.data() + job.sample * pixels);
         batch.keys[static_cast<std::size_t>(job.sample)] = job.key;
         batch.ids[static_cast<std::size_t>(job.sample)] = job.decoded->id;
         {
@@ -200,7 +209,8 @@ struct Loader::Impl {
         finish(*job.target, job.sample, 1, nullptr);
     }
 
-    void finish(Pending& target, std::int64_t sample, std::int64_t count, std::exception_ptr error) {
+    void finish(Pending& target, std::int64_t sample, std::int64_t count,
+                std::exception_ptr error) {
         const std::lock_guard lock(mutex);
         if (error && (target.failed_sample < 0 || sample < target.failed_sample)) {
             target.failed_sample = sample;
@@ -216,7 +226,8 @@ struct Loader::Impl {
         std::unique_ptr<Pending> front;
         {
             std::unique_lock lock(mutex);
-            ready.wait(lock, [this] { return !pending.empty() && pending.front()->unfinished == 0; });
+            ready.wait(lock,
+                       [this] { return !pending.empty() && pending.front()->unfinished == 0; });
             // A failed micro-batch stays: asked again, the loader fails again.
             if (pending.front()->error) std::rethrow_exception(pending.front()->error);
             front = std::move(pending.front());
@@ -224,7 +235,8 @@ struct Loader::Impl {
             --batches_left;
         }
         room.notify_all();
-        last_wait_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        last_wait_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+                          .count();
         return std::move(front->batch);
     }
 
@@ -259,7 +271,9 @@ struct Loader::Impl {
     std::vector<std::thread> threads;
 };
 
-Loader::Loader(const LoaderOptions& options) : impl_(std::make_unique<Impl>(options)) { impl_->start(); }
+Loader::Loader(const LoaderOptions& options) : impl_(std::make_unique<Impl>(options)) {
+    impl_->start();
+}
 Loader::~Loader() = default;
 
 Batch Loader::next() { return impl_->next(); }

@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::int32_t half_unit = 1 << (math::resample_bits - 1);
 
-// Fixed-point weights of outputs [begin, begin + count) of one axis: `taps` per output, zeros where one has fewer.
+// Fixed-point weights of outputs [begin, begin + count) of one axis: `taps` per output, zeros where
+// one has fewer.
 struct Weights {
     std::int64_t taps = 0;
     std::vector<std::int32_t> first, weights;
@@ -38,14 +39,16 @@ std::vector<std::int32_t> weights_per_value(const Weights& w, std::int64_t colum
     std::vector<std::int32_t> out(static_cast<std::size_t>(w.taps * columns * 3));
     for (std::int64_t t = 0; t < w.taps; ++t) {
         for (std::int64_t x = 0; x < columns; ++x) {
-            std::fill_n(out.begin() + (t * columns + x) * 3, 3, w.weights[static_cast<std::size_t>(x * w.taps + t)]);
+            std::fill_n(out.begin() + (t * columns + x) * 3, 3,
+                        w.weights[static_cast<std::size_t>(x * w.taps + t)]);
         }
     }
     return out;
 }
 
-// Brings together what one tap reads, so that the multiplication runs over contiguous values. Four bytes are moved per
-// pixel, the next pixel overwrites the fourth: `row` and `out` are readable and writable one byte further.
+// Brings together what one tap reads, so that the multiplication runs over contiguous values. Four
+// bytes are moved per pixel, the next pixel overwrites the fourth: `row` and `out` are readable and
+// writable one byte further.
 void gather_tap(const std::uint8_t* row, const Weights& w, std::int64_t tap, std::uint8_t* out) {
     for (const std::int32_t first : w.first) {
         std::memcpy(out, row + 3 * (first + tap), 4);
@@ -55,8 +58,9 @@ void gather_tap(const std::uint8_t* row, const Weights& w, std::int64_t tap, std
 
 // One row of the horizontal pass: values and weights (K, n).
 template <int K>
-void combine_taps(const std::uint8_t* __restrict in, std::int64_t pitch, const std::int32_t* __restrict weights,
-                  std::int64_t n, std::uint8_t* __restrict out) {
+void combine_taps(const std::uint8_t* __restrict in, std::int64_t pitch,
+                  const std::int32_t* __restrict weights, std::int64_t n,
+                  std::uint8_t* __restrict out) {
     for (std::int64_t i = 0; i < n; ++i) {
         std::int32_t sum = half_unit;
         for (int t = 0; t < K; ++t) sum += weights[t * n + i] * in[t * pitch + i];
@@ -64,21 +68,23 @@ void combine_taps(const std::uint8_t* __restrict in, std::int64_t pitch, const s
     }
 }
 
-void combine_many_taps(const std::uint8_t* in, std::int64_t pitch, const std::int32_t* weights, std::int64_t taps,
-                       std::int64_t n, std::vector<std::int32_t>& sums, std::uint8_t* out) {
+void combine_many_taps(const std::uint8_t* in, std::int64_t pitch, const std::int32_t* weights,
+                       std::int64_t taps, std::int64_t n, std::vector<std::int32_t>& sums,
+                       std::uint8_t* out) {
     sums.assign(static_cast<std::size_t>(n), half_unit);
     for (std::int64_t t = 0; t < taps; ++t) {
         for (std::int64_t i = 0; i < n; ++i) {
             sums[static_cast<std::size_t>(i)] += weights[t * n + i] * in[t * pitch + i];
         }
     }
-    for (std::int64_t i = 0; i < n; ++i) out[i] = math::resample_round(sums[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = 0; i < n; ++i)
+        out[i] = math::resample_round(sums[static_cast<std::size_t>(i)]);
 }
 
 // One output row of the vertical pass, from rows `pitch` bytes apart.
 template <int K>
-void combine_rows(const std::uint8_t* __restrict in, std::int64_t pitch, const std::int32_t* weights, std::int64_t n,
-                  std::uint8_t* __restrict out) {
+void combine_rows(const std::uint8_t* __restrict in, std::int64_t pitch,
+                  const std::int32_t* weights, std::int64_t n, std::uint8_t* __restrict out) {
     for (std::int64_t i = 0; i < n; ++i) {
         std::int32_t sum = half_unit;
         for (int t = 0; t < K; ++t) sum += weights[t] * in[t * pitch + i];
@@ -86,13 +92,16 @@ void combine_rows(const std::uint8_t* __restrict in, std::int64_t pitch, const s
     }
 }
 
-void combine_many_rows(const std::uint8_t* in, std::int64_t pitch, const std::int32_t* weights, std::int64_t taps,
-                       std::int64_t n, std::vector<std::int32_t>& sums, std::uint8_t* out) {
+void combine_many_rows(const std::uint8_t* in, std::int64_t pitch, const std::int32_t* weights,
+                       std::int64_t taps, std::int64_t n, std::vector<std::int32_t>& sums,
+                       std::uint8_t* out) {
     sums.assign(static_cast<std::size_t>(n), half_unit);
     for (std::int64_t t = 0; t < taps; ++t) {
-        for (std::int64_t i = 0; i < n; ++i) sums[static_cast<std::size_t>(i)] += weights[t] * in[t * pitch + i];
+        for (std::int64_t i = 0; i < n; ++i)
+            sums[static_cast<std::size_t>(i)] += weights[t] * in[t * pitch + i];
     }
-    for (std::int64_t i = 0; i < n; ++i) out[i] = math::resample_round(sums[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = 0; i < n; ++i)
+        out[i] = math::resample_round(sums[static_cast<std::size_t>(i)]);
 }
 
 void copy_pixels(const std::uint8_t* from, std::int64_t width, bool flip, std::uint8_t* to) {
@@ -107,13 +116,15 @@ void copy_pixels(const std::uint8_t* from, std::int64_t width, bool flip, std::u
 
 void check(const ResizeRegion& r, std::int64_t width, std::int64_t height) {
     expects(width > 0 && height > 0 && r.width > 0 && r.height > 0, "images to resize have pixels");
-    expects(r.left >= 0 && r.top >= 0 && r.left + r.columns <= r.width && r.top + r.rows <= r.height,
-            "the wanted rectangle lies in the resized image");
+    expects(
+        r.left >= 0 && r.top >= 0 && r.left + r.columns <= r.width && r.top + r.rows <= r.height,
+        "the wanted rectangle lies in the resized image");
 }
 
 }  // namespace
 
-void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::uint8_t* out, std::int64_t stride) {
+void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::uint8_t* out,
+                     std::int64_t stride) {
     check(region, image.width, image.height);
     const Weights across = axis_weights(image.width, region.width, region.left, region.columns);
     const Weights down = axis_weights(image.height, region.height, region.top, region.rows);
@@ -128,18 +139,23 @@ void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::ui
     std::vector<std::uint8_t> between(static_cast<std::size_t>((end - begin + down.taps) * n), 0);
     std::vector<std::int32_t> sums;
     for (std::int64_t y = begin; y < end; ++y) {
-        copy_pixels(image.pixels.data() + 3 * y * image.width, image.width, region.flip, row.data());
-        for (std::int64_t t = 0; t < across.taps; ++t) gather_tap(row.data(), across, t, tapped.data() + t * pitch);
+        copy_pixels(image.pixels.data() + 3 * y * image.width, image.width, region.flip,
+                    row.data());
+        for (std::int64_t t = 0; t < across.taps; ++t)
+            gather_tap(row.data(), across, t, tapped.data() + t * pitch);
         std::uint8_t* to = between.data() + (y - begin) * n;
         switch (across.taps) {
             case 2: combine_taps<2>(tapped.data(), pitch, weights_across.data(), n, to); break;
             case 3: combine_taps<3>(tapped.data(), pitch, weights_across.data(), n, to); break;
             case 4: combine_taps<4>(tapped.data(), pitch, weights_across.data(), n, to); break;
-            default: combine_many_taps(tapped.data(), pitch, weights_across.data(), across.taps, n, sums, to);
+            default:
+                combine_many_taps(tapped.data(), pitch, weights_across.data(), across.taps, n, sums,
+                                  to);
         }
     }
     for (std::int64_t y = 0; y < region.rows; ++y) {
-        const std::uint8_t* from = between.data() + (down.first[static_cast<std::size_t>(y)] - begin) * n;
+        const std::uint8_t* from = between.data() +
+                                   (down.first[static_cast<std::size_t>(y)] - begin) * n;
         const std::int32_t* weights = down.weights.data() + y * down.taps;
         std::uint8_t* to = out + 3 * y * stride;
         switch (down.taps) {
@@ -151,7 +167,8 @@ void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::ui
     }
 }
 
-void resize_nearest(const io::Mask& mask, const ResizeRegion& region, std::uint8_t* out, std::int64_t stride) {
+void resize_nearest(const io::Mask& mask, const ResizeRegion& region, std::uint8_t* out,
+                    std::int64_t stride) {
     check(region, mask.width, mask.height);
     std::vector<std::int64_t> columns(static_cast<std::size_t>(region.columns));
     math::NearestWalk across(mask.width, region.width);
@@ -165,21 +182,26 @@ void resize_nearest(const io::Mask& mask, const ResizeRegion& region, std::uint8
     for (std::int64_t y = 0; y < region.rows; ++y) {
         const std::uint8_t* from = mask.labels.data() + down.next() * mask.width;
         std::uint8_t* to = out + y * stride;
-        for (std::int64_t x = 0; x < region.columns; ++x) to[x] = from[columns[static_cast<std::size_t>(x)]];
+        for (std::int64_t x = 0; x < region.columns; ++x)
+            to[x] = from[columns[static_cast<std::size_t>(x)]];
     }
 }
 
 io::Image resize_bilinear(const io::Image& image, std::int64_t width, std::int64_t height) {
     expects(width > 0 && height > 0, "resize to at least one pixel");
-    io::Image out{width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3))};
-    resize_bilinear(image, ResizeRegion{false, width, height, 0, 0, width, height}, out.pixels.data(), width);
+    io::Image out{width, height,
+                  std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3))};
+    resize_bilinear(image, ResizeRegion{false, width, height, 0, 0, width, height},
+                    out.pixels.data(), width);
     return out;
 }
 
 io::Mask resize_nearest(const io::Mask& mask, std::int64_t width, std::int64_t height) {
     expects(width > 0 && height > 0, "resize to at least one pixel");
-    io::Mask out{width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height))};
-    resize_nearest(mask, ResizeRegion{false, width, height, 0, 0, width, height}, out.labels.data(), width);
+    io::Mask out{width, height,
+                 std::vector<std::uint8_t>(static_cast<std::size_t>(width * height))};
+    resize_nearest(mask, ResizeRegion{false, width, height, 0, 0, width, height}, out.labels.data(),
+                   width);
     return out;
 }
 

@@ -9,7 +9,8 @@
 namespace deeplab::graph {
 namespace {
 
-// Parameters start at multiples of this many elements, so that vector loads of any backend are aligned.
+// Parameters start at multiples of this many elements, so that vector loads of any backend are
+// aligned.
 constexpr std::int64_t parameter_alignment = 32;
 
 std::int64_t align(std::int64_t value) {
@@ -41,8 +42,9 @@ TensorId Builder::output(const std::string& name, const Shape& shape, TensorId i
     Tensor t{.name = name, .shape = shape};
     if (into != none) {
         const Shape& p = this->shape(into);
-        expects(p.n == shape.n && p.h == shape.h && p.w == shape.w && channel_offset + shape.c <= p.c,
-                "a slice fits its concatenation");
+        expects(
+            p.n == shape.n && p.h == shape.h && p.w == shape.w && channel_offset + shape.c <= p.c,
+            "a slice fits its concatenation");
         t.parent = into;
         t.channel_offset = channel_offset;
     }
@@ -52,7 +54,8 @@ TensorId Builder::output(const std::string& name, const Shape& shape, TensorId i
 TensorId Builder::parameter(const std::string& name, const Shape& shape, ParameterKind kind) {
     Parameter p{.name = name, .shape = shape, .kind = kind};
     p.value = add({.name = name, .shape = shape, .space = Space::parameter});
-    if (mode_ != Mode::inference) p.gradient = add({.name = "d " + name, .shape = shape, .space = Space::gradient});
+    if (mode_ != Mode::inference)
+        p.gradient = add({.name = "d " + name, .shape = shape, .space = Space::gradient});
     plan_.parameters.push_back(p);
     return p.value;
 }
@@ -60,7 +63,11 @@ TensorId Builder::parameter(const std::string& name, const Shape& shape, Paramet
 TensorId Builder::state(const std::string& name, std::int64_t channels, float initial) {
     const Shape shape{1, channels, 1, 1};
     const TensorId value = add({.name = name, .shape = shape, .space = Space::state});
-    plan_.states.push_back({.name = name, .shape = shape, .offset = plan_.state_count, .initial = initial, .value = value});
+    plan_.states.push_back({.name = name,
+                            .shape = shape,
+                            .offset = plan_.state_count,
+                            .initial = initial,
+                            .value = value});
     plan_.state_count += align(channels);
     return value;
 }
@@ -70,14 +77,17 @@ TensorId Builder::images(const Shape& shape) {
 }
 
 TensorId Builder::labels(const Shape& shape) {
-    return plan_.labels = add({.name = "labels", .shape = shape, .dtype = DType::u8, .space = Space::input});
+    return plan_.labels = add(
+               {.name = "labels", .shape = shape, .dtype = DType::u8, .space = Space::input});
 }
 
-TensorId Builder::conv2d(TensorId x, const std::string& name, std::int64_t out_channels, std::int64_t kernel,
-                         const ConvGeometry& geometry, bool bias) {
+TensorId Builder::conv2d(TensorId x, const std::string& name, std::int64_t out_channels,
+                         std::int64_t kernel, const ConvGeometry& geometry, bool bias) {
     const Shape s = shape(x);
-    expects(s.c % geometry.groups == 0 && out_channels % geometry.groups == 0, "groups divide a convolution's channels");
-    const TensorId w = parameter(name + ".weight", {out_channels, s.c / geometry.groups, kernel, kernel},
+    expects(s.c % geometry.groups == 0 && out_channels % geometry.groups == 0,
+            "groups divide a convolution's channels");
+    const TensorId w = parameter(name + ".weight",
+                                 {out_channels, s.c / geometry.groups, kernel, kernel},
                                  ParameterKind::conv_weight);
     std::vector<TensorId> in = {x, w};
     if (bias) in.push_back(parameter(name + ".bias", {1, out_channels, 1, 1}, ParameterKind::bias));
@@ -101,7 +111,8 @@ std::vector<TensorId> Builder::batch_norm_act(std::span<const Norm> group) {
         Member m;
         m.in = {norm.x, parameter(norm.name + ".weight", {1, c, 1, 1}, ParameterKind::bn_gamma),
                 parameter(norm.name + ".bias", {1, c, 1, 1}, ParameterKind::bn_beta),
-                state(norm.name + ".running_mean", c, 0.0f), state(norm.name + ".running_var", c, 1.0f)};
+                state(norm.name + ".running_mean", c, 0.0f),
+                state(norm.name + ".running_var", c, 1.0f)};
         if (exchanged) {
             m.sums = add({.name = norm.name + ".sums",
                           .shape = {1, 2 * c + 1, 1, 1},
@@ -122,8 +133,9 @@ std::vector<TensorId> Builder::batch_norm_act(std::span<const Norm> group) {
     for (std::size_t i = 0; i < group.size(); ++i) {
         const Norm& norm = group[i];
         const Shape& s = shape(norm.x);
-        const TensorId residual =
-            norm.residual_member >= 0 ? outputs.at(static_cast<std::size_t>(norm.residual_member)) : norm.residual;
+        const TensorId residual = norm.residual_member >= 0
+                                      ? outputs.at(static_cast<std::size_t>(norm.residual_member))
+                                      : norm.residual;
         if (residual != none) {
             expects(shape(residual) == s, "a residual has the shape it is added to");
             members[i].in.push_back(residual);
@@ -165,8 +177,8 @@ TensorId Builder::global_average_pool(TensorId x) {
 TensorId Builder::upsample(TensorId x, std::int64_t height, std::int64_t width, TensorId into,
                            std::int64_t channel_offset) {
     const Shape s = shape(x);
-    const TensorId y =
-        output(plan_.tensor(x).name + ".up", {s.n, s.c, height, width}, into, channel_offset);
+    const TensorId y = output(plan_.tensor(x).name + ".up", {s.n, s.c, height, width}, into,
+                              channel_offset);
     emit(Upsample{}, {x}, {y});
     return y;
 }
@@ -187,15 +199,17 @@ void Builder::segmentation_loss(TensorId logits, TensorId labels, std::int32_t i
     plan_.logits = logits;
     plan_.loss = add({.name = "loss", .shape = {}, .dtype = DType::f64, .space = Space::result});
     std::vector<TensorId> out = {plan_.loss};
-    // A power of two near 1/(H W): keeps gradients in range for 16-bit formats, changes no bit in fp32, and is the same
-    // for every split of a global batch.
+    // A power of two near 1/(H W): keeps gradients in range for 16-bit formats, changes no bit in
+    // fp32, and is the same for every split of a global batch.
     const double pixels = static_cast<double>(shape(labels).h * shape(labels).w);
     const auto scale = static_cast<float>(std::exp2(-std::floor(std::log2(pixels))));
     if (mode_ != Mode::inference) out.push_back(add({.name = "d logits", .shape = shape(logits)}));
     emit(SegmentationLoss{ignore, scale}, {logits, labels}, std::move(out));
 }
 
-void Builder::keep(TensorId tensor) { plan_.tensors[static_cast<std::size_t>(plan_.root(tensor))].keep = true; }
+void Builder::keep(TensorId tensor) {
+    plan_.tensors[static_cast<std::size_t>(plan_.root(tensor))].keep = true;
+}
 
 void Builder::assign_offsets() {
     std::int64_t offset = 0;
@@ -215,7 +229,8 @@ Plan Builder::inference_plan() {
 
 Plan Builder::training_plan(std::int64_t bucket_bytes, const UpdateRule& update,
                             const std::function<UpdateSegment(const Parameter&)>& rule) {
-    expects(mode_ != Mode::inference && plan_.loss != none, "training_plan() ends a builder with a loss");
+    expects(mode_ != Mode::inference && plan_.loss != none,
+            "training_plan() ends a builder with a loss");
     assign_offsets();
     append_backward(plan_);
     append_all_reduces(plan_, bucket_bytes);
@@ -227,8 +242,8 @@ Plan Builder::training_plan(std::int64_t bucket_bytes, const UpdateRule& update,
         s.offset = p->offset;
         s.count = align(p->shape.elements());
         std::vector<UpdateSegment>& all = plan_.update.segments;
-        if (!all.empty() && all.back().lr_multiplier == s.lr_multiplier && all.back().weight_decay == s.weight_decay &&
-            all.back().steps == s.steps) {
+        if (!all.empty() && all.back().lr_multiplier == s.lr_multiplier &&
+            all.back().weight_decay == s.weight_decay && all.back().steps == s.steps) {
             all.back().count += s.count;
         } else {
             all.push_back(s);

@@ -8,10 +8,13 @@
 namespace deeplab::graph {
 namespace {
 
-bool overlap_in_time(const Placement& a, const Placement& b) { return a.first <= b.last && b.first <= a.last; }
+bool overlap_in_time(const Placement& a, const Placement& b) {
+    return a.first <= b.last && b.first <= a.last;
+}
 
 // First and last node that touches each arena tensor; slices count for their root.
-std::vector<Placement> lifetimes(const Plan& plan, const std::function<std::int64_t(const Tensor&)>& bytes_of,
+std::vector<Placement> lifetimes(const Plan& plan,
+                                 const std::function<std::int64_t(const Tensor&)>& bytes_of,
                                  std::int64_t alignment) {
     std::vector<Placement> all(plan.tensors.size());
     for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
@@ -29,7 +32,8 @@ std::vector<Placement> lifetimes(const Plan& plan, const std::function<std::int6
         for (const TensorId id : plan.nodes[i].out) touch(id);
     }
     for (std::size_t t = 0; t < all.size(); ++t) {
-        if (plan.tensors[t].keep && all[t].last >= 0) all[t].last = static_cast<std::int32_t>(plan.nodes.size()) - 1;
+        if (plan.tensors[t].keep && all[t].last >= 0)
+            all[t].last = static_cast<std::int32_t>(plan.nodes.size()) - 1;
     }
     return all;
 }
@@ -61,9 +65,9 @@ MemoryPlan plan_memory(const Plan& plan, const std::function<std::int64_t(const 
         }
         p.offset = offset;
         result.arena_bytes = std::max(result.arena_bytes, offset + p.bytes);
-        const auto where = std::upper_bound(placed.begin(), placed.end(), offset, [&](std::int64_t value, std::size_t i) {
-            return value < result.placements[i].offset;
-        });
+        const auto where = std::upper_bound(
+            placed.begin(), placed.end(), offset,
+            [&](std::int64_t value, std::size_t i) { return value < result.placements[i].offset; });
         placed.insert(where, t);
     }
     return result;

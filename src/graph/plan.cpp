@@ -9,7 +9,7 @@ namespace {
 class Hash {
 public:
     template <class T>
-        requires std::is_arithmetic_v<T> || std::is_enum_v<T>
+    requires std::is_arithmetic_v<T> || std::is_enum_v<T>
     void add(T value) { value_ = fnv1a(&value, sizeof value, value_); }
     void add(const std::string& text) {
         add(text.size());
@@ -33,9 +33,12 @@ void add_attributes(Hash& h, const Op& op) {
                    [&](const ExchangeStart& o) { h.add(o.message); },
                    [&](const ExchangeFinish& o) { h.add(o.message); },
                    [&](const BatchNormAct& o) {
-                       h.add(o.relu), h.add(o.residual), h.add(o.frozen), h.add(o.eps), h.add(o.momentum);
+                       h.add(o.relu), h.add(o.residual), h.add(o.frozen), h.add(o.eps),
+                           h.add(o.momentum);
                    },
-                   [&](const BatchNormGradSums& o) { h.add(o.relu), h.add(o.residual), h.add(o.gradients); },
+                   [&](const BatchNormGradSums& o) {
+                       h.add(o.relu), h.add(o.residual), h.add(o.gradients);
+                   },
                    [&](const BatchNormActGrad& o) {
                        h.add(o.relu), h.add(o.residual), h.add(o.frozen), h.add(o.gradients);
                    },
@@ -56,7 +59,8 @@ void add_attributes(Hash& h, const Op& op) {
 }
 
 void add_parameters(Hash& h, const Plan& plan) {
-    for (const Parameter& p : plan.parameters) h.add(p.name), h.add(p.shape), h.add(p.kind), h.add(p.offset);
+    for (const Parameter& p : plan.parameters)
+        h.add(p.name), h.add(p.shape), h.add(p.kind), h.add(p.offset);
     for (const State& s : plan.states) h.add(s.name), h.add(s.shape), h.add(s.offset);
 }
 
@@ -83,7 +87,8 @@ std::uint64_t hash(const Plan& plan) {
     for (const Bucket& b : plan.buckets) h.add(b.offset), h.add(b.count);
     h.add(plan.update.momentum), h.add(plan.update.clip_norm);
     for (const UpdateSegment& s : plan.update.segments) {
-        h.add(s.offset), h.add(s.count), h.add(s.lr_multiplier), h.add(s.weight_decay), h.add(s.steps);
+        h.add(s.offset), h.add(s.count), h.add(s.lr_multiplier), h.add(s.weight_decay),
+            h.add(s.steps);
     }
     return h.value();
 }
@@ -129,8 +134,10 @@ double convolution_flops(const Plan& plan) {
     };
     double sum = 0;
     for (const Node& node : plan.nodes) {
-        if (std::holds_alternative<Conv2d>(node.op)) sum += flops(node.out[0], plan.tensor(node.in[1]).shape);
-        if (std::holds_alternative<Conv2dGradData>(node.op)) sum += flops(node.in[0], plan.tensor(node.in[1]).shape);
+        if (std::holds_alternative<Conv2d>(node.op))
+            sum += flops(node.out[0], plan.tensor(node.in[1]).shape);
+        if (std::holds_alternative<Conv2dGradData>(node.op))
+            sum += flops(node.in[0], plan.tensor(node.in[1]).shape);
         if (std::holds_alternative<Conv2dGradWeights>(node.op)) {
             sum += flops(node.in[1], plan.tensor(node.out[0]).shape);
         }
@@ -143,11 +150,13 @@ std::string to_string(const Plan& plan) {
     for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
         const Node& node = plan.nodes[i];
         text += cat(i, " ", name(node.op), " (");
-        for (const TensorId id : node.in) text += cat(id == node.in.front() ? "" : ", ", plan.tensor(id).name);
+        for (const TensorId id : node.in)
+            text += cat(id == node.in.front() ? "" : ", ", plan.tensor(id).name);
         text += ") -> ";
         for (const TensorId id : node.out) {
             const Tensor& t = plan.tensor(id);
-            text += cat(id == node.out.front() ? "" : ", ", t.name, " ", deeplab::to_string(t.shape));
+            text += cat(id == node.out.front() ? "" : ", ", t.name, " ",
+                        deeplab::to_string(t.shape));
         }
         text += '\n';
     }

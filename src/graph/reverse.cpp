@@ -1,7 +1,8 @@
 // Reverse mode: walks the forward list backwards and appends each node's gradient nodes.
 //
-// The adjoint of a batch norm's three parts (sums, exchange, apply) are again three parts: local gradient sums, exchange,
-// apply. Weight gradients are held back until the next exchange has started, so that they hide it.
+// The adjoint of a batch norm's three parts (sums, exchange, apply) are again three parts: local
+// gradient sums, exchange, apply. Weight gradients are held back until the next exchange has
+// started, so that they hide it.
 
 #include <algorithm>
 #include <map>
@@ -28,8 +29,10 @@ public:
     }
 
 private:
-    TensorId add(std::string name, const Shape& shape, DType dtype = DType::f32, Space space = Space::arena) {
-        plan_.tensors.push_back({.name = std::move(name), .shape = shape, .dtype = dtype, .space = space});
+    TensorId add(std::string name, const Shape& shape, DType dtype = DType::f32,
+                 Space space = Space::arena) {
+        plan_.tensors.push_back(
+            {.name = std::move(name), .shape = shape, .dtype = dtype, .space = space});
         return static_cast<TensorId>(plan_.tensors.size() - 1);
     }
 
@@ -98,7 +101,8 @@ private:
         const TensorId y = node.out[0], saved = node.out[1];
         const Shape s = plan_.tensor(x).shape;
         NormGradient g;
-        g.gsums = add("d " + plan_.tensor(y).name + " sums", {1, 2 * s.c, 1, 1}, DType::f64, Space::exchange);
+        g.gsums = add("d " + plan_.tensor(y).name + " sums", {1, 2 * s.c, 1, 1}, DType::f64,
+                      Space::exchange);
         g.dy = gradients(y);
         ensures(!g.dy.empty(), "every output of a training plan reaches the loss");
         const auto count = static_cast<std::int32_t>(g.dy.size());
@@ -106,7 +110,8 @@ private:
         std::vector<TensorId> in = {x, gamma, beta, saved};
         if (op.residual) in.push_back(y);
         in.insert(in.end(), g.dy.begin(), g.dy.end());
-        std::vector<TensorId> out = {g.gsums, gradient_of_parameter_.at(gamma), gradient_of_parameter_.at(beta)};
+        std::vector<TensorId> out = {g.gsums, gradient_of_parameter_.at(gamma),
+                                     gradient_of_parameter_.at(beta)};
         if (op.residual) {
             const TensorId dz = contribute(node.in.back());
             out.push_back(dz);
@@ -140,13 +145,17 @@ private:
         emit(ExchangeFinish{number}, message, message);
     }
 
-    void reverse(const ExchangeStart&, const Node&) {}  // its adjoint stands with that of ExchangeFinish
+    void reverse(const ExchangeStart&, const Node&) {
+    }  // its adjoint stands with that of ExchangeFinish
 
-    void reverse(const BatchNormSums&, const Node& node) { apply(norm_gradients_.at(node.out[0]), node.out[0]); }
+    void reverse(const BatchNormSums&, const Node& node) {
+        apply(norm_gradients_.at(node.out[0]), node.out[0]);
+    }
 
     void reverse(const MaxPool& op, const Node& node) {
         const TensorId dy = gradient(node.out[0]);
-        emit(MaxPoolGrad{op.kernel, op.stride, op.pad}, {dy, node.out[1]}, {contribute(node.in[0])});
+        emit(MaxPoolGrad{op.kernel, op.stride, op.pad}, {dy, node.out[1]},
+             {contribute(node.in[0])});
     }
 
     void reverse(const GlobalAveragePool&, const Node& node) {
@@ -169,9 +178,13 @@ private:
         for (const TensorId x : node.in) contributions_[x].push_back(dy);
     }
 
-    void reverse(const SegmentationLoss&, const Node& node) { contributions_[node.in[0]].push_back(node.out[1]); }
+    void reverse(const SegmentationLoss&, const Node& node) {
+        contributions_[node.in[0]].push_back(node.out[1]);
+    }
 
-    [[noreturn]] static void not_forward() { throw LogicError("append_backward() takes a forward plan"); }
+    [[noreturn]] static void not_forward() {
+        throw LogicError("append_backward() takes a forward plan");
+    }
     void reverse(const Conv2dGradData&, const Node&) { not_forward(); }
     void reverse(const Conv2dGradWeights&, const Node&) { not_forward(); }
     void reverse(const BatchNormGradSums&, const Node&) { not_forward(); }
@@ -195,7 +208,9 @@ std::map<TensorId, std::int32_t> buckets_of_gradients(const Plan& plan) {
     std::map<TensorId, std::int32_t> result;
     for (const Parameter& p : plan.parameters) {
         std::int32_t b = 0;
-        while (p.offset >= plan.buckets[static_cast<std::size_t>(b)].offset + plan.buckets[static_cast<std::size_t>(b)].count) ++b;
+        while (p.offset >= plan.buckets[static_cast<std::size_t>(b)].offset +
+                               plan.buckets[static_cast<std::size_t>(b)].count)
+            ++b;
         result[p.gradient] = b;
     }
     return result;
@@ -206,13 +221,16 @@ std::map<TensorId, std::int32_t> buckets_of_gradients(const Plan& plan) {
 void append_backward(Plan& plan) { Reverse(plan).run(); }
 
 void append_all_reduces(Plan& plan, std::int64_t bucket_bytes) {
-    // Full buckets from the front (last layers, ready first). What cannot hide behind the backward pass is the last
-    // bucket: it is cut to a quarter at most.
-    const std::int64_t full = std::max<std::int64_t>(1, bucket_bytes / static_cast<std::int64_t>(sizeof(float)));
+    // Full buckets from the front (last layers, ready first). What cannot hide behind the backward
+    // pass is the last bucket: it is cut to a quarter at most.
+    const std::int64_t full = std::max<std::int64_t>(
+        1, bucket_bytes / static_cast<std::int64_t>(sizeof(float)));
     std::int64_t begin = 0;
     for (auto p = plan.parameters.rbegin(); p != plan.parameters.rend(); ++p) {
-        const std::int64_t end = std::next(p) == plan.parameters.rend() ? plan.parameter_count : std::next(p)->offset;
-        const bool tail_starts = plan.parameter_count - end <= full / 4 && plan.parameter_count - p->offset > full / 4;
+        const std::int64_t end = std::next(p) == plan.parameters.rend() ? plan.parameter_count
+                                                                        : std::next(p)->offset;
+        const bool tail_starts = plan.parameter_count - end <= full / 4 &&
+                                 plan.parameter_count - p->offset > full / 4;
         if (end - begin >= full || tail_starts || end == plan.parameter_count) {
             plan.buckets.push_back({begin, end - begin});
             begin = end;
@@ -222,14 +240,16 @@ void append_all_reduces(Plan& plan, std::int64_t bucket_bytes) {
     std::vector<std::size_t> last_writer(plan.buckets.size(), 0);
     for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
         for (const TensorId id : plan.nodes[i].out) {
-            if (const auto b = bucket_of.find(id); b != bucket_of.end()) last_writer[static_cast<std::size_t>(b->second)] = i;
+            if (const auto b = bucket_of.find(id); b != bucket_of.end())
+                last_writer[static_cast<std::size_t>(b->second)] = i;
         }
     }
     std::vector<Node> nodes;
     for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
         nodes.push_back(std::move(plan.nodes[i]));
         for (std::size_t b = 0; b < last_writer.size(); ++b) {
-            if (last_writer[b] == i) nodes.push_back({AllReduce{static_cast<std::int32_t>(b)}, {}, {}});
+            if (last_writer[b] == i)
+                nodes.push_back({AllReduce{static_cast<std::int32_t>(b)}, {}, {}});
         }
     }
     plan.nodes = std::move(nodes);

@@ -11,13 +11,15 @@ namespace {
 
 class Check {
 public:
-    Check(const Plan& plan, const Node& node, std::size_t index) : plan_(plan), node_(node), index_(index) {}
+    Check(const Plan& plan, const Node& node, std::size_t index)
+        : plan_(plan), node_(node), index_(index) {}
 
     void operator()(const Conv2d& op) const {
         counts(2, 3, 1, 1);
         convolution(op.geometry, in(0), in(1), out(0));
         require(in(1).space == Space::parameter, "weights are a parameter");
-        if (node_.in.size() == 3) require(in(2).shape == Shape{1, out(0).shape.c, 1, 1}, "one bias a channel");
+        if (node_.in.size() == 3)
+            require(in(2).shape == Shape{1, out(0).shape.c, 1, 1}, "one bias a channel");
     }
     void operator()(const Conv2dGradData& op) const {
         counts(2, 2, 1, 1);
@@ -30,7 +32,8 @@ public:
     }
     void operator()(const BatchNormSums&) const {
         counts(1, 1, 1, 1);
-        require(out(0).space == Space::exchange && out(0).dtype == DType::f64, "sums are f64 in the exchange space");
+        require(out(0).space == Space::exchange && out(0).dtype == DType::f64,
+                "sums are f64 in the exchange space");
         require(out(0).shape == Shape{1, 2 * in(0).shape.c + 1, 1, 1}, "sums are 2C+1 numbers");
     }
     void operator()(const ExchangeStart& op) const { exchange(op.message); }
@@ -46,9 +49,11 @@ public:
     }
     void operator()(const BatchNormGradSums& op) const {
         const std::size_t first_dy = 4 + (op.residual ? 1 : 0);
-        const std::size_t inputs = first_dy + static_cast<std::size_t>(op.gradients), outputs = op.residual ? 4 : 3;
+        const std::size_t inputs = first_dy + static_cast<std::size_t>(op.gradients),
+                          outputs = op.residual ? 4 : 3;
         counts(inputs, inputs, outputs, outputs);
-        for (std::size_t i = first_dy; i < inputs; ++i) require(in(i).shape == in(0).shape, "dy has x's shape");
+        for (std::size_t i = first_dy; i < inputs; ++i)
+            require(in(i).shape == in(0).shape, "dy has x's shape");
         channels(in(3), 2 * in(0).shape.c);
         channels(out(0), 2 * in(0).shape.c);
         channels(out(1), in(0).shape.c);
@@ -59,13 +64,16 @@ public:
         const std::size_t first_dy = 5 + (op.frozen ? 0 : 1);
         const std::size_t inputs = first_dy + static_cast<std::size_t>(op.gradients);
         counts(inputs, inputs, 1, 1);
-        for (std::size_t i = first_dy; i < inputs; ++i) require(in(i).shape == in(0).shape, "dy has x's shape");
+        for (std::size_t i = first_dy; i < inputs; ++i)
+            require(in(i).shape == in(0).shape, "dy has x's shape");
         require(out(0).shape == in(0).shape, "dx has x's shape");
     }
     void operator()(const MaxPool& op) const {
         counts(1, 1, 1, 2);
         pooling(op.kernel, op.stride, op.pad, in(0).shape, out(0).shape);
-        if (node_.out.size() == 2) require(out(1).shape == out(0).shape && out(1).dtype == DType::u8, "arg is u8 of y's shape");
+        if (node_.out.size() == 2)
+            require(out(1).shape == out(0).shape && out(1).dtype == DType::u8,
+                    "arg is u8 of y's shape");
     }
     void operator()(const MaxPoolGrad& op) const {
         counts(2, 2, 1, 1);
@@ -79,17 +87,21 @@ public:
     void operator()(const DropoutGrad&) const { same_shape(); }
     void operator()(const Sum&) const {
         require(node_.in.size() >= 2 && node_.out.size() == 1, "two inputs or more, one output");
-        for (std::size_t i = 0; i < node_.in.size(); ++i) require(in(i).shape == out(0).shape, "inputs have the output's shape");
+        for (std::size_t i = 0; i < node_.in.size(); ++i)
+            require(in(i).shape == out(0).shape, "inputs have the output's shape");
     }
     void operator()(const SegmentationLoss& op) const {
         counts(2, 2, 1, 2);
-        require(in(1).dtype == DType::u8 && in(1).shape.c == 1 && in(1).shape.n == in(0).shape.n, "labels are (N,1,H,W) u8");
+        require(in(1).dtype == DType::u8 && in(1).shape.c == 1 && in(1).shape.n == in(0).shape.n,
+                "labels are (N,1,H,W) u8");
         require(in(0).shape.c <= 255 && op.ignore >= 0, "at most 255 classes");
         require(out(0).dtype == DType::f64, "the loss is f64");
-        if (node_.out.size() == 2) require(out(1).shape == in(0).shape, "dlogits have the logits' shape");
+        if (node_.out.size() == 2)
+            require(out(1).shape == in(0).shape, "dlogits have the logits' shape");
     }
     void operator()(const AllReduce& op) const {
-        require(op.bucket >= 0 && static_cast<std::size_t>(op.bucket) < plan_.buckets.size(), "the bucket exists");
+        require(op.bucket >= 0 && static_cast<std::size_t>(op.bucket) < plan_.buckets.size(),
+                "the bucket exists");
     }
     void operator()(const Update&) const { counts(0, 0, 0, 0); }
 
@@ -101,35 +113,46 @@ private:
     const Tensor& in(std::size_t i) const { return plan_.tensor(node_.in[i]); }
     const Tensor& out(std::size_t i) const { return plan_.tensor(node_.out[i]); }
 
-    void counts(std::size_t in_low, std::size_t in_high, std::size_t out_low, std::size_t out_high) const {
+    void counts(std::size_t in_low, std::size_t in_high, std::size_t out_low,
+                std::size_t out_high) const {
         require(node_.in.size() >= in_low && node_.in.size() <= in_high, "wrong number of inputs");
-        require(node_.out.size() >= out_low && node_.out.size() <= out_high, "wrong number of outputs");
+        require(node_.out.size() >= out_low && node_.out.size() <= out_high,
+                "wrong number of outputs");
     }
-    void channels(const Tensor& t, std::int64_t c) const { require(t.shape == Shape{1, c, 1, 1}, "one value a channel"); }
-    static bool maps(std::int64_t size, std::int64_t kernel, const ConvGeometry& g, std::int64_t result) {
+    void channels(const Tensor& t, std::int64_t c) const {
+        require(t.shape == Shape{1, c, 1, 1}, "one value a channel");
+    }
+    static bool maps(std::int64_t size, std::int64_t kernel, const ConvGeometry& g,
+                     std::int64_t result) {
         return (size + 2 * g.pad - g.dilation * (kernel - 1) - 1) / g.stride + 1 == result;
     }
-    void convolution(const ConvGeometry& g, const Tensor& x, const Tensor& w, const Tensor& y) const {
-        require(x.shape.n == y.shape.n && y.shape.c == w.shape.n && x.shape.c == w.shape.c * g.groups &&
-                    w.shape.n % g.groups == 0,
+    void convolution(const ConvGeometry& g, const Tensor& x, const Tensor& w,
+                     const Tensor& y) const {
+        require(x.shape.n == y.shape.n && y.shape.c == w.shape.n &&
+                    x.shape.c == w.shape.c * g.groups && w.shape.n % g.groups == 0,
                 "x (N,C,H,W), w (K,C/groups,R,S), y (N,K,P,Q)");
-        require(maps(x.shape.h, w.shape.h, g, y.shape.h) && maps(x.shape.w, w.shape.w, g, y.shape.w),
-                "the output size follows from kernel, stride, pad and dilation");
-        require(x.parent == none && y.parent == none, "a convolution reads and writes whole tensors");
+        require(
+            maps(x.shape.h, w.shape.h, g, y.shape.h) && maps(x.shape.w, w.shape.w, g, y.shape.w),
+            "the output size follows from kernel, stride, pad and dilation");
+        require(x.parent == none && y.parent == none,
+                "a convolution reads and writes whole tensors");
     }
     void gradient_outputs(std::size_t from) const {
         for (std::size_t i = from; i < node_.out.size(); ++i) {
-            require(out(i).space == Space::gradient, "gradients of parameters lie in the gradient space");
+            require(out(i).space == Space::gradient,
+                    "gradients of parameters lie in the gradient space");
         }
     }
     void exchange(std::int32_t message) const {
         require(node_.in == node_.out && !node_.in.empty(), "an exchange works in place");
         require(message >= 0 && message < plan_.messages, "the message exists");
         for (std::size_t i = 0; i < node_.in.size(); ++i) {
-            require(in(i).space == Space::exchange, "the communication queue never touches the arena");
+            require(in(i).space == Space::exchange,
+                    "the communication queue never touches the arena");
         }
     }
-    void pooling(std::int64_t kernel, std::int64_t stride, std::int64_t pad, const Shape& x, const Shape& y) const {
+    void pooling(std::int64_t kernel, std::int64_t stride, std::int64_t pad, const Shape& x,
+                 const Shape& y) const {
         const ConvGeometry g{stride, pad, 1, 1};
         require(x.n == y.n && x.c == y.c && maps(x.h, kernel, g, y.h) && maps(x.w, kernel, g, y.w),
                 "the output size follows from kernel, stride and pad");
@@ -162,13 +185,15 @@ void validate(const Plan& plan) {
         const Check check(plan, node, i);
         for (const auto* list : {&node.in, &node.out}) {
             for (const TensorId id : *list) {
-                check.require(id >= 0 && static_cast<std::size_t>(id) < plan.tensors.size(), "its tensors exist");
+                check.require(id >= 0 && static_cast<std::size_t>(id) < plan.tensors.size(),
+                              "its tensors exist");
             }
         }
         for (const TensorId id : node.in) {
             const Space space = plan.tensor(id).space;
             const bool made_here = space == Space::arena || space == Space::exchange;
-            check.require(!made_here || written.contains(plan.root(id)), "its inputs were written before");
+            check.require(!made_here || written.contains(plan.root(id)),
+                          "its inputs were written before");
         }
         for (const TensorId id : node.out) written.insert(plan.root(id));
         std::visit(check, node.op);

@@ -44,7 +44,6 @@ struct Hdf5Reader::Impl {
     }
 
     bool exists(const std::string& name) const {
-        quiet();
         // HDF5 asks for every step of a path on its own.
         for (std::size_t slash = name.find('/');; slash = name.find('/', slash + 1)) {
             const std::string step = name.substr(0, slash);
@@ -58,7 +57,6 @@ struct Hdf5Reader::Impl {
     }
 
     const Dataset& at(const std::string& name) {
-        quiet();
         const auto known = datasets.find(name);
         if (known != datasets.end()) return known->second;
         if (!exists(name)) fail(cat("there is no dataset ", name));
@@ -109,7 +107,6 @@ struct Hdf5Reader::Impl {
     }
 
     Handle attribute(const std::string& name) const {
-        quiet();
         const htri_t found = H5Aexists(file.get(), name.c_str());
         if (found == 0) fail(cat("there is no attribute ", name));
         Handle made(found < 0 ? -1 : H5Aopen(file.get(), name.c_str(), H5P_DEFAULT), H5Aclose);
@@ -122,7 +119,7 @@ struct Hdf5Reader::Impl {
 };
 
 Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
-    quiet();
+    const auto held = hold_library();
     impl_->path = path.string();
     std::error_code problem;
     impl_->bytes = std::filesystem::file_size(path, problem);
@@ -137,11 +134,18 @@ Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : impl_(std::make_uniq
     if (!impl_->file.valid()) impl_->fail_library("open the file");
 }
 
-Hdf5Reader::~Hdf5Reader() { quiet(); }
+Hdf5Reader::~Hdf5Reader() {
+    const auto held = hold_library();
+    impl_.reset();
+}
 
-bool Hdf5Reader::has(const std::string& name) const { return impl_->exists(name); }
+bool Hdf5Reader::has(const std::string& name) const {
+    const auto held = hold_library();
+    return impl_->exists(name);
+}
 
 std::vector<std::string> Hdf5Reader::list(const std::string& group) const {
+    const auto held = hold_library();
     const std::string name = group.empty() ? "/" : group;
     if (name != "/" && !impl_->exists(name)) impl_->fail(cat("there is no group ", name));
     const Handle opened(H5Gopen2(impl_->file.get(), name.c_str(), H5P_DEFAULT), H5Gclose);
@@ -161,10 +165,12 @@ std::vector<std::string> Hdf5Reader::list(const std::string& group) const {
 }
 
 std::vector<std::int64_t> Hdf5Reader::extents(const std::string& name) const {
+    const auto held = hold_library();
     return impl_->at(name).extents;
 }
 
 DType Hdf5Reader::type(const std::string& name) const {
+    const auto held = hold_library();
     const hid_t type = impl_->at(name).type.get();
     for (const DType known :
          {DType::f32, DType::f64, DType::u8, DType::i32, DType::i64, DType::u64}) {
@@ -175,6 +181,7 @@ DType Hdf5Reader::type(const std::string& name) const {
 
 void Hdf5Reader::read(const std::string& name, void* data, DType type, std::int64_t first,
                       std::int64_t elements) const {
+    const auto held = hold_library();
     const Impl::Dataset& source = impl_->at(name);
     if (!impl_->is_type(source.type.get(), type)) {
         impl_->fail(cat("the dataset ", name, " does not hold ", deeplab::name(type), " values"));
@@ -223,6 +230,7 @@ void Hdf5Reader::read(const std::string& name, void* data, DType type, std::int6
 }
 
 std::vector<std::string> Hdf5Reader::read_strings(const std::string& name) const {
+    const auto held = hold_library();
     const Impl::Dataset& source = impl_->at(name);
     if (H5Tget_class(source.type.get()) != H5T_STRING ||
         H5Tis_variable_str(source.type.get()) > 0) {
@@ -241,13 +249,14 @@ std::vector<std::string> Hdf5Reader::read_strings(const std::string& name) const
 }
 
 bool Hdf5Reader::has_attribute(const std::string& name) const {
-    quiet();
+    const auto held = hold_library();
     const htri_t found = H5Aexists(impl_->file.get(), name.c_str());
     if (found < 0) impl_->fail_library(cat("look up the attribute ", name));
     return found > 0;
 }
 
 std::int64_t Hdf5Reader::attribute_int(const std::string& name) const {
+    const auto held = hold_library();
     const Handle source = impl_->attribute(name);
     const Handle type(H5Aget_type(source.get()), H5Tclose);
     if (!impl_->is_type(type.get(), DType::i64) && !impl_->is_type(type.get(), DType::i32)) {
@@ -260,6 +269,7 @@ std::int64_t Hdf5Reader::attribute_int(const std::string& name) const {
 }
 
 double Hdf5Reader::attribute_double(const std::string& name) const {
+    const auto held = hold_library();
     const Handle source = impl_->attribute(name);
     const Handle type(H5Aget_type(source.get()), H5Tclose);
     if (H5Tget_class(type.get()) != H5T_FLOAT)
@@ -271,6 +281,7 @@ double Hdf5Reader::attribute_double(const std::string& name) const {
 }
 
 std::string Hdf5Reader::attribute_text(const std::string& name) const {
+    const auto held = hold_library();
     const Handle source = impl_->attribute(name);
     const Handle type(H5Aget_type(source.get()), H5Tclose);
     const std::size_t size = H5Tget_size(type.get());

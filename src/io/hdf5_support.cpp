@@ -9,11 +9,14 @@ namespace deeplab::io {
 // HDF5 prints its errors unless told not to, thread by thread; they go into our messages instead.
 // Its exit handler crashes at the end of a process in which a file could not be closed because the
 // disk was full; nothing is lost without it, since every file is closed here.
-void quiet() {
+std::unique_lock<std::recursive_mutex> hold_library() {
+    static std::recursive_mutex library;
+    std::unique_lock<std::recursive_mutex> held(library);
     static const herr_t no_exit_handler = H5dont_atexit();
     static_cast<void>(no_exit_handler);
     thread_local const herr_t once = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     static_cast<void>(once);
+    return held;
 }
 
 std::string last_problem() {

@@ -1,6 +1,7 @@
 #pragma once
 // What reading and writing HDF5 share; private to this folder.
 
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -33,8 +34,10 @@ private:
     Close close_ = nullptr;
 };
 
-// To be called before anything else of HDF5, on every thread.
-void quiet();
+// Holds HDF5 for the calling thread, and keeps it from printing there. Not every HDF5 is
+// thread-safe, while a loader's reader thread and an evaluation may read at once: every public
+// function takes it first.
+[[nodiscard]] std::unique_lock<std::recursive_mutex> hold_library();
 
 // The innermost description of the last failure, and clears it.
 std::string last_problem();

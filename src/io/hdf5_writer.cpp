@@ -91,7 +91,6 @@ struct Hdf5Writer::Impl {
 
     Handle make_dataset(const std::string& name, hid_t type,
                         std::span<const std::int64_t> extents) const {
-        quiet();
         expects(file.valid(), "Hdf5Writer: not closed yet");
         make_groups(name);
         const std::vector<hsize_t> sizes(extents.begin(), extents.end());
@@ -111,7 +110,6 @@ struct Hdf5Writer::Impl {
 
     void write_attribute(const std::string& name, hid_t stored, hid_t in_memory,
                          const void* value) const {
-        quiet();
         expects(file.valid(), "Hdf5Writer: not closed yet");
         const Handle space(H5Screate(H5S_SCALAR), H5Sclose);
         Handle made(
@@ -123,7 +121,7 @@ struct Hdf5Writer::Impl {
 };
 
 Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
-    quiet();
+    const auto held = hold_library();
     impl_->path = path.string();
     const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
     H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18);
@@ -134,11 +132,13 @@ Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : impl_(std::make_uniq
 }
 
 Hdf5Writer::~Hdf5Writer() {
-    if (impl_->file.valid()) quiet();
+    const auto held = hold_library();
+    impl_.reset();
 }
 
 void Hdf5Writer::write(const std::string& name, const void* data, DType type,
                        std::span<const std::int64_t> extents) {
+    const auto held = hold_library();
     Handle dataset = impl_->make_dataset(name, file_type(type), extents);
     const bool empty = std::find(extents.begin(), extents.end(), 0) != extents.end();
     impl_->check(empty || H5Dwrite(dataset.get(), memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT,
@@ -148,6 +148,7 @@ void Hdf5Writer::write(const std::string& name, const void* data, DType type,
 }
 
 void Hdf5Writer::write_strings(const std::string& name, std::span<const std::string> values) {
+    const auto held = hold_library();
     std::size_t size = 1;
     for (const std::string& value : values) {
         expect_text(value);
@@ -165,13 +166,14 @@ void Hdf5Writer::write_strings(const std::string& name, std::span<const std::str
 }
 
 void Hdf5Writer::create(const std::string& name, DType type, std::int64_t elements) {
+    const auto held = hold_library();
     expects(elements >= 0, "Hdf5Writer::create: elements");
     Handle dataset = impl_->make_dataset(name, file_type(type), {&elements, 1});
     impl_->open[name] = {std::move(dataset), type, elements, 0};
 }
 
 void Hdf5Writer::append(const std::string& name, const void* data, std::int64_t elements) {
-    quiet();
+    const auto held = hold_library();
     const auto found = impl_->open.find(name);
     expects(found != impl_->open.end(), "Hdf5Writer::append: after create() of the same name");
     Impl::Open& target = found->second;
@@ -191,21 +193,24 @@ void Hdf5Writer::append(const std::string& name, const void* data, std::int64_t 
 }
 
 void Hdf5Writer::attribute(const std::string& name, std::int64_t value) {
+    const auto held = hold_library();
     impl_->write_attribute(name, H5T_STD_I64LE, H5T_NATIVE_INT64, &value);
 }
 
 void Hdf5Writer::attribute(const std::string& name, double value) {
+    const auto held = hold_library();
     impl_->write_attribute(name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &value);
 }
 
 void Hdf5Writer::attribute(const std::string& name, const std::string& value) {
+    const auto held = hold_library();
     expect_text(value);
     const Handle type = text_type(std::max<std::size_t>(value.size(), 1));
     impl_->write_attribute(name, type.get(), type.get(), value.c_str());
 }
 
 void Hdf5Writer::close() {
-    quiet();
+    const auto held = hold_library();
     if (!impl_->file.valid()) return;
     for (auto& [name, target] : impl_->open) {
         expects(target.written == target.elements,

@@ -25,28 +25,38 @@ void check(const ModelConfig& c) {
     if (std::find(names.begin(), names.end(), c.backbone) == names.end()) {
         std::string all;
         for (const std::string& n : names) all += (all.empty() ? "" : ", ") + n;
-        throw UsageError(cat("unknown backbone \"", c.backbone, "\" (model.backbone) — the network cannot be built — use one of ", all));
+        throw UsageError(cat("unknown backbone \"", c.backbone,
+                             "\" (model.backbone) — the network cannot be built — use one of ",
+                             all));
     }
     if (c.output_stride != 8 && c.output_stride != 16) {
-        throw UsageError(cat("output stride ", c.output_stride, " (model.output_stride) — dilations are defined for 8 and 16 only — use one of these"));
+        throw UsageError(cat(
+            "output stride ", c.output_stride,
+            " (model.output_stride) — dilations are defined for 8 and 16 only — use one of these"));
     }
     if (c.num_classes < 2 || c.num_classes > 255) {
-        throw UsageError(cat(c.num_classes, " classes (model.num_classes) — labels are bytes and 255 is ignored — use 2 to 254"));
+        throw UsageError(cat(
+            c.num_classes,
+            " classes (model.num_classes) — labels are bytes and 255 is ignored — use 2 to 254"));
     }
     for (const float p : c.dropout) {
-        if (!(p >= 0 && p < 1)) throw UsageError(cat("dropout ", p, " (model.dropout) — it is a probability below 1 — use [0, 1)"));
+        if (!(p >= 0 && p < 1))
+            throw UsageError(
+                cat("dropout ", p, " (model.dropout) — it is a probability below 1 — use [0, 1)"));
     }
 }
 
-// Atrous spatial pyramid pooling (arXiv 1706.05587, figure 5): 1x1, three atrous 3x3 and image pooling, each to 256
-// channels of one concatenation, then 1x1 and dropout.
+// Atrous spatial pyramid pooling (arXiv 1706.05587, figure 5): 1x1, three atrous 3x3 and image
+// pooling, each to 256 channels of one concatenation, then 1x1 and dropout.
 TensorId build_aspp(Builder& b, TensorId x, const ModelConfig& config) {
     const Shape s = b.shape(x);
     const std::int64_t width = 256 / config.width_divisor;
     const std::int64_t unit = config.output_stride == 16 ? 6 : 12;
     const TensorId all = b.concatenation("aspp.concat", {s.n, 5 * width, s.h, s.w});
     std::vector<Norm> group;
-    group.push_back({.x = b.conv2d(x, "aspp.branch0.conv", width, 1, {}), .name = "aspp.branch0.bn", .into = all});
+    group.push_back({.x = b.conv2d(x, "aspp.branch0.conv", width, 1, {}),
+                     .name = "aspp.branch0.bn",
+                     .into = all});
     for (std::int64_t i = 1; i <= 3; ++i) {
         const std::string name = cat("aspp.branch", i);
         const ConvGeometry atrous{1, unit * i, unit * i, 1};
@@ -59,11 +69,13 @@ TensorId build_aspp(Builder& b, TensorId x, const ModelConfig& config) {
     group.push_back({.x = pooled, .name = "aspp.pool.bn"});
     const std::vector<TensorId> outputs = b.batch_norm_act(group);
     b.upsample(outputs.back(), s.h, s.w, all, 4 * width);
-    const TensorId y = b.batch_norm_act({.x = b.conv2d(all, "aspp.project.conv", width, 1, {}), .name = "aspp.project.bn"});
+    const TensorId y = b.batch_norm_act(
+        {.x = b.conv2d(all, "aspp.project.conv", width, 1, {}), .name = "aspp.project.bn"});
     return b.dropout(y, config.dropout[0], 0);
 }
 
-// arXiv 1802.02611, figure 2: low-level features reduced to 48 channels beside the upsampled ASPP, two 3x3, classifier.
+// arXiv 1802.02611, figure 2: low-level features reduced to 48 channels beside the upsampled ASPP,
+// two 3x3, classifier.
 TensorId build_decoder(Builder& b, TensorId low, TensorId aspp, const ModelConfig& config) {
     const Shape s = b.shape(low);
     const std::int64_t width = 256 / config.width_divisor, reduced = 48 / config.width_divisor;
@@ -76,7 +88,8 @@ TensorId build_decoder(Builder& b, TensorId low, TensorId aspp, const ModelConfi
     TensorId y = all;
     for (std::uint32_t i = 1; i <= 2; ++i) {
         const std::string name = cat("decoder.refine", i);
-        y = b.batch_norm_act({.x = b.conv2d(y, name + ".conv", width, 3, {1, 1, 1, 1}), .name = name + ".bn"});
+        y = b.batch_norm_act(
+            {.x = b.conv2d(y, name + ".conv", width, 3, {1, 1, 1, 1}), .name = name + ".bn"});
         y = b.dropout(y, config.dropout[i], i);
     }
     return b.conv2d(y, "decoder.classifier", config.num_classes, 1, {}, true);
@@ -89,10 +102,13 @@ TensorId build_network(Builder& b, TensorId images, const ModelConfig& config) {
 
 }  // namespace
 
-graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& t, const OptimizerOptions& optimizer) {
+graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& t,
+                          const OptimizerOptions& optimizer) {
     check(model);
     if (t.batch < 1 || t.height < 17 || t.width < 17) {
-        throw UsageError(cat("a crop of ", t.height, "x", t.width, " and batch ", t.batch, " (data.crop, train.global_batch) — the network needs 17x17 and one sample — choose larger ones"));
+        throw UsageError(cat("a crop of ", t.height, "x", t.width, " and batch ", t.batch,
+                             " (data.crop, train.global_batch) — the network needs 17x17 and one "
+                             "sample — choose larger ones"));
     }
     Builder b(t.freeze_bn ? Mode::frozen : Mode::training, model.bn_eps, model.bn_momentum);
     const TensorId images = b.images({t.batch, 3, t.height, t.width});
@@ -106,7 +122,9 @@ graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& t, co
         try {
             patterns.emplace_back(rule.match);
         } catch (const std::regex_error& error) {
-            throw UsageError(cat("\"", rule.match, "\" (optimizer.groups.match) is no regular expression: ", error.what(), " — no parameter can be chosen by it — use ECMAScript syntax"));
+            throw UsageError(
+                cat("\"", rule.match, "\" (optimizer.groups.match) is no regular expression: ",
+                    error.what(), " — no parameter can be chosen by it — use ECMAScript syntax"));
         }
     }
     std::vector<bool> used(patterns.size(), false);
@@ -123,16 +141,21 @@ graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& t, co
         }
         return s;
     };
-    graph::Plan plan = b.training_plan(t.bucket_bytes, {optimizer.momentum, optimizer.clip_norm, {}}, rule_of);
+    graph::Plan plan = b.training_plan(t.bucket_bytes,
+                                       {optimizer.momentum, optimizer.clip_norm, {}}, rule_of);
     for (std::size_t i = 0; i < used.size(); ++i) {
         if (!used[i]) {
-            throw UsageError(cat("\"", optimizer.groups[i].match, "\" (optimizer.groups.match) chooses no parameter — its settings would be lost in silence — parameter names look like ", plan.parameters.front().name));
+            throw UsageError(cat("\"", optimizer.groups[i].match,
+                                 "\" (optimizer.groups.match) chooses no parameter — its settings "
+                                 "would be lost in silence — parameter names look like ",
+                                 plan.parameters.front().name));
         }
     }
     return plan;
 }
 
-graph::Plan inference_plan(const ModelConfig& model, std::int64_t batch, std::int64_t height, std::int64_t width) {
+graph::Plan inference_plan(const ModelConfig& model, std::int64_t batch, std::int64_t height,
+                           std::int64_t width) {
     check(model);
     Builder b(Mode::inference, model.bn_eps, model.bn_momentum);
     const TensorId images = b.images({batch, 3, height, width});
@@ -148,7 +171,8 @@ std::int64_t padded_size(const ModelConfig& model, std::int64_t size) {
     return (std::max<std::int64_t>(size, s + 1) - 1 + s - 1) / s * s + 1;
 }
 
-std::vector<float> initial_value(const graph::Parameter& p, const graph::Plan& plan, std::uint64_t seed) {
+std::vector<float> initial_value(const graph::Parameter& p, const graph::Plan& plan,
+                                 std::uint64_t seed) {
     const auto count = static_cast<std::size_t>(p.shape.elements());
     if (p.kind == graph::ParameterKind::bn_gamma) return std::vector<float>(count, 1.0f);
     if (p.kind == graph::ParameterKind::bn_beta) return std::vector<float>(count, 0.0f);
@@ -156,11 +180,15 @@ std::vector<float> initial_value(const graph::Parameter& p, const graph::Plan& p
     const auto fan_in = [](const Shape& w) { return static_cast<double>(w.c * w.h * w.w); };
     const std::uint64_t name = fnv1a(p.name.data(), p.name.size());
     const auto random = [&](std::size_t block) {
-        return math::philox(seed, {{static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(math::Stream::initialisation),
-                                    static_cast<std::uint32_t>(name), static_cast<std::uint32_t>(name >> 32)}});
+        return math::philox(
+            seed, {{static_cast<std::uint32_t>(block),
+                    static_cast<std::uint32_t>(math::Stream::initialisation),
+                    static_cast<std::uint32_t>(name), static_cast<std::uint32_t>(name >> 32)}});
     };
     // (0, 1]: its logarithm is finite.
-    const auto unit = [](std::uint32_t bits) { return (static_cast<double>(bits) + 1.0) / 4294967296.0; };
+    const auto unit = [](std::uint32_t bits) {
+        return (static_cast<double>(bits) + 1.0) / 4294967296.0;
+    };
     std::vector<float> values(count);
     if (p.kind == graph::ParameterKind::bias) {
         // torch.nn.Conv2d's: U(+-1/sqrt(fan in)) of the convolution the bias belongs to.
@@ -176,7 +204,7 @@ std::vector<float> initial_value(const graph::Parameter& p, const graph::Plan& p
         return values;
     }
     const double deviation = std::sqrt(2.0 / fan_in(p.shape));  // arXiv 1502.01852
-    for (std::size_t i = 0; i < count; i += 2) {                 // Box-Muller: two numbers from two
+    for (std::size_t i = 0; i < count; i += 2) {                // Box-Muller: two numbers from two
         const math::Philox4 r = random(i / 4);
         const double radius = std::sqrt(-2.0 * std::log(unit(r.v[i % 4])));
         const double angle = 2.0 * std::numbers::pi * unit(r.v[i % 4 + 1]);

@@ -24,7 +24,8 @@ constexpr Architecture architectures[] = {
     {"resnet101", true, {3, 4, 23, 3}},
 };
 
-// Output stride 16: layer4 keeps its stride and dilates every block, the first too (no multi-grid); 8: layer3 as well.
+// Output stride 16: layer4 keeps its stride and dilates every block, the first too (no multi-grid);
+// 8: layer3 as well.
 struct Layer {
     std::int64_t width, stride, dilation;
 };
@@ -37,27 +38,31 @@ std::array<Layer, 4> layers(int output_stride) {
 constexpr std::int64_t expansion(const Architecture& a) { return a.bottleneck ? 4 : 1; }
 
 // One residual block: x -> relu(branch(x) + shortcut(x)).
-TensorId block(Builder& b, TensorId x, const std::string& name, const Architecture& a, std::int64_t width,
-               std::int64_t stride, std::int64_t dilation) {
+TensorId block(Builder& b, TensorId x, const std::string& name, const Architecture& a,
+               std::int64_t width, std::int64_t stride, std::int64_t dilation) {
     const std::int64_t out_channels = width * expansion(a);
     const ConvGeometry wide{stride, dilation, dilation, 1};  // 3x3 that carries stride and dilation
     const ConvGeometry point{1, 0, 1, 1};
     TensorId y;
     std::string last;
     if (a.bottleneck) {
-        y = b.batch_norm_act({.x = b.conv2d(x, name + ".conv1", width, 1, point), .name = name + ".bn1"});
-        y = b.batch_norm_act({.x = b.conv2d(y, name + ".conv2", width, 3, wide), .name = name + ".bn2"});
+        y = b.batch_norm_act(
+            {.x = b.conv2d(x, name + ".conv1", width, 1, point), .name = name + ".bn1"});
+        y = b.batch_norm_act(
+            {.x = b.conv2d(y, name + ".conv2", width, 3, wide), .name = name + ".bn2"});
         y = b.conv2d(y, name + ".conv3", out_channels, 1, point);
         last = ".bn3";
     } else {
-        y = b.batch_norm_act({.x = b.conv2d(x, name + ".conv1", width, 3, wide), .name = name + ".bn1"});
+        y = b.batch_norm_act(
+            {.x = b.conv2d(x, name + ".conv1", width, 3, wide), .name = name + ".bn1"});
         y = b.conv2d(y, name + ".conv2", out_channels, 3, {1, dilation, dilation, 1});
         last = ".bn2";
     }
     if (stride == 1 && b.shape(x).c == out_channels) {
         return b.batch_norm_act({.x = y, .name = name + last, .residual = x});
     }
-    const TensorId shortcut = b.conv2d(x, name + ".downsample.0", out_channels, 1, {stride, 0, 1, 1});
+    const TensorId shortcut = b.conv2d(x, name + ".downsample.0", out_channels, 1,
+                                       {stride, 0, 1, 1});
     const std::array<graph::Norm, 2> pair = {{
         {.x = shortcut, .name = name + ".downsample.1", .relu = false},
         {.x = y, .name = name + last, .residual_member = 0},
@@ -87,8 +92,8 @@ Features build_resnet(Builder& b, TensorId images, const ModelConfig& config) {
     const std::array<Layer, 4> all = layers(config.output_stride);
     for (std::size_t l = 0; l < all.size(); ++l) {
         for (int i = 0; i < a->blocks[l]; ++i) {
-            x = block(b, x, cat("backbone.layer", l + 1, ".", i), *a, all[l].width / divisor, i == 0 ? all[l].stride : 1,
-                      all[l].dilation);
+            x = block(b, x, cat("backbone.layer", l + 1, ".", i), *a, all[l].width / divisor,
+                      i == 0 ? all[l].stride : 1, all[l].dilation);
         }
         if (l == 0) features.low = x;
     }

@@ -1,5 +1,6 @@
 #pragma once
-// ResNet backbones (He et al., arXiv 1512.03385) with torchvision's names; v1.5: a bottleneck's stride is in its 3x3.
+// ResNet backbones (He et al., arXiv 1512.03385) with torchvision's names; v1.5: a bottleneck's
+// stride is in its 3x3.
 
 #include <string>
 

@@ -97,8 +97,7 @@ private:
     std::unique_ptr<Reporter> reporter_;  // rank 0
     std::unique_ptr<data::ShardSet> val_shards_;
     std::unique_ptr<Predictor> predictor_;
-    std::vector<std::string>
-        step_ids_;  // of this rank, for the message of a step that is not finite
+    std::vector<std::string> step_ids_;  // of this rank: named where a step is not finite
     Interval interval_;
     Clock::time_point interval_start_;
     double trained_s_ = 0;

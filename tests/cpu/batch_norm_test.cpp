@@ -13,8 +13,9 @@ struct Case {
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
-    *out << to_string(c.x) << (c.relu ? " relu" : "") << (c.residual ? " residual" : "") << (c.frozen ? " frozen" : "")
-         << " gradients " << c.gradients << (c.sliced ? " sliced" : "");
+    *out << to_string(c.x) << (c.relu ? " relu" : "") << (c.residual ? " residual" : "")
+         << (c.frozen ? " frozen" : "") << " gradients " << c.gradients
+         << (c.sliced ? " sliced" : "");
 }
 
 Values positive(Values v) {
@@ -29,9 +30,10 @@ protected:
     const Shape channel{1, c.x.c, 1, 1};
     reference::Tensor x = reference::random_tensor(c.x, 1);
     const reference::Tensor residual = reference::random_tensor(c.x, 2);
-    const reference::BatchNormParameters p{
-        reference::random_tensor(channel, 3).data, reference::random_tensor(channel, 4).data,
-        reference::random_tensor(channel, 5).data, positive(reference::random_tensor(channel, 6).data)};
+    const reference::BatchNormParameters p{reference::random_tensor(channel, 3).data,
+                                           reference::random_tensor(channel, 4).data,
+                                           reference::random_tensor(channel, 5).data,
+                                           positive(reference::random_tensor(channel, 6).data)};
 
     struct Ids {
         TensorId x, y, saved, sums, gsums, mean, variance, dz = graph::none, dx = graph::none;
@@ -55,14 +57,16 @@ protected:
             in.push_back(i.sums);
         }
         if (c.residual) in.push_back(t.input(residual));
-        i.y = c.sliced ? t.slice(t.arena({c.x.n, c.x.c + 8, c.x.h, c.x.w}), 5, c.x.c) : t.arena(c.x);
+        i.y = c.sliced ? t.slice(t.arena({c.x.n, c.x.c + 8, c.x.h, c.x.w}), 5, c.x.c)
+                       : t.arena(c.x);
         i.saved = t.arena({1, 2 * c.x.c, 1, 1});
         t.node(op, in, {i.y, i.saved});
         return i;
     }
     std::vector<reference::Tensor> gradients() const {
         std::vector<reference::Tensor> all;
-        for (int g = 0; g < c.gradients; ++g) all.push_back(reference::random_tensor(c.x, 10 + static_cast<std::uint64_t>(g)));
+        for (int g = 0; g < c.gradients; ++g)
+            all.push_back(reference::random_tensor(c.x, 10 + static_cast<std::uint64_t>(g)));
         return all;
     }
     void backward(TinyPlan& t, Ids& i) const {
@@ -83,7 +87,9 @@ protected:
         if (c.residual) dy = {i.dz};
         in.insert(in.end(), dy.begin(), dy.end());
         i.dx = t.arena(c.x);
-        t.node(graph::BatchNormActGrad{c.relu, c.residual, c.frozen, static_cast<std::int32_t>(dy.size())}, in, {i.dx});
+        t.node(graph::BatchNormActGrad{c.relu, c.residual, c.frozen,
+                                       static_cast<std::int32_t>(dy.size())},
+               in, {i.dx});
     }
 };
 
@@ -126,7 +132,8 @@ TEST_P(BatchNormTest, Backward) {
     }
 }
 
-// Where the ReLU of the forward pass gave zero, the gradient is zero, to the last bit of x around the kink.
+// Where the ReLU of the forward pass gave zero, the gradient is zero, to the last bit of x around
+// the kink.
 TEST(BatchNorm, MaskIsTheForwardDecision) {
     const Shape shape{1, 64, 64, 4};
     reference::Tensor x(shape);
@@ -139,8 +146,8 @@ TEST(BatchNorm, MaskIsTheForwardDecision) {
         const double kink = mean[k] - beta[k] / gamma[k] * std::sqrt(variance[k] + 1e-5);
         for (std::int64_t h = 0; h < 64; ++h) {
             for (std::int64_t w = 0; w < 4; ++w) {
-                x.at(0, channel, h, w) =
-                    static_cast<double>(static_cast<float>(kink * (1.0 + 3e-7 * noise.at(0, channel, h, w))));
+                x.at(0, channel, h, w) = static_cast<double>(
+                    static_cast<float>(kink * (1.0 + 3e-7 * noise.at(0, channel, h, w))));
             }
         }
     }
@@ -149,11 +156,15 @@ TEST(BatchNorm, MaskIsTheForwardDecision) {
     TinyPlan t;
     const TensorId in = t.input(x);
     const std::size_t g = t.channel_parameter(gamma), b = t.channel_parameter(beta);
-    const TensorId y = t.arena(shape), saved = t.arena({1, 128, 1, 1}), gsums = t.exchange(128), dx = t.arena(shape);
+    const TensorId y = t.arena(shape), saved = t.arena({1, 128, 1, 1}), gsums = t.exchange(128),
+                   dx = t.arena(shape);
     const TensorId dy = t.input(ones);
-    t.node(graph::BatchNormAct{.frozen = true}, {in, t.value(g), t.value(b), t.state(mean), t.state(variance)}, {y, saved});
-    t.node(graph::BatchNormGradSums{}, {in, t.value(g), t.value(b), saved, dy}, {gsums, t.gradient(g), t.gradient(b)});
-    t.node(graph::BatchNormActGrad{.frozen = true}, {in, t.value(g), t.value(b), saved, gsums, dy}, {dx});
+    t.node(graph::BatchNormAct{.frozen = true},
+           {in, t.value(g), t.value(b), t.state(mean), t.state(variance)}, {y, saved});
+    t.node(graph::BatchNormGradSums{}, {in, t.value(g), t.value(b), saved, dy},
+           {gsums, t.gradient(g), t.gradient(b)});
+    t.node(graph::BatchNormActGrad{.frozen = true}, {in, t.value(g), t.value(b), saved, gsums, dy},
+           {dx});
     const Ran ran(t);
     const std::vector<float> outputs = ran[y], gradients = ran[dx], passed = ran[t.gradient(b)];
     std::size_t positive_outputs = 0;
@@ -178,7 +189,8 @@ public:
     int size() const override { return 2; }
     std::string description() const override { return "doubling"; }
     void all_reduce(void*, std::size_t, DType, comm::ReduceOp, const char*) override { FAIL(); }
-    comm::Request start_all_reduce(void* data, std::size_t count, DType type, comm::ReduceOp, const char*) override {
+    comm::Request start_all_reduce(void* data, std::size_t count, DType type, comm::ReduceOp,
+                                   const char*) override {
         EXPECT_EQ(type, DType::f64);
         messages.push_back(count);
         ++open;
@@ -189,7 +201,9 @@ public:
     void progress() override {}
     void broadcast(void*, std::size_t, int, const char*) override {}
     void barrier(const char*) override {}
-    std::vector<std::string> all_gather(const std::string& text, const char*) override { return {text, text}; }
+    std::vector<std::string> all_gather(const std::string& text, const char*) override {
+        return {text, text};
+    }
     std::unique_ptr<comm::Communicator> split(int, int) override { return nullptr; }
     std::unique_ptr<comm::Communicator> split_by_node() override { return nullptr; }
 };
@@ -214,7 +228,8 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
     std::swap(sums[0], sums[1]);
     for (std::size_t i = 0; i < shapes.size(); ++i) {
         const auto channels = static_cast<std::size_t>(shapes[i].c);
-        const std::size_t gamma = t.channel_parameter(Values(channels, 1)), beta = t.channel_parameter(Values(channels, 0));
+        const std::size_t gamma = t.channel_parameter(Values(channels, 1)),
+                          beta = t.channel_parameter(Values(channels, 0));
         const TensorId mean = t.state(Values(channels, 0));
         variances.push_back(t.state(Values(channels, 1)));
         y.push_back(t.arena(shapes[i]));
@@ -233,10 +248,12 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
         const auto channels = static_cast<std::size_t>(shapes[i].c);
         reference::Tensor twice({2 * shapes[i].n, shapes[i].c, shapes[i].h, shapes[i].w});
         std::copy(x[i].data.begin(), x[i].data.end(), twice.data.begin());
-        std::copy(x[i].data.begin(), x[i].data.end(), twice.data.begin() + static_cast<std::ptrdiff_t>(x[i].data.size()));
+        std::copy(x[i].data.begin(), x[i].data.end(),
+                  twice.data.begin() + static_cast<std::ptrdiff_t>(x[i].data.size()));
         const auto expected = reference::batch_norm_act(
-            twice, {Values(channels, 1), Values(channels, 0), Values(channels, 0), Values(channels, 1)}, nullptr,
-            {.relu = false, .momentum = 1.0f});
+            twice,
+            {Values(channels, 1), Values(channels, 0), Values(channels, 0), Values(channels, 1)},
+            nullptr, {.relu = false, .momentum = 1.0f});
         Values first = expected.y.data;
         first.resize(x[i].data.size());
         EXPECT_TRUE(near(executable->download(y[i]), first, tolerance));
@@ -244,14 +261,19 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, BatchNormTest,
-    ::testing::Values(Case{{2, 64, 9, 7}, true, false, false}, Case{{1, 1, 1, 7}, true, false, false},
-                      Case{{3, 19, 5, 3}, true, true, false}, Case{{3, 19, 5, 3}, false, false, false, 2},
-                      Case{{2, 35, 4, 4}, false, true, false, 3}, Case{{2, 48, 3, 3}, true, true, true, 2},
-                      Case{{2, 33, 3, 5}, true, false, true, 5}, Case{{1, 21, 6, 6}, true, false, false, 1, true},
-                      Case{{2, 16, 6, 6}, true, false, false, 3, true}, Case{{2, 24, 3, 3}, true, true, false, 2, true},
-                      Case{{4, 40, 1, 1}, true, false, false}, Case{{2, 300, 3, 1}, false, false, true}));
+INSTANTIATE_TEST_SUITE_P(Shapes, BatchNormTest,
+                         ::testing::Values(Case{{2, 64, 9, 7}, true, false, false},
+                                           Case{{1, 1, 1, 7}, true, false, false},
+                                           Case{{3, 19, 5, 3}, true, true, false},
+                                           Case{{3, 19, 5, 3}, false, false, false, 2},
+                                           Case{{2, 35, 4, 4}, false, true, false, 3},
+                                           Case{{2, 48, 3, 3}, true, true, true, 2},
+                                           Case{{2, 33, 3, 5}, true, false, true, 5},
+                                           Case{{1, 21, 6, 6}, true, false, false, 1, true},
+                                           Case{{2, 16, 6, 6}, true, false, false, 3, true},
+                                           Case{{2, 24, 3, 3}, true, true, false, 2, true},
+                                           Case{{4, 40, 1, 1}, true, false, false},
+                                           Case{{2, 300, 3, 1}, false, false, true}));
 
 }  // namespace
 }  // namespace deeplab::testing

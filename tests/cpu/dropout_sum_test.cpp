@@ -7,7 +7,8 @@ class DropoutTest : public ::testing::TestWithParam<Shape> {};
 
 TEST_P(DropoutTest, MaskIsThatOfMath) {
     const Shape shape = GetParam();
-    const reference::Tensor x = reference::random_tensor(shape, 1), dy = reference::random_tensor(shape, 2);
+    const reference::Tensor x = reference::random_tensor(shape, 1),
+                            dy = reference::random_tensor(shape, 2);
     TinyPlan t;
     std::vector<math::SampleKey> keys;
     for (std::int64_t n = 0; n < shape.n; ++n) {
@@ -23,8 +24,9 @@ TEST_P(DropoutTest, MaskIsThatOfMath) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, DropoutTest,
-                         ::testing::Values(Shape{3, 19, 5, 7}, Shape{2, 64, 9, 65}, Shape{1, 1, 1, 1},
-                                           Shape{2, 5, 3, 129}, Shape{1, 256, 4, 4}));
+                         ::testing::Values(Shape{3, 19, 5, 7}, Shape{2, 64, 9, 65},
+                                           Shape{1, 1, 1, 1}, Shape{2, 5, 3, 129},
+                                           Shape{1, 256, 4, 4}));
 
 TEST(Sum, OfTwoToEight) {
     const Shape shape{2, 37, 3, 5};

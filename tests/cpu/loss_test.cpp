@@ -10,7 +10,8 @@ struct Case {
 };
 
 std::vector<std::uint8_t> random_labels(const Case& c, double valid) {
-    std::vector<std::uint8_t> labels(static_cast<std::size_t>(c.logits.n * c.height * c.width), 255);
+    std::vector<std::uint8_t> labels(static_cast<std::size_t>(c.logits.n * c.height * c.width),
+                                     255);
     for (std::size_t i = 0; i < labels.size(); ++i) {
         const math::Philox4 r = math::philox(5, {{static_cast<std::uint32_t>(i), 0, 0, 0}});
         if (static_cast<double>(math::uniform(r.v[0])) < valid) {
@@ -26,7 +27,8 @@ struct Head {
 
     Head(const Case& c, const reference::Tensor& logits, const std::vector<std::uint8_t>& labels,
          const graph::SegmentationLoss& op) {
-        const TensorId in = t.input(logits), truth = t.label_input({c.logits.n, 1, c.height, c.width}, labels);
+        const TensorId in = t.input(logits),
+                       truth = t.label_input({c.logits.n, 1, c.height, c.width}, labels);
         loss = t.result();
         dlogits = t.arena(c.logits);
         t.node(op, {in, truth}, {loss, dlogits});
@@ -43,9 +45,11 @@ TEST_P(LossTest, LossAndGradient) {
     for (const double valid : {1.0, 0.7, 0.01}) {
         const std::vector<std::uint8_t> labels = random_labels(c, valid);
         const Head head(c, logits, labels, op);
-        const reference::Loss expected = reference::segmentation_loss(logits, labels, c.height, c.width, op);
+        const reference::Loss expected = reference::segmentation_loss(logits, labels, c.height,
+                                                                      c.width, op);
         const Ran ran(head.t), one_thread(head.t, {.poison = true}, 1);
-        EXPECT_NEAR(ran.result.loss_sum, expected.loss, tolerance * std::abs(expected.loss)) << valid;
+        EXPECT_NEAR(ran.result.loss_sum, expected.loss, tolerance * std::abs(expected.loss))
+            << valid;
         EXPECT_TRUE(near(ran[head.dlogits], expected.dlogits.data, tolerance)) << valid;
         EXPECT_EQ(ran.result.loss_sum, one_thread.result.loss_sum);
         EXPECT_EQ(ran[head.dlogits], one_thread[head.dlogits]);
@@ -59,10 +63,12 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LossTest,
 
 TEST(Loss, NoValidPixel) {
     const Case c{{2, 21, 5, 5}, 17, 17};
-    const Head head(c, reference::random_tensor(c.logits, 1), std::vector<std::uint8_t>(2 * 17 * 17, 255), {});
+    const Head head(c, reference::random_tensor(c.logits, 1),
+                    std::vector<std::uint8_t>(2 * 17 * 17, 255), {});
     const Ran ran(head.t);
     EXPECT_EQ(ran.result.loss_sum, 0.0);
-    EXPECT_EQ(ran[head.dlogits], std::vector<float>(static_cast<std::size_t>(c.logits.elements()), 0.0f));
+    EXPECT_EQ(ran[head.dlogits],
+              std::vector<float>(static_cast<std::size_t>(c.logits.elements()), 0.0f));
 }
 
 TEST(Loss, ExtremeLogits) {
@@ -72,13 +78,15 @@ TEST(Loss, ExtremeLogits) {
     const std::vector<std::uint8_t> labels = random_labels(c, 1.0);
     const Head head(c, logits, labels, {});
     const Ran ran(head.t);
-    const reference::Loss expected = [&] {  // the reference's plain exponentials would overflow: shift by hand
-        reference::Tensor shifted = logits;
-        for (double& v : shifted.data) v /= 2;  // e^500 fits a double
-        return reference::segmentation_loss(shifted, labels, 5, 5, {});
-    }();
+    const reference::Loss expected =
+        [&] {  // the reference's plain exponentials would overflow: shift by hand
+            reference::Tensor shifted = logits;
+            for (double& v : shifted.data) v /= 2;  // e^500 fits a double
+            return reference::segmentation_loss(shifted, labels, 5, 5, {});
+        }();
     EXPECT_TRUE(std::isfinite(ran.result.loss_sum));
-    EXPECT_NEAR(ran.result.loss_sum, 2 * expected.loss, 0.02 * expected.loss);  // nearly piecewise linear there
+    EXPECT_NEAR(ran.result.loss_sum, 2 * expected.loss,
+                0.02 * expected.loss);  // nearly piecewise linear there
     for (const float v : ran[head.dlogits]) EXPECT_TRUE(std::isfinite(v));
 }
 

@@ -37,10 +37,14 @@ struct Batch {
             for (std::int64_t c = 0; c < 3; ++c) {
                 for (std::int64_t p = 0; p < size * size; ++p) {
                     const std::int64_t truth = (p / size / 16 + p % size / 16 + i) % 5;
-                    const auto noise = math::uniform(math::philox(3, {{static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(c),
-                                                                      static_cast<std::uint32_t>(i), 0}}).v[0]);
+                    const auto noise = math::uniform(
+                        math::philox(3,
+                                     {{static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(c),
+                                       static_cast<std::uint32_t>(i), 0}})
+                            .v[0]);
                     images.push_back(static_cast<float>(truth - 2) + 0.5f * noise);
-                    if (c == 0) labels.push_back(p % 11 == 0 ? 255 : static_cast<std::uint8_t>(truth));
+                    if (c == 0)
+                        labels.push_back(p % 11 == 0 ? 255 : static_cast<std::uint8_t>(truth));
                 }
             }
         }
@@ -60,12 +64,15 @@ struct Batch {
 struct Trainer {
     graph::Plan plan;
     std::unique_ptr<exec::Backend> backend;
-    std::unique_ptr<comm::Communicator> gradients = comm::make_self(), batch_norm = comm::make_self();
+    std::unique_ptr<comm::Communicator> gradients = comm::make_self(),
+                                        batch_norm = comm::make_self();
     std::unique_ptr<exec::Executable> executable;
 
     Trainer(const model::ModelConfig& config, const model::TrainingOptions& options,
             const exec::CompileOptions& compile = {.seed = 9}, int threads = 2)
-        : plan(model::training_plan(config, options, {.momentum = 0.9f, .weight_decay = 1e-4f, .clip_norm = 0, .groups = {}})),
+        : plan(model::training_plan(
+              config, options,
+              {.momentum = 0.9f, .weight_decay = 1e-4f, .clip_norm = 0, .groups = {}})),
           backend(cpu::make_cpu_backend(threads)) {
         backend->allocate(plan);
         for (const graph::Parameter& p : plan.parameters) {
@@ -109,14 +116,16 @@ class NetworkTest : public ::testing::TestWithParam<const char*> {};
 TEST_P(NetworkTest, LearnsAndIsDeterministic) {
     const model::ModelConfig config = narrow(GetParam(), 8);
     const Batch batch(4, 65);
-    Trainer a(config, options(4, 65)), b(config, options(4, 65), {.seed = 9, .overlap = false, .poison = true});
+    Trainer a(config, options(4, 65)),
+        b(config, options(4, 65), {.seed = 9, .overlap = false, .poison = true});
     std::vector<double> losses;
     for (int i = 0; i < 20; ++i) {
         const exec::StepResult r = a.executable->run(batch.step());
         ASSERT_TRUE(r.finite);
         losses.push_back(r.loss_sum / batch.valid);
         if (i < 3) {
-            EXPECT_EQ(b.executable->run(batch.step()).loss_sum, r.loss_sum) << "dead memory was read, step " << i;
+            EXPECT_EQ(b.executable->run(batch.step()).loss_sum, r.loss_sum)
+                << "dead memory was read, step " << i;
         }
         if (i == 2) {
             EXPECT_EQ(a.state(), b.state());
@@ -137,9 +146,11 @@ TEST(Network, OddWidthsMakeMisalignedSlices) {
 // Another number of threads changes the order of sums only.
 TEST(Network, ThreadsAgree) {
     const Batch batch(2, 49);
-    Trainer one(narrow("resnet18", 8), options(2, 49), {.seed = 9}, 1), three(narrow("resnet18", 8), options(2, 49), {.seed = 9}, 3);
+    Trainer one(narrow("resnet18", 8), options(2, 49), {.seed = 9}, 1),
+        three(narrow("resnet18", 8), options(2, 49), {.seed = 9}, 3);
     for (int i = 0; i < 2; ++i) {
-        const double a = one.executable->run(batch.step()).loss_sum, b = three.executable->run(batch.step()).loss_sum;
+        const double a = one.executable->run(batch.step()).loss_sum,
+                     b = three.executable->run(batch.step()).loss_sum;
         EXPECT_NEAR(a, b, 1e-4 * a);
     }
     EXPECT_TRUE(near(one.state(), three.state(), 1e-4));
@@ -148,7 +159,8 @@ TEST(Network, ThreadsAgree) {
 // With frozen batch norms two micro-batches of two give the gradient of four.
 TEST(Network, MicroBatchesAreTheBatch) {
     const Batch batch(4, 49);
-    Trainer whole(narrow("resnet18", 8), options(4, 49, true)), parts(narrow("resnet18", 8), options(2, 49, true));
+    Trainer whole(narrow("resnet18", 8), options(4, 49, true)),
+        parts(narrow("resnet18", 8), options(2, 49, true));
     const exec::StepResult expected = whole.executable->run(batch.step());
     double loss = 0;
     exec::StepResult last;
@@ -167,7 +179,8 @@ TEST(Network, MicroBatchesAreTheBatch) {
     EXPECT_TRUE(near(parts.state(exec::Slot::gradient), whole.state(exec::Slot::gradient), 1e-4));
 }
 
-// An inference plan of the same backend has its own, larger, arena or shares the training plan's; both keep working.
+// An inference plan of the same backend has its own, larger, arena or shares the training plan's;
+// both keep working.
 TEST(Network, InferenceSharesTheModel) {
     const model::ModelConfig config = narrow("resnet18", 8, 0.0f);
     const Batch batch(2, 49);
@@ -182,7 +195,8 @@ TEST(Network, InferenceSharesTheModel) {
         step.images = other.images;
         evaluation->run(step);
         const std::vector<float> logits = evaluation->download(plan.logits);
-        ASSERT_EQ(static_cast<std::int64_t>(logits.size()), plan.tensor(plan.logits).shape.elements());
+        ASSERT_EQ(static_cast<std::int64_t>(logits.size()),
+                  plan.tensor(plan.logits).shape.elements());
         for (const float v : logits) ASSERT_TRUE(std::isfinite(v));
     }
     const graph::Plan plan = model::inference_plan(config, 2, 49, 49);
@@ -192,7 +206,8 @@ TEST(Network, InferenceSharesTheModel) {
     evaluation->run(step);
     const std::vector<float> inferred = evaluation->download(plan.logits);
     // Frozen batch norms and no dropout: the training plan's forward pass is the inference plan.
-    EXPECT_EQ(with.executable->run(batch.step()).loss_sum, without.executable->run(batch.step()).loss_sum);
+    EXPECT_EQ(with.executable->run(batch.step()).loss_sum,
+              without.executable->run(batch.step()).loss_sum);
     EXPECT_EQ(with.executable->download(with.plan.logits), inferred);
     EXPECT_EQ(with.state(), without.state());
 }

@@ -17,20 +17,23 @@ TEST_P(MaxPoolTest, ForwardAndBackward) {
     const reference::MaxPool expected = reference::max_pool(x, op);
     const reference::Tensor dy = reference::random_tensor(expected.y.shape, 2);
     TinyPlan t;
-    const TensorId in = t.input(x), y = t.arena(expected.y.shape), arg = t.arena(expected.y.shape, DType::u8);
+    const TensorId in = t.input(x), y = t.arena(expected.y.shape),
+                   arg = t.arena(expected.y.shape, DType::u8);
     const TensorId dx = t.arena(shape);
     t.node(op, {in}, {y, arg});
     t.node(graph::MaxPoolGrad{op.kernel, op.stride, op.pad}, {t.input(dy), arg}, {dx});
     const Ran ran(t);
     EXPECT_EQ(ran[y], floats(expected.y.data));
     EXPECT_EQ(ran[arg], floats(expected.arg.data));
-    EXPECT_TRUE(near(ran[dx], reference::max_pool_grad(dy, expected.arg, shape, op).data, tolerance));
+    EXPECT_TRUE(
+        near(ran[dx], reference::max_pool_grad(dy, expected.arg, shape, op).data, tolerance));
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, MaxPoolTest,
-                         ::testing::Values(PoolCase{{2, 64, 17, 13}, {3, 2, 1}}, PoolCase{{1, 19, 8, 9}, {3, 2, 1}},
-                                           PoolCase{{1, 1, 1, 1}, {3, 2, 1}}, PoolCase{{2, 33, 7, 7}, {2, 2, 0}},
-                                           PoolCase{{1, 5, 9, 9}, {5, 1, 2}}, PoolCase{{1, 16, 10, 7}, {3, 3, 0}}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, MaxPoolTest,
+    ::testing::Values(PoolCase{{2, 64, 17, 13}, {3, 2, 1}}, PoolCase{{1, 19, 8, 9}, {3, 2, 1}},
+                      PoolCase{{1, 1, 1, 1}, {3, 2, 1}}, PoolCase{{2, 33, 7, 7}, {2, 2, 0}},
+                      PoolCase{{1, 5, 9, 9}, {5, 1, 2}}, PoolCase{{1, 16, 10, 7}, {3, 3, 0}}));
 
 TEST(MaxPool, NanWins) {
     reference::Tensor x = reference::random_tensor({1, 20, 4, 4}, 1);
@@ -39,17 +42,21 @@ TEST(MaxPool, NanWins) {
     const TensorId in = t.input(x), y = t.arena({1, 20, 2, 2});
     t.node(graph::MaxPool{2, 2, 0}, {in}, {y});
     const std::vector<float> result = Ran(t)[y];
-    for (std::size_t i = 0; i < result.size(); ++i) EXPECT_EQ(std::isnan(result[i]), i == 3 * 4) << i;
+    for (std::size_t i = 0; i < result.size(); ++i)
+        EXPECT_EQ(std::isnan(result[i]), i == 3 * 4) << i;
 }
 
 class ResizeTest : public ::testing::TestWithParam<std::pair<Shape, Shape>> {};
 
 TEST_P(ResizeTest, ForwardAndBackward) {
     const auto& [small, large] = GetParam();
-    const reference::Tensor x = reference::random_tensor(small, 1), dy = reference::random_tensor(large, 2);
+    const reference::Tensor x = reference::random_tensor(small, 1),
+                            dy = reference::random_tensor(large, 2);
     TinyPlan t;
-    const TensorId in = t.input(x), y = t.arena(large), dx = t.arena(small), dx_of_slice = t.arena(small);
-    const TensorId parent = t.arena({large.n, large.c + 11, large.h, large.w}), slice = t.slice(parent, 7, large.c);
+    const TensorId in = t.input(x), y = t.arena(large), dx = t.arena(small),
+                   dx_of_slice = t.arena(small);
+    const TensorId parent = t.arena({large.n, large.c + 11, large.h, large.w}),
+                   slice = t.slice(parent, 7, large.c);
     const TensorId gradient = t.input(dy);
     t.node(graph::Upsample{}, {in}, {y});
     t.node(graph::Upsample{}, {in}, {slice});
@@ -81,7 +88,8 @@ class AveragePoolTest : public ::testing::TestWithParam<Shape> {};
 
 TEST_P(AveragePoolTest, ForwardAndBackward) {
     const Shape shape = GetParam(), pooled{shape.n, shape.c, 1, 1};
-    const reference::Tensor x = reference::random_tensor(shape, 1), dy = reference::random_tensor(pooled, 2);
+    const reference::Tensor x = reference::random_tensor(shape, 1),
+                            dy = reference::random_tensor(pooled, 2);
     TinyPlan t;
     const TensorId y = t.arena(pooled), dx = t.arena(shape);
     t.node(graph::GlobalAveragePool{}, {t.input(x)}, {y});
@@ -92,7 +100,8 @@ TEST_P(AveragePoolTest, ForwardAndBackward) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AveragePoolTest,
-                         ::testing::Values(Shape{2, 200, 5, 7}, Shape{1, 3, 33, 33}, Shape{3, 65, 1, 1}));
+                         ::testing::Values(Shape{2, 200, 5, 7}, Shape{1, 3, 33, 33},
+                                           Shape{3, 65, 1, 1}));
 
 }  // namespace
 }  // namespace deeplab::testing

@@ -1,5 +1,6 @@
 #pragma once
-// Hand-built plans of a node or a few, whose tensors come from the reference and go back to be compared with it.
+// Hand-built plans of a node or a few, whose tensors come from the reference and go back to be
+// compared with it.
 
 #include <gtest/gtest.h>
 
@@ -20,7 +21,6 @@ using graph::TensorId;
 using Values = std::vector<double>;
 
 constexpr double tolerance = 1e-5;
-// Floats that the vector loops, their remainders and one-channel cases all meet.
 inline std::vector<float> floats(const Values& values) { return {values.begin(), values.end()}; }
 
 class TinyPlan {
@@ -46,11 +46,14 @@ public:
     }
     TensorId label_input(const Shape& shape, const std::vector<std::uint8_t>& data) {
         labels = data;
-        return plan.labels = add({.name = {}, .shape = shape, .dtype = DType::u8, .space = graph::Space::input});
+        return plan.labels = add(
+                   {.name = {}, .shape = shape, .dtype = DType::u8, .space = graph::Space::input});
     }
     // The parameter's index in plan.parameters.
-    std::size_t parameter(const reference::Tensor& t, graph::ParameterKind kind = graph::ParameterKind::conv_weight) {
-        graph::Parameter p{.name = "p" + std::to_string(plan.parameters.size()), .shape = t.shape, .kind = kind};
+    std::size_t parameter(const reference::Tensor& t,
+                          graph::ParameterKind kind = graph::ParameterKind::conv_weight) {
+        graph::Parameter p{
+            .name = "p" + std::to_string(plan.parameters.size()), .shape = t.shape, .kind = kind};
         p.offset = plan.parameter_count;
         p.value = add({.name = {}, .shape = t.shape, .space = graph::Space::parameter});
         p.gradient = add({.name = {}, .shape = t.shape, .space = graph::Space::gradient});
@@ -69,8 +72,10 @@ public:
     TensorId state(const Values& values) {
         const Shape shape{1, static_cast<std::int64_t>(values.size()), 1, 1};
         const TensorId id = add({.name = {}, .shape = shape, .space = graph::Space::state});
-        plan.states.push_back(
-            {.name = "s" + std::to_string(plan.states.size()), .shape = shape, .offset = plan.state_count, .value = id});
+        plan.states.push_back({.name = "s" + std::to_string(plan.states.size()),
+                               .shape = shape,
+                               .offset = plan.state_count,
+                               .value = id});
         plan.state_count += (shape.c + 31) / 32 * 32;
         states_.push_back(floats(values));
         return id;
@@ -81,12 +86,22 @@ public:
     TensorId slice(TensorId parent, std::int64_t channel_offset, std::int64_t channels) {
         Shape shape = plan.tensor(parent).shape;
         shape.c = channels;
-        return add({.name = {}, .shape = shape, .parent = parent, .channel_offset = channel_offset, .keep = true});
+        return add({.name = {},
+                    .shape = shape,
+                    .parent = parent,
+                    .channel_offset = channel_offset,
+                    .keep = true});
     }
     TensorId exchange(std::int64_t channels) {
-        return add({.name = {}, .shape = {1, channels, 1, 1}, .dtype = DType::f64, .space = graph::Space::exchange});
+        return add({.name = {},
+                    .shape = {1, channels, 1, 1},
+                    .dtype = DType::f64,
+                    .space = graph::Space::exchange});
     }
-    TensorId result() { return plan.loss = add({.name = {}, .shape = {}, .dtype = DType::f64, .space = graph::Space::result}); }
+    TensorId result() {
+        return plan.loss = add(
+                   {.name = {}, .shape = {}, .dtype = DType::f64, .space = graph::Space::result});
+    }
     void node(graph::Op op, std::vector<TensorId> in, std::vector<TensorId> out) {
         plan.nodes.push_back({op, std::move(in), std::move(out)});
     }
@@ -124,11 +139,13 @@ private:
 // A backend that ran a tiny plan.
 struct Ran {
     std::unique_ptr<exec::Backend> backend;
-    std::unique_ptr<comm::Communicator> gradients = comm::make_self(), batch_norm = comm::make_self();
+    std::unique_ptr<comm::Communicator> gradients = comm::make_self(),
+                                        batch_norm = comm::make_self();
     std::unique_ptr<exec::Executable> executable;
     exec::StepResult result;
 
-    explicit Ran(const TinyPlan& tiny, const exec::CompileOptions& options = {.poison = true}, int threads = 2)
+    explicit Ran(const TinyPlan& tiny, const exec::CompileOptions& options = {.poison = true},
+                 int threads = 2)
         : backend(cpu::make_cpu_backend(threads)) {
         tiny.set_up(*backend);
         executable = backend->compile(tiny.plan, {gradients.get(), batch_norm.get()}, options);

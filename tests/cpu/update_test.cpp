@@ -8,27 +8,35 @@ namespace {
 constexpr double valid_pixels = 37;
 constexpr float gradient_scale = 0.125f;
 
-// One 1x1 convolution whose weights get the gradient sum over pixels of dy x^T, and a head that sets gradient_scale.
+// One 1x1 convolution whose weights get the gradient sum over pixels of dy x^T, and a head that
+// sets gradient_scale.
 struct Step {
     TinyPlan t;
     std::size_t w;
-    reference::Tensor x = reference::random_tensor({2, 24, 5, 5}, 1), dy = reference::random_tensor({2, 40, 5, 5}, 2);
+    reference::Tensor x = reference::random_tensor({2, 24, 5, 5}, 1),
+                      dy = reference::random_tensor({2, 40, 5, 5}, 2);
     const reference::Tensor weights = reference::random_tensor({40, 24, 1, 1}, 3);
     Values averaged;
 
     explicit Step(float clip = 0, double spoil = 0) {
         if (spoil != 0) dy.data[5] = spoil;
         w = t.parameter(weights);
-        const std::size_t b = t.parameter(reference::random_tensor({1, 40, 1, 1}, 4), graph::ParameterKind::bias);
+        const std::size_t b = t.parameter(reference::random_tensor({1, 40, 1, 1}, 4),
+                                          graph::ParameterKind::bias);
         const reference::Tensor logits = reference::random_tensor({1, 3, 2, 2}, 5);
         const TensorId truth = t.label_input({1, 1, 4, 4}, std::vector<std::uint8_t>(16, 1));
-        t.node(graph::SegmentationLoss{255, gradient_scale}, {t.input(logits), truth}, {t.result(), t.arena(logits.shape)});
-        t.node(graph::Conv2dGradWeights{}, {t.input(x), t.input(dy)}, {t.gradient(w), t.gradient(b)});
+        t.node(graph::SegmentationLoss{255, gradient_scale}, {t.input(logits), truth},
+               {t.result(), t.arena(logits.shape)});
+        t.node(graph::Conv2dGradWeights{}, {t.input(x), t.input(dy)},
+               {t.gradient(w), t.gradient(b)});
         t.plan.buckets = {{0, 960}, {960, t.plan.parameter_count - 960}};
         t.node(graph::AllReduce{0}, {}, {});
         t.node(graph::AllReduce{1}, {}, {});
         t.node(graph::Update{}, {}, {});
-        t.plan.update = {0.9f, clip, {{0, 960, 10.0f, 1e-2f, 1}, {960, t.plan.parameter_count - 960, 1.0f, 1e-2f, 3}}};
+        t.plan.update = {
+            0.9f,
+            clip,
+            {{0, 960, 10.0f, 1e-2f, 1}, {960, t.plan.parameter_count - 960, 1.0f, 1e-2f, 3}}};
         averaged = reference::conv2d_grad_weights(x, dy, weights.shape, {}).data;
         for (double& g : averaged) g /= static_cast<double>(gradient_scale) * valid_pixels;
         bias_gradient = reference::conv2d_grad_bias(dy);
@@ -56,7 +64,8 @@ struct Trained {
 
     explicit Trained(const Step& s, bool overlap = true) {
         s.t.set_up(*backend);
-        executable = backend->compile(s.t.plan, {a.get(), b.get()}, {.overlap = overlap, .poison = true});
+        executable = backend->compile(s.t.plan, {a.get(), b.get()},
+                                      {.overlap = overlap, .poison = true});
     }
     std::vector<float> get(const Step& s, exec::Slot slot, std::size_t p = 0) const {
         return backend->download(s.t.plan.parameters[p], slot);
@@ -70,7 +79,8 @@ TEST(Update, IsTorchSgd) {
         const double factor = clip > 0 ? static_cast<double>(clip) / (s.norm() + 1e-6) : 1.0;
         ASSERT_LE(factor, 1.0);
         Values w = s.weights.data, buffer(w.size()), gradient = s.averaged;
-        Values bias = reference::random_tensor({1, 40, 1, 1}, 4).data, bias_buffer(40), bias_gradient = s.bias_gradient;
+        Values bias = reference::random_tensor({1, 40, 1, 1}, 4).data, bias_buffer(40),
+               bias_gradient = s.bias_gradient;
         for (double& g : gradient) g *= factor;
         for (double& g : bias_gradient) g *= factor;
         for (int i = 0; i < 3; ++i) {
@@ -92,7 +102,8 @@ TEST(Update, MicroBatchesAddUp) {
     exec::Step step = s.step();
     step.last_micro = false;
     EXPECT_EQ(trained.executable->run(step).gradient_norm, 0);
-    EXPECT_EQ(trained.get(s, exec::Slot::value), floats(s.weights.data)) << "not updated before the last";
+    EXPECT_EQ(trained.get(s, exec::Slot::value), floats(s.weights.data))
+        << "not updated before the last";
     step.first_micro = false;
     step.last_micro = true;
     EXPECT_NEAR(trained.executable->run(step).gradient_norm, 2 * s.norm(), 2e-5 * s.norm());

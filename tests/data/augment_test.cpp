@@ -14,18 +14,21 @@ namespace {
 
 // Noise: no two pixels alike, so that a shift by one shows.
 io::Image noise_image(std::int64_t width, std::int64_t height) {
-    io::Image image{width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3))};
+    io::Image image{width, height,
+                    std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3))};
     for (std::size_t i = 0; i < image.pixels.size(); ++i) {
-        image.pixels[i] = static_cast<std::uint8_t>(math::philox(1, {{static_cast<std::uint32_t>(i), 0, 0, 0}}).v[0]);
+        image.pixels[i] = static_cast<std::uint8_t>(
+            math::philox(1, {{static_cast<std::uint32_t>(i), 0, 0, 0}}).v[0]);
     }
     return image;
 }
 
 io::Mask noise_mask(std::int64_t width, std::int64_t height, std::uint8_t classes = 20) {
-    io::Mask mask{width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height))};
+    io::Mask mask{width, height,
+                  std::vector<std::uint8_t>(static_cast<std::size_t>(width * height))};
     for (std::size_t i = 0; i < mask.labels.size(); ++i) {
-        mask.labels[i] =
-            static_cast<std::uint8_t>(1 + math::philox(2, {{static_cast<std::uint32_t>(i), 0, 0, 0}}).v[0] % classes);
+        mask.labels[i] = static_cast<std::uint8_t>(
+            1 + math::philox(2, {{static_cast<std::uint32_t>(i), 0, 0, 0}}).v[0] % classes);
     }
     return mask;
 }
@@ -43,7 +46,8 @@ Augmentation plain(std::int64_t crop) {
 constexpr Normalisation as_bytes{{0, 0, 0}, {1 / 255.0f, 1 / 255.0f, 1 / 255.0f}};
 
 int byte_at(const Sample& s, std::int64_t crop, std::int64_t c, std::int64_t y, std::int64_t x) {
-    return static_cast<int>(std::lround(s.image[static_cast<std::size_t>((c * crop + y) * crop + x)]));
+    return static_cast<int>(
+        std::lround(s.image[static_cast<std::size_t>((c * crop + y) * crop + x)]));
 }
 
 int pixel(const io::Image& image, std::int64_t c, std::int64_t y, std::int64_t x) {
@@ -58,8 +62,8 @@ TEST(Resize, TheSameSizeIsTheIdentity) {
 }
 
 // The separable filter in double precision over the whole image, without intermediate rounding.
-double reference_bilinear(const io::Image& image, std::int64_t width, std::int64_t height, std::int64_t c,
-                          std::int64_t y, std::int64_t x) {
+double reference_bilinear(const io::Image& image, std::int64_t width, std::int64_t height,
+                          std::int64_t c, std::int64_t y, std::int64_t x) {
     const auto weight = [](double at, double centre, double support) {
         return std::max(0.0, 1.0 - std::abs(at + 0.5 - centre) / support);
     };
@@ -81,13 +85,15 @@ double reference_bilinear(const io::Image& image, std::int64_t width, std::int64
 
 TEST(Resize, BilinearFollowsTheFilterUpAndDown) {
     const io::Image image = noise_image(31, 23);
-    for (const auto& [width, height] : {std::pair{62, 47}, {31, 40}, {17, 11}, {20, 60}, {5, 3}, {1, 1}, {200, 1}}) {
+    for (const auto& [width, height] :
+         {std::pair{62, 47}, {31, 40}, {17, 11}, {20, 60}, {5, 3}, {1, 1}, {200, 1}}) {
         const io::Image out = resize_bilinear(image, width, height);
         for (std::int64_t y = 0; y < height; ++y) {
             for (std::int64_t x = 0; x < width; ++x) {
                 for (std::int64_t c = 0; c < 3; ++c) {
                     // Two roundings to 8 bits of half a unit each.
-                    ASSERT_NEAR(pixel(out, c, y, x), reference_bilinear(image, width, height, c, y, x), 1.001)
+                    ASSERT_NEAR(pixel(out, c, y, x),
+                                reference_bilinear(image, width, height, c, y, x), 1.001)
                         << width << "x" << height << " at " << x << "," << y;
                 }
             }
@@ -102,7 +108,8 @@ TEST(Resize, NearestTakesTheCentre) {
         for (std::int64_t x = 0; x < 71; ++x) {
             // (2x+1)*31/142 and (2y+1)*23/20 are never whole: no ties.
             const std::int64_t from = ((2 * y + 1) * 23 / 20) * 31 + (2 * x + 1) * 31 / 142;
-            ASSERT_EQ(out.labels[static_cast<std::size_t>(y * 71 + x)], mask.labels[static_cast<std::size_t>(from)]);
+            ASSERT_EQ(out.labels[static_cast<std::size_t>(y * 71 + x)],
+                      mask.labels[static_cast<std::size_t>(from)]);
         }
     }
 }
@@ -112,10 +119,12 @@ TEST(Blur, NothingAtRadiusZeroAndOnFlatImages) {
     EXPECT_EQ(gaussian_blur(image, 0).pixels, image.pixels);
     io::Image flat = image;
     std::fill(flat.pixels.begin(), flat.pixels.end(), std::uint8_t{77});
-    for (const float radius : {0.3f, 1.0f, 2.5f, 40.0f}) EXPECT_EQ(gaussian_blur(flat, radius).pixels, flat.pixels);
+    for (const float radius : {0.3f, 1.0f, 2.5f, 40.0f})
+        EXPECT_EQ(gaussian_blur(flat, radius).pixels, flat.pixels);
 }
 
-// A white point in the middle of black becomes the Gaussian, within what six roundings and the box approximation leave.
+// A white point in the middle of black becomes the Gaussian, within what six roundings and the box
+// approximation leave.
 TEST(Blur, APointBecomesAGaussian) {
     constexpr std::int64_t n = 31, middle = 15;
     io::Image image{n, n, std::vector<std::uint8_t>(n * n * 3, 0)};
@@ -124,8 +133,10 @@ TEST(Blur, APointBecomesAGaussian) {
         const io::Image out = gaussian_blur(image, static_cast<float>(sigma));
         for (std::int64_t y = 0; y < n; ++y) {
             for (std::int64_t x = 0; x < n; ++x) {
-                const double d2 = static_cast<double>((y - middle) * (y - middle) + (x - middle) * (x - middle));
-                const double wanted = 255 * std::exp(-d2 / (2 * sigma * sigma)) / (2 * 3.14159265 * sigma * sigma);
+                const double d2 = static_cast<double>((y - middle) * (y - middle) +
+                                                      (x - middle) * (x - middle));
+                const double wanted = 255 * std::exp(-d2 / (2 * sigma * sigma)) /
+                                      (2 * 3.14159265 * sigma * sigma);
                 ASSERT_NEAR(pixel(out, 1, y, x), wanted, 2.5) << sigma << " at " << x << "," << y;
             }
         }
@@ -162,8 +173,11 @@ TEST(Augment, WithoutAugmentationTheCropIsTheInput) {
     for (std::int64_t c = 0; c < 3; ++c) {
         for (std::int64_t i = 0; i < 1600; ++i) {
             const auto channel = static_cast<std::size_t>(c);
-            const float wanted = (static_cast<float>(image.pixels[static_cast<std::size_t>(3 * i + c)]) / 255.0f -
-                                  n.mean[channel]) / n.std[channel];
+            const float wanted = (static_cast<float>(
+                                      image.pixels[static_cast<std::size_t>(3 * i + c)]) /
+                                      255.0f -
+                                  n.mean[channel]) /
+                                 n.std[channel];
             ASSERT_FLOAT_EQ(s.image[static_cast<std::size_t>(c * 1600 + i)], wanted);
         }
     }
@@ -176,15 +190,18 @@ TEST(Augment, AFlipIsTheExactMirrorAtAnySize) {
     io::Mask mirrored_mask = mask;
     for (std::int64_t y = 0; y < 33; ++y) {
         for (std::int64_t x = 0; x < 45; ++x) {
-            const auto to = static_cast<std::size_t>(y * 45 + x), from = static_cast<std::size_t>(y * 45 + 44 - x);
+            const auto to = static_cast<std::size_t>(y * 45 + x),
+                       from = static_cast<std::size_t>(y * 45 + 44 - x);
             mirrored_mask.labels[to] = mask.labels[from];
-            for (std::size_t c = 0; c < 3; ++c) mirrored.pixels[3 * to + c] = image.pixels[3 * from + c];
+            for (std::size_t c = 0; c < 3; ++c)
+                mirrored.pixels[3 * to + c] = image.pixels[3 * from + c];
         }
     }
     Augmentation flipped = plain(45);
     flipped.flip = 1;
     const Sample same = augment(image, mask, flipped, as_bytes, 255, 1, {0, 0});
-    EXPECT_EQ(same.labels, augment(mirrored, mirrored_mask, plain(45), as_bytes, 255, 1, {0, 0}).labels);
+    EXPECT_EQ(same.labels,
+              augment(mirrored, mirrored_mask, plain(45), as_bytes, 255, 1, {0, 0}).labels);
 
     Augmentation both = flipped;
     both.resize = Augmentation::Resize::short_edge;
@@ -201,7 +218,8 @@ TEST(Augment, AFlipIsTheExactMirrorAtAnySize) {
     }
 }
 
-// Cutting the wanted part out of the source must not change a pixel: compare with resizing everything.
+// Cutting the wanted part out of the source must not change a pixel: compare with resizing
+// everything.
 TEST(Augment, TheCropIsThatOfTheResizedImage) {
     const io::Image image = noise_image(60, 44);
     const io::Mask mask = noise_mask(60, 44);
@@ -215,16 +233,19 @@ TEST(Augment, TheCropIsThatOfTheResizedImage) {
         const io::Mask labels = resize_nearest(mask, width, edge);
         for (std::uint32_t i = 0; i < 10; ++i) {
             const math::AugmentationDraws draws = math::augmentation_draws(9, {3, i});
-            const std::int64_t left = math::draw_crop(draws.left, width, 40), top = math::draw_crop(draws.top, edge, 40);
+            const std::int64_t left = math::draw_crop(draws.left, width, 40),
+                               top = math::draw_crop(draws.top, edge, 40);
             lefts.insert(left);
             const Sample s = augment(image, mask, a, as_bytes, 255, 9, {3, i});
             for (std::int64_t y = 0; y < 40; ++y) {
                 for (std::int64_t x = 0; x < 40; ++x) {
                     const bool inside = left + x < width && top + y < edge;
                     const auto at = static_cast<std::size_t>((top + y) * width + left + x);
-                    ASSERT_EQ(s.labels[static_cast<std::size_t>(y * 40 + x)], inside ? labels.labels[at] : 0);
+                    ASSERT_EQ(s.labels[static_cast<std::size_t>(y * 40 + x)],
+                              inside ? labels.labels[at] : 0);
                     for (std::int64_t c = 0; c < 3; ++c) {
-                        ASSERT_EQ(byte_at(s, 40, c, y, x), inside ? pixel(whole, c, top + y, left + x) : 0)
+                        ASSERT_EQ(byte_at(s, 40, c, y, x),
+                                  inside ? pixel(whole, c, top + y, left + x) : 0)
                             << "edge " << edge << " at " << x << "," << y;
                     }
                 }
@@ -248,7 +269,9 @@ TEST(Augment, PaddingIsBackgroundOrIgnored) {
             for (std::int64_t x = 0; x < 16; ++x) {
                 const bool inside = y < 6 && x < 10;
                 const int label = s.labels[static_cast<std::size_t>(y * 16 + x)];
-                ASSERT_EQ(label, inside ? mask.labels[static_cast<std::size_t>(y * 10 + x)] : background ? 0 : 255);
+                ASSERT_EQ(label, inside       ? mask.labels[static_cast<std::size_t>(y * 10 + x)]
+                                 : background ? 0
+                                              : 255);
                 ASSERT_EQ(byte_at(s, 16, 2, y, x), inside ? pixel(image, 2, y, x) : 30);
             }
         }
@@ -278,8 +301,8 @@ TEST(Augment, BlurComesAfterTheCropAndSparesTheLabels) {
     for (std::int64_t y = 0; y < 12; ++y) {
         for (std::int64_t x = 0; x < 12; ++x) {
             for (std::int64_t c = 0; c < 3; ++c) {
-                cut.pixels[static_cast<std::size_t>((y * 12 + x) * 3 + c)] =
-                    static_cast<std::uint8_t>(byte_at(sharp, 12, c, y, x));
+                cut.pixels[static_cast<std::size_t>(
+                    (y * 12 + x) * 3 + c)] = static_cast<std::uint8_t>(byte_at(sharp, 12, c, y, x));
             }
         }
     }
@@ -287,7 +310,8 @@ TEST(Augment, BlurComesAfterTheCropAndSparesTheLabels) {
     const io::Image wanted = gaussian_blur(cut, radius);
     EXPECT_NE(wanted.pixels, cut.pixels);
     for (std::int64_t y = 0; y < 12; ++y) {
-        for (std::int64_t x = 0; x < 12; ++x) ASSERT_EQ(byte_at(blurred, 12, 1, y, x), pixel(wanted, 1, y, x));
+        for (std::int64_t x = 0; x < 12; ++x)
+            ASSERT_EQ(byte_at(blurred, 12, 1, y, x), pixel(wanted, 1, y, x));
     }
 }
 
@@ -330,7 +354,9 @@ TEST(Augment, ExtremeShapesWork) {
 }
 
 TEST(Augment, ImageAndMaskMustAgree) {
-    EXPECT_THROW(augment(noise_image(4, 4), noise_mask(4, 5), plain(4), Normalisation{}, 255, 1, {0, 0}), LogicError);
+    EXPECT_THROW(
+        augment(noise_image(4, 4), noise_mask(4, 5), plain(4), Normalisation{}, 255, 1, {0, 0}),
+        LogicError);
 }
 
 }  // namespace

@@ -36,7 +36,8 @@ TEST(Sampler, PositionsRunThroughTheEpochs) {
     }
 }
 
-// All 24 orders of four samples are equally likely: chi-squared with 23 degrees of freedom, 99.99 % below 56.
+// All 24 orders of four samples are equally likely: chi-squared with 23 degrees of freedom, 99.99 %
+// below 56.
 TEST(Sampler, OrdersAreUniform) {
     constexpr int epochs = 24000;
     std::array<int, 256> count{};

@@ -10,7 +10,9 @@
 namespace deeplab::graph {
 namespace {
 
-std::int64_t plain_bytes(const Tensor& t) { return t.shape.elements() * static_cast<std::int64_t>(size_of(t.dtype)); }
+std::int64_t plain_bytes(const Tensor& t) {
+    return t.shape.elements() * static_cast<std::int64_t>(size_of(t.dtype));
+}
 
 // The property itself, checked pair by pair: whoever is live at the same time lies apart.
 void expect_no_overlap(const Plan& plan, const MemoryPlan& memory) {
@@ -59,7 +61,8 @@ TEST_P(MemoryPlanTest, LiveTensorsNeverOverlap) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backbones, MemoryPlanTest, testing::Values("resnet18", "resnet50", "resnet101"));
+INSTANTIATE_TEST_SUITE_P(Backbones, MemoryPlanTest,
+                         testing::Values("resnet18", "resnet50", "resnet101"));
 
 TEST(MemoryPlan, InferenceReusesMemory) {
     const Plan plan = model::inference_plan({.backbone = "resnet50"}, 1, 513, 513);
@@ -71,8 +74,8 @@ TEST(MemoryPlan, InferenceReusesMemory) {
 }
 
 TEST(MemoryPlan, KeptTensorLivesToTheEnd) {
-    const Plan plan = model::training_plan({.backbone = "resnet18"},
-                                           {.batch = 2, .height = 65, .width = 65, .keep_logits = true}, {});
+    const Plan plan = model::training_plan(
+        {.backbone = "resnet18"}, {.batch = 2, .height = 65, .width = 65, .keep_logits = true}, {});
     const MemoryPlan memory = plan_memory(plan, plain_bytes);
     EXPECT_EQ(memory.placements[static_cast<std::size_t>(plan.logits)].last,
               static_cast<std::int32_t>(plan.nodes.size()) - 1);
@@ -83,7 +86,8 @@ TEST(MemoryPlan, ArenaIsCloseToItsLowerBound) {
     const MemoryPlan memory = plan_memory(plan, plain_bytes);
     std::vector<std::int64_t> live(plan.nodes.size(), 0);
     for (const Placement& p : memory.placements) {
-        for (std::int32_t i = p.first; i <= p.last; ++i) live[static_cast<std::size_t>(i)] += p.bytes;
+        for (std::int32_t i = p.first; i <= p.last; ++i)
+            live[static_cast<std::size_t>(i)] += p.bytes;
     }
     const std::int64_t bound = *std::max_element(live.begin(), live.end());
     EXPECT_LE(static_cast<double>(memory.arena_bytes), 1.1 * static_cast<double>(bound));

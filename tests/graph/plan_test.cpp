@@ -13,8 +13,9 @@ namespace deeplab::graph {
 namespace {
 
 Plan small_plan(std::int64_t bucket_bytes = 1 << 20) {
-    return model::training_plan({.backbone = "resnet18"},
-                                {.batch = 2, .height = 65, .width = 65, .bucket_bytes = bucket_bytes}, {});
+    return model::training_plan(
+        {.backbone = "resnet18"},
+        {.batch = 2, .height = 65, .width = 65, .bucket_bytes = bucket_bytes}, {});
 }
 
 TEST(Reverse, EveryParameterGradientIsWrittenOnce) {
@@ -42,7 +43,8 @@ TEST(Buckets, CoverTheFlatGradientWithoutGapAndEndInASmallOne) {
     EXPECT_LE(plan.buckets.back().count * 4, (32 << 20) / 4);
 }
 
-// What is sent is complete, and nothing writes it while it travels: the hazard between the two queues.
+// What is sent is complete, and nothing writes it while it travels: the hazard between the two
+// queues.
 TEST(Buckets, NothingWritesABucketBehindItsAllReduce) {
     const Plan plan = small_plan();
     std::map<TensorId, const Parameter*> owner;
@@ -62,7 +64,8 @@ TEST(Buckets, NothingWritesABucketBehindItsAllReduce) {
             for (const std::int32_t b : sent) {
                 const Bucket& bucket = plan.buckets[static_cast<std::size_t>(b)];
                 const std::int64_t at = owner[id]->offset;
-                EXPECT_FALSE(at >= bucket.offset && at < bucket.offset + bucket.count) << owner[id]->name;
+                EXPECT_FALSE(at >= bucket.offset && at < bucket.offset + bucket.count)
+                    << owner[id]->name;
             }
         }
     }
@@ -85,7 +88,8 @@ TEST(Exchanges, AreStartFinishPairsOutsideTheArenaAndHideWeightGradients) {
             EXPECT_EQ(open, finish->message);
             open = -1;
         } else if (open >= 0) {
-            EXPECT_TRUE(std::holds_alternative<Conv2dGradWeights>(node.op) || std::holds_alternative<AllReduce>(node.op));
+            EXPECT_TRUE(std::holds_alternative<Conv2dGradWeights>(node.op) ||
+                        std::holds_alternative<AllReduce>(node.op));
             hidden += std::holds_alternative<Conv2dGradWeights>(node.op);
         }
     }
@@ -95,10 +99,11 @@ TEST(Exchanges, AreStartFinishPairsOutsideTheArenaAndHideWeightGradients) {
 }
 
 TEST(Exchanges, FrozenBatchNormHasNone) {
-    const Plan plan =
-        model::training_plan({.backbone = "resnet18"}, {.batch = 2, .height = 65, .width = 65, .freeze_bn = true}, {});
+    const Plan plan = model::training_plan(
+        {.backbone = "resnet18"}, {.batch = 2, .height = 65, .width = 65, .freeze_bn = true}, {});
     EXPECT_EQ(plan.messages, 0);
-    for (const Node& node : plan.nodes) EXPECT_FALSE(std::holds_alternative<BatchNormSums>(node.op));
+    for (const Node& node : plan.nodes)
+        EXPECT_FALSE(std::holds_alternative<BatchNormSums>(node.op));
 }
 
 TEST(Hash, TellsPlansApart) {
@@ -121,7 +126,8 @@ TEST(Validate, NamesTheNodeThatIsWrong) {
         validate(plan);
         FAIL() << "accepted";
     } catch (const LogicError& error) {
-        EXPECT_NE(std::string(error.what()).find("node 0 (Conv2d)"), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find("node 0 (Conv2d)"), std::string::npos)
+            << error.what();
     }
 }
 
@@ -144,7 +150,8 @@ TEST(Builder, GroupedConvolutionHasAGroupsWeightShape) {
 TEST(UpdateSegments, MergeNeighboursThatAreTreatedAlike) {
     const Plan plan = model::training_plan(
         {.backbone = "resnet18"}, {.batch = 2, .height = 65, .width = 65},
-        {.weight_decay = 4e-5f, .groups = {{.match = "^(aspp|decoder)\\.", .lr_multiplier = 10, .weight_decay = 4e-5f}}});
+        {.weight_decay = 4e-5f,
+         .groups = {{.match = "^(aspp|decoder)\\.", .lr_multiplier = 10, .weight_decay = 4e-5f}}});
     ASSERT_EQ(plan.update.segments.size(), 2u);
     EXPECT_EQ(plan.update.segments[0].offset, 0);
     EXPECT_EQ(plan.update.segments[0].lr_multiplier, 10.0f);

@@ -1,5 +1,6 @@
 #pragma once
-// A packed split of small generated images whose labels can be learned, for tests of loader and training.
+// A packed split of small generated images whose labels can be learned, for tests of loader and
+// training.
 
 #include <cstdint>
 #include <filesystem>
@@ -14,8 +15,8 @@ struct TinyDataset {
     std::int64_t width = 90, height = 72;  // grows by a few pixels from image to image
 };
 
-// Writes shards and manifest into `dir`. Every image has all classes, a void border between them, and noise; a class is a
-// colour, so that a few steps lower the loss.
+// Writes shards and manifest into `dir`. Every image has all classes, a void border between them,
+// and noise; a class is a colour, so that a few steps lower the loss.
 void write_tiny_dataset(const std::filesystem::path& dir, const TinyDataset& options);
 
 }  // namespace deeplab::testing

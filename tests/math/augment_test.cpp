@@ -37,7 +37,8 @@ TEST(Draws, FactorsAreTheStepsOfTheRange) {
 }
 
 TEST(Geometry, TheLongEdgeFollowsRoundedDown) {
-    const Size landscape = short_edge_size(500, 375, 513), portrait = short_edge_size(333, 500, 256);
+    const Size landscape = short_edge_size(500, 375, 513),
+               portrait = short_edge_size(333, 500, 256);
     EXPECT_EQ(landscape.height, 513);
     EXPECT_EQ(landscape.width, 684);
     EXPECT_EQ(portrait.width, 256);
@@ -62,8 +63,9 @@ TEST(Geometry, CropsStayInside) {
     EXPECT_EQ(centre_crop(100, 513), 0);
 }
 
-// Three passes of the box have the variance of the Gaussian, in each pass (length^2 - 1) / 12 with a correction for the
-// fractional part that the paper derives: compare the variance of the discrete kernel itself.
+// Three passes of the box have the variance of the Gaussian, in each pass (length^2 - 1) / 12 with
+// a correction for the fractional part that the paper derives: compare the variance of the discrete
+// kernel itself.
 TEST(Blur, TheBoxHasTheVarianceAsked) {
     for (const float sigma : {0.1f, 0.5f, 0.99f, 1.0f, 2.5f, 7.0f}) {
         const ExtendedBox box = gaussian_box(sigma);
@@ -83,7 +85,8 @@ TEST(Blur, AFlatAreaStaysFlat) {
     for (const float sigma : {0.1f, 0.7f, 1.0f, 3.0f}) {
         const ExtendedBox box = gaussian_box(sigma);
         for (const std::uint32_t v : {0u, 1u, 127u, 255u}) {
-            EXPECT_EQ(extended_box(box, v * static_cast<std::uint32_t>(2 * box.radius + 1), 2 * v), v);
+            EXPECT_EQ(extended_box(box, v * static_cast<std::uint32_t>(2 * box.radius + 1), 2 * v),
+                      v);
         }
     }
 }

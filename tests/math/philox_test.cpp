@@ -7,7 +7,8 @@
 namespace deeplab::math {
 namespace {
 
-void expect_block(const Philox4& got, std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
+void expect_block(const Philox4& got, std::uint32_t a, std::uint32_t b, std::uint32_t c,
+                  std::uint32_t d) {
     EXPECT_EQ(got.v[0], a);
     EXPECT_EQ(got.v[1], b);
     EXPECT_EQ(got.v[2], c);
@@ -18,11 +19,11 @@ void expect_block(const Philox4& got, std::uint32_t a, std::uint32_t b, std::uin
 TEST(Philox, KnownAnswers) {
     expect_block(philox(0, {{0, 0, 0, 0}}), 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8);
     constexpr std::uint32_t ones = 0xffffffff;
-    expect_block(philox(0xffffffffffffffffull, {{ones, ones, ones, ones}}), 0x408f276d, 0x41c83b0e, 0xa20bc7c6,
-                 0x6d5451fd);
+    expect_block(philox(0xffffffffffffffffull, {{ones, ones, ones, ones}}), 0x408f276d, 0x41c83b0e,
+                 0xa20bc7c6, 0x6d5451fd);
     // Digits of pi: the only one that tells the words of counter and key apart.
-    expect_block(philox(0x299f31d0a4093822ull, {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}), 0xd16cfe09,
-                 0x94fdcceb, 0x5001e420, 0x24126ea1);
+    expect_block(philox(0x299f31d0a4093822ull, {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}),
+                 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1);
 }
 
 TEST(Philox, UniformCoversItsRangeAndNoMore) {
@@ -48,7 +49,8 @@ TEST(Philox, DropoutKeepsTheRightShare) {
     for (const float p : {0.1f, 0.5f}) {
         std::uint32_t kept = 0;
         for (std::uint32_t i = 0; i < n; ++i) kept += dropout_keeps(7, {1, 2}, 3, i, p);
-        EXPECT_NEAR(kept / static_cast<double>(n), 1.0 - p, 5 * 0.5 / 316.0);  // five standard deviations
+        EXPECT_NEAR(kept / static_cast<double>(n), 1.0 - p,
+                    5 * 0.5 / 316.0);  // five standard deviations
     }
     for (std::uint32_t i = 0; i < 1000; ++i) EXPECT_TRUE(dropout_keeps(7, {1, 2}, 3, i, 0.0f));
 }

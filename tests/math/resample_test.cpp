@@ -24,7 +24,8 @@ TEST(TriangleFilter, SpansLieInTheInputAndWeightsAddToOne) {
                 ASSERT_LE(span.count, triangle_taps(in, out));
                 before = span.first;
                 triangle_weights(span, weights.data());
-                const std::int64_t sum = std::accumulate(weights.begin(), weights.begin() + span.count, std::int64_t{0});
+                const std::int64_t sum = std::accumulate(
+                    weights.begin(), weights.begin() + span.count, std::int64_t{0});
                 ASSERT_LE(std::abs(sum - (1 << resample_bits)), span.count);
             }
         }
@@ -70,7 +71,8 @@ TEST(NearestWalk, FollowsItsDefinitionAndStaysInside) {
         for (const std::int64_t out : sizes) {
             NearestWalk walk(in, out);
             for (std::int64_t o = 0; o < out; ++o) {
-                const double at = (static_cast<double>(o) + 0.5) * static_cast<double>(in) / static_cast<double>(out);
+                const double at = (static_cast<double>(o) + 0.5) * static_cast<double>(in) /
+                                  static_cast<double>(out);
                 const std::int64_t i = walk.next();
                 ASSERT_GE(i, 0);
                 ASSERT_LT(i, in);

@@ -23,7 +23,8 @@ std::int64_t count(const graph::Plan& plan) {
                          [](const graph::Node& n) { return std::holds_alternative<Op>(n.op); });
 }
 
-// The published network: parameters, layers and work (recipe: 59,344,309; 114; 113; 555.7 GFLOP an image).
+// The published network: parameters, layers and work (recipe: 59,344,309; 114; 113; 555.7 GFLOP an
+// image).
 TEST(DeepLab, Resnet101HasThePublishedSize) {
     const graph::Plan plan = training_plan({}, {.batch = 1}, {});
     EXPECT_EQ(parameters(plan), 59'344'309);
@@ -57,7 +58,8 @@ TEST(DeepLab, NamesArePyTorchs) {
 
 TEST(DeepLab, OutputStridesGiveTheirFeatureMaps) {
     for (const auto& [stride, size] : {std::pair{16, 33}, std::pair{8, 65}}) {
-        const graph::Plan plan = inference_plan({.backbone = "resnet50", .output_stride = stride}, 1, 513, 513);
+        const graph::Plan plan = inference_plan({.backbone = "resnet50", .output_stride = stride},
+                                                1, 513, 513);
         bool found = false;
         for (const graph::Tensor& t : plan.tensors) {
             if (t.name == "aspp.concat") {
@@ -73,7 +75,8 @@ TEST(DeepLab, TrainsOnAnyCropAndNumberOfClasses) {
     for (const std::int64_t size : {17, 33, 64, 97, 130}) {
         for (const int classes : {2, 4, 21, 150}) {
             const graph::Plan plan = training_plan({.backbone = "resnet18", .num_classes = classes},
-                                                   {.batch = 2, .height = size, .width = size + 3}, {});
+                                                   {.batch = 2, .height = size, .width = size + 3},
+                                                   {});
             EXPECT_EQ(plan.tensor(plan.logits).shape.c, classes);
         }
     }
@@ -81,8 +84,9 @@ TEST(DeepLab, TrainsOnAnyCropAndNumberOfClasses) {
 
 TEST(DeepLab, TrainingAndInferenceShareTheirParameters) {
     const ModelConfig config{.backbone = "resnet50", .num_classes = 7};
-    EXPECT_EQ(graph::parameter_hash(training_plan(config, {.batch = 2, .height = 65, .width = 65}, {})),
-              graph::parameter_hash(inference_plan(config, 1, 129, 161)));
+    EXPECT_EQ(
+        graph::parameter_hash(training_plan(config, {.batch = 2, .height = 65, .width = 65}, {})),
+        graph::parameter_hash(inference_plan(config, 1, 129, 161)));
 }
 
 TEST(DeepLab, RefusesWhatItCannotBuild) {
@@ -113,7 +117,8 @@ TEST(InitialValues, AreHeNormalAndAFunctionOfSeedAndName) {
         ASSERT_EQ(static_cast<std::int64_t>(v.size()), p.shape.elements());
         EXPECT_EQ(v, initial_value(p, plan, 7));
         if (p.kind == graph::ParameterKind::conv_weight && v.size() > 10000) {
-            const double mean = std::accumulate(v.begin(), v.end(), 0.0) / static_cast<double>(v.size());
+            const double mean = std::accumulate(v.begin(), v.end(), 0.0) /
+                                static_cast<double>(v.size());
             double square = 0;
             for (const float x : v) square += (x - mean) * (x - mean);
             const double expected = 2.0 / static_cast<double>(p.shape.c * p.shape.h * p.shape.w);

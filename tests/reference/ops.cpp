@@ -24,7 +24,8 @@ std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 // f(n, k, p, q, c, h, w, c within the group, r, s) for every product of a convolution.
 template <class F>
-void for_each_product(const Shape& x, const Shape& w, const Shape& y, const graph::ConvGeometry& g, const F& f) {
+void for_each_product(const Shape& x, const Shape& w, const Shape& y, const graph::ConvGeometry& g,
+                      const F& f) {
     const std::int64_t group_outputs = w.n / g.groups;
     for_each(y, [&](std::int64_t n, std::int64_t k, std::int64_t p, std::int64_t q) {
         for (std::int64_t c = 0; c < w.c; ++c) {
@@ -53,7 +54,8 @@ Tensor random_tensor(const Shape& shape, std::uint64_t seed) {
 
 Tensor channels(const Tensor& x, std::int64_t first, std::int64_t count) {
     Tensor y({x.shape.n, count, x.shape.h, x.shape.w});
-    for_each(y.shape, [&](auto n, auto c, auto h, auto w) { y.at(n, c, h, w) = x.at(n, first + c, h, w); });
+    for_each(y.shape,
+             [&](auto n, auto c, auto h, auto w) { y.at(n, c, h, w) = x.at(n, first + c, h, w); });
     return y;
 }
 
@@ -65,34 +67,38 @@ Tensor sum(const std::vector<Tensor>& all) {
     return y;
 }
 
-std::int64_t output_size(std::int64_t in, std::int64_t kernel, std::int64_t stride, std::int64_t pad,
-                         std::int64_t dilation) {
+std::int64_t output_size(std::int64_t in, std::int64_t kernel, std::int64_t stride,
+                         std::int64_t pad, std::int64_t dilation) {
     return (in + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
-Tensor conv2d(const Tensor& x, const Tensor& w, const std::vector<double>& bias, const graph::ConvGeometry& g) {
+Tensor conv2d(const Tensor& x, const Tensor& w, const std::vector<double>& bias,
+              const graph::ConvGeometry& g) {
     Tensor y({x.shape.n, w.shape.n, output_size(x.shape.h, w.shape.h, g.stride, g.pad, g.dilation),
               output_size(x.shape.w, w.shape.w, g.stride, g.pad, g.dilation)});
-    if (!bias.empty()) for_each(y.shape, [&](auto n, auto k, auto p, auto q) { y.at(n, k, p, q) = bias[at(k)]; });
-    for_each_product(x.shape, w.shape, y.shape, g, [&](auto n, auto k, auto p, auto q, auto c, auto h, auto i, auto gc, auto r, auto s) {
-        y.at(n, k, p, q) += x.at(n, c, h, i) * w.at(k, gc, r, s);
-    });
+    if (!bias.empty())
+        for_each(y.shape, [&](auto n, auto k, auto p, auto q) { y.at(n, k, p, q) = bias[at(k)]; });
+    for_each_product(x.shape, w.shape, y.shape, g,
+                     [&](auto n, auto k, auto p, auto q, auto c, auto h, auto i, auto gc, auto r,
+                         auto s) { y.at(n, k, p, q) += x.at(n, c, h, i) * w.at(k, gc, r, s); });
     return y;
 }
 
-Tensor conv2d_grad_data(const Tensor& dy, const Tensor& w, const Shape& x, const graph::ConvGeometry& g) {
+Tensor conv2d_grad_data(const Tensor& dy, const Tensor& w, const Shape& x,
+                        const graph::ConvGeometry& g) {
     Tensor dx(x);
-    for_each_product(x, w.shape, dy.shape, g, [&](auto n, auto k, auto p, auto q, auto c, auto h, auto i, auto gc, auto r, auto s) {
-        dx.at(n, c, h, i) += dy.at(n, k, p, q) * w.at(k, gc, r, s);
-    });
+    for_each_product(x, w.shape, dy.shape, g,
+                     [&](auto n, auto k, auto p, auto q, auto c, auto h, auto i, auto gc, auto r,
+                         auto s) { dx.at(n, c, h, i) += dy.at(n, k, p, q) * w.at(k, gc, r, s); });
     return dx;
 }
 
-Tensor conv2d_grad_weights(const Tensor& x, const Tensor& dy, const Shape& w, const graph::ConvGeometry& g) {
+Tensor conv2d_grad_weights(const Tensor& x, const Tensor& dy, const Shape& w,
+                           const graph::ConvGeometry& g) {
     Tensor dw(w);
-    for_each_product(x.shape, w, dy.shape, g, [&](auto n, auto k, auto p, auto q, auto c, auto h, auto i, auto gc, auto r, auto s) {
-        dw.at(k, gc, r, s) += dy.at(n, k, p, q) * x.at(n, c, h, i);
-    });
+    for_each_product(x.shape, w, dy.shape, g,
+                     [&](auto n, auto k, auto p, auto q, auto c, auto h, auto i, auto gc, auto r,
+                         auto s) { dw.at(k, gc, r, s) += dy.at(n, k, p, q) * x.at(n, c, h, i); });
     return dw;
 }
 
@@ -115,7 +121,9 @@ BatchNorm batch_norm_act(const Tensor& x, const BatchNormParameters& p, const Te
     if (!op.frozen) {
         r.mean.assign(channels, 0);
         variance.assign(channels, 0);
-        for_each(x.shape, [&](auto n, auto c, auto h, auto w) { r.mean[at(c)] += x.at(n, c, h, w) / count; });
+        for_each(x.shape, [&](auto n, auto c, auto h, auto w) {
+            r.mean[at(c)] += x.at(n, c, h, w) / count;
+        });
         for_each(x.shape, [&](auto n, auto c, auto h, auto w) {
             variance[at(c)] += std::pow(x.at(n, c, h, w) - r.mean[at(c)], 2) / count;
         });
@@ -125,18 +133,21 @@ BatchNorm batch_norm_act(const Tensor& x, const BatchNormParameters& p, const Te
             r.running_variance[c] = (1 - momentum) * r.running_variance[c] + momentum * estimate;
         }
     }
-    for (const double v : variance) r.invstd.push_back(1.0 / std::sqrt(v + static_cast<double>(op.eps)));
+    for (const double v : variance)
+        r.invstd.push_back(1.0 / std::sqrt(v + static_cast<double>(op.eps)));
     r.y = Tensor(x.shape);
     for_each(x.shape, [&](auto n, auto c, auto h, auto w) {
-        double z = p.gamma[at(c)] * (x.at(n, c, h, w) - r.mean[at(c)]) * r.invstd[at(c)] + p.beta[at(c)];
+        double z = p.gamma[at(c)] * (x.at(n, c, h, w) - r.mean[at(c)]) * r.invstd[at(c)] +
+                   p.beta[at(c)];
         if (residual != nullptr) z += residual->at(n, c, h, w);
         r.y.at(n, c, h, w) = op.relu ? std::max(z, 0.0) : z;
     });
     return r;
 }
 
-BatchNormGrad batch_norm_act_grad(const Tensor& x, const BatchNormParameters& p, const BatchNorm& forward,
-                                  const Tensor& dy, const graph::BatchNormAct& op) {
+BatchNormGrad batch_norm_act_grad(const Tensor& x, const BatchNormParameters& p,
+                                  const BatchNorm& forward, const Tensor& dy,
+                                  const graph::BatchNormAct& op) {
     const auto count = static_cast<double>(x.shape.n * x.shape.h * x.shape.w);
     BatchNormGrad g;
     g.dz = Tensor(x.shape);
@@ -170,7 +181,9 @@ MaxPool max_pool(const Tensor& x, const graph::MaxPool& op) {
         for (std::int64_t r = 0; r < op.kernel; ++r) {
             for (std::int64_t s = 0; s < op.kernel; ++s) {
                 const std::int64_t h = p * op.stride - op.pad + r, w = q * op.stride - op.pad + s;
-                if (h < 0 || h >= x.shape.h || w < 0 || w >= x.shape.w || !(x.at(n, c, h, w) > best)) continue;
+                if (h < 0 || h >= x.shape.h || w < 0 || w >= x.shape.w ||
+                    !(x.at(n, c, h, w) > best))
+                    continue;
                 best = x.at(n, c, h, w);
                 m.arg.at(n, c, p, q) = static_cast<double>(r * op.kernel + s);
             }
@@ -180,12 +193,13 @@ MaxPool max_pool(const Tensor& x, const graph::MaxPool& op) {
     return m;
 }
 
-Tensor max_pool_grad(const Tensor& dy, const Tensor& arg, const Shape& x, const graph::MaxPool& op) {
+Tensor max_pool_grad(const Tensor& dy, const Tensor& arg, const Shape& x,
+                     const graph::MaxPool& op) {
     Tensor dx(x);
     for_each(dy.shape, [&](auto n, auto c, auto p, auto q) {
         const auto tap = static_cast<std::int64_t>(arg.at(n, c, p, q));
-        dx.at(n, c, p * op.stride - op.pad + tap / op.kernel, q * op.stride - op.pad + tap % op.kernel) +=
-            dy.at(n, c, p, q);
+        dx.at(n, c, p * op.stride - op.pad + tap / op.kernel,
+              q * op.stride - op.pad + tap % op.kernel) += dy.at(n, c, p, q);
     });
     return dx;
 }
@@ -193,14 +207,16 @@ Tensor max_pool_grad(const Tensor& dy, const Tensor& arg, const Shape& x, const 
 Tensor global_average_pool(const Tensor& x) {
     Tensor y({x.shape.n, x.shape.c, 1, 1});
     const auto count = static_cast<double>(x.shape.h * x.shape.w);
-    for_each(x.shape, [&](auto n, auto c, auto h, auto w) { y.at(n, c, 0, 0) += x.at(n, c, h, w) / count; });
+    for_each(x.shape,
+             [&](auto n, auto c, auto h, auto w) { y.at(n, c, 0, 0) += x.at(n, c, h, w) / count; });
     return y;
 }
 
 Tensor global_average_pool_grad(const Tensor& dy, const Shape& x) {
     Tensor dx(x);
     const auto count = static_cast<double>(x.h * x.w);
-    for_each(x, [&](auto n, auto c, auto h, auto w) { dx.at(n, c, h, w) = dy.at(n, c, 0, 0) / count; });
+    for_each(
+        x, [&](auto n, auto c, auto h, auto w) { dx.at(n, c, h, w) = dy.at(n, c, 0, 0) / count; });
     return dx;
 }
 
@@ -208,8 +224,10 @@ namespace {
 
 // f(source row, source column, weight) for the four values an output pixel is made of.
 template <class F>
-void for_each_corner(std::int64_t p, std::int64_t q, const Shape& in, const Shape& out, const F& f) {
-    const math::Tap v = math::bilinear_tap(p, in.h, out.h, true), h = math::bilinear_tap(q, in.w, out.w, true);
+void for_each_corner(std::int64_t p, std::int64_t q, const Shape& in, const Shape& out,
+                     const F& f) {
+    const math::Tap v = math::bilinear_tap(p, in.h, out.h, true),
+                    h = math::bilinear_tap(q, in.w, out.w, true);
     const double tv = static_cast<double>(v.t), th = static_cast<double>(h.t);
     f(v.i0, h.i0, (1 - tv) * (1 - th));
     f(v.i0, h.i1, (1 - tv) * th);
@@ -251,8 +269,8 @@ Tensor dropout(const Tensor& x, float probability, std::uint32_t layer, std::uin
     return y;
 }
 
-Loss segmentation_loss(const Tensor& logits, const std::vector<std::uint8_t>& labels, std::int64_t height,
-                       std::int64_t width, const graph::SegmentationLoss& op) {
+Loss segmentation_loss(const Tensor& logits, const std::vector<std::uint8_t>& labels,
+                       std::int64_t height, std::int64_t width, const graph::SegmentationLoss& op) {
     const Tensor z = upsample(logits, height, width);
     const double scale = static_cast<double>(op.gradient_scale);
     Tensor dz(z.shape);
@@ -264,15 +282,16 @@ Loss segmentation_loss(const Tensor& logits, const std::vector<std::uint8_t>& la
         for (std::int64_t k = 0; k < z.shape.c; ++k) sum += std::exp(z.at(n, k, h, w));
         result.loss += std::log(sum) - z.at(n, label, h, w);
         for (std::int64_t k = 0; k < z.shape.c; ++k) {
-            dz.at(n, k, h, w) = scale * (std::exp(z.at(n, k, h, w)) / sum - (k == label ? 1.0 : 0.0));
+            dz.at(n, k, h, w) = scale *
+                                (std::exp(z.at(n, k, h, w)) / sum - (k == label ? 1.0 : 0.0));
         }
     });
     result.dlogits = upsample_grad(dz, logits.shape);
     return result;
 }
 
-void sgd(std::vector<double>& w, std::vector<double>& buffer, const std::vector<double>& g, double lr, double mu,
-         double wd, int steps) {
+void sgd(std::vector<double>& w, std::vector<double>& buffer, const std::vector<double>& g,
+         double lr, double mu, double wd, int steps) {
     for (std::size_t i = 0; i < w.size(); ++i) {
         for (int step = 0; step < steps; ++step) {
             buffer[i] = mu * buffer[i] + g[i] + wd * w[i];

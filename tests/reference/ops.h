@@ -1,6 +1,6 @@
 #pragma once
-// Every op of graph/plan.h as plain loops in double precision over N C H W: small enough to check by hand, fast enough
-// for tests only.
+// Every op of graph/plan.h as plain loops in double precision over N C H W: small enough to check
+// by hand, fast enough for tests only.
 
 #include <cstdint>
 #include <vector>
@@ -17,8 +17,12 @@ struct Tensor {
 
     Tensor() = default;
     explicit Tensor(const Shape& s) : shape(s), data(static_cast<std::size_t>(s.elements())) {}
-    double& at(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) { return data[index(n, c, h, w)]; }
-    double at(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) const { return data[index(n, c, h, w)]; }
+    double& at(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
+        return data[index(n, c, h, w)];
+    }
+    double at(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) const {
+        return data[index(n, c, h, w)];
+    }
 
 private:
     std::size_t index(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) const {
@@ -32,13 +36,16 @@ Tensor channels(const Tensor& x, std::int64_t first, std::int64_t count);
 Tensor sum(const std::vector<Tensor>& all);
 
 // Size of a convolution's or pooling's output along one axis.
-std::int64_t output_size(std::int64_t in, std::int64_t kernel, std::int64_t stride, std::int64_t pad,
-                         std::int64_t dilation = 1);
+std::int64_t output_size(std::int64_t in, std::int64_t kernel, std::int64_t stride,
+                         std::int64_t pad, std::int64_t dilation = 1);
 
 // bias: empty or one value a channel.
-Tensor conv2d(const Tensor& x, const Tensor& w, const std::vector<double>& bias, const graph::ConvGeometry& g);
-Tensor conv2d_grad_data(const Tensor& dy, const Tensor& w, const Shape& x, const graph::ConvGeometry& g);
-Tensor conv2d_grad_weights(const Tensor& x, const Tensor& dy, const Shape& w, const graph::ConvGeometry& g);
+Tensor conv2d(const Tensor& x, const Tensor& w, const std::vector<double>& bias,
+              const graph::ConvGeometry& g);
+Tensor conv2d_grad_data(const Tensor& dy, const Tensor& w, const Shape& x,
+                        const graph::ConvGeometry& g);
+Tensor conv2d_grad_weights(const Tensor& x, const Tensor& dy, const Shape& w,
+                           const graph::ConvGeometry& g);
 std::vector<double> conv2d_grad_bias(const Tensor& dy);
 
 struct BatchNorm {
@@ -56,8 +63,9 @@ struct BatchNormGrad {
     Tensor dx, dz;
     std::vector<double> dgamma, dbeta;
 };
-BatchNormGrad batch_norm_act_grad(const Tensor& x, const BatchNormParameters& p, const BatchNorm& forward,
-                                  const Tensor& dy, const graph::BatchNormAct& op);
+BatchNormGrad batch_norm_act_grad(const Tensor& x, const BatchNormParameters& p,
+                                  const BatchNorm& forward, const Tensor& dy,
+                                  const graph::BatchNormAct& op);
 
 struct MaxPool {
     Tensor y, arg;
@@ -77,11 +85,12 @@ struct Loss {
     double loss = 0;
     Tensor dlogits;
 };
-Loss segmentation_loss(const Tensor& logits, const std::vector<std::uint8_t>& labels, std::int64_t height,
-                       std::int64_t width, const graph::SegmentationLoss& op);
+Loss segmentation_loss(const Tensor& logits, const std::vector<std::uint8_t>& labels,
+                       std::int64_t height, std::int64_t width, const graph::SegmentationLoss& op);
 
-// torch.optim.SGD on one parameter: d = g + wd * w; buffer = mu * buffer + d; w -= lr * buffer, `steps` times.
-void sgd(std::vector<double>& w, std::vector<double>& buffer, const std::vector<double>& g, double lr, double mu,
-         double wd, int steps);
+// torch.optim.SGD on one parameter: d = g + wd * w; buffer = mu * buffer + d; w -= lr * buffer,
+// `steps` times.
+void sgd(std::vector<double>& w, std::vector<double>& buffer, const std::vector<double>& g,
+         double lr, double mu, double wd, int steps);
 
 }  // namespace deeplab::reference

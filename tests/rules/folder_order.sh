@@ -7,9 +7,9 @@ cd "$root"
 
 allowed='
 base:
-graph: base
-model: base graph
 math:
+graph: base
+model: base math graph
 comm: base
 exec: base graph comm
 cpu: base math graph comm exec

@@ -1,4 +1,5 @@
-// The network can learn real images by heart: loader, network, gradients and optimizer work together on VOC itself.
+// The network can learn real images by heart: loader, network, gradients and optimizer work
+// together on VOC itself.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -27,8 +28,8 @@ constexpr std::uint64_t seed = 3;
 // The first 16 images of train.txt, as one shard.
 void pack(const std::filesystem::path& voc, const std::filesystem::path& dir) {
     const std::filesystem::path root = voc / "VOCdevkit" / "VOC2012";
-    const std::vector<std::string> ids =
-        split(read_text(root / "ImageSets" / "Segmentation" / "train.txt"), '\n');
+    const std::vector<std::string> ids = split(
+        read_text(root / "ImageSets" / "Segmentation" / "train.txt"), '\n');
     std::vector<data::Record> records;
     data::Manifest manifest;
     manifest.split = "train";
@@ -64,7 +65,8 @@ void pack(const std::filesystem::path& voc, const std::filesystem::path& dir) {
 }
 
 // Arg max of the logits at the labels' size.
-std::vector<std::uint8_t> predictions(const std::vector<float>& logits, const Shape& s, std::int64_t size) {
+std::vector<std::uint8_t> predictions(const std::vector<float>& logits, const Shape& s,
+                                      std::int64_t size) {
     std::vector<std::uint8_t> result;
     for (std::int64_t n = 0; n < s.n; ++n) {
         for (std::int64_t y = 0; y < size; ++y) {
@@ -74,8 +76,11 @@ std::vector<std::uint8_t> predictions(const std::vector<float>& logits, const Sh
                 std::int64_t best = 0;
                 float highest = -1e30f;
                 for (std::int64_t c = 0; c < s.c; ++c) {
-                    const float* plane = &logits[static_cast<std::size_t>((n * s.c + c) * s.h * s.w)];
-                    const auto at = [&](std::int64_t row, std::int64_t column) { return plane[row * s.w + column]; };
+                    const float*
+                        plane = &logits[static_cast<std::size_t>((n * s.c + c) * s.h * s.w)];
+                    const auto at = [&](std::int64_t row, std::int64_t column) {
+                        return plane[row * s.w + column];
+                    };
                     const float top = at(v.i0, h.i0) * (1 - h.t) + at(v.i0, h.i1) * h.t;
                     const float bottom = at(v.i1, h.i0) * (1 - h.t) + at(v.i1, h.i1) * h.t;
                     const float value = top * (1 - v.t) + bottom * v.t;
@@ -110,7 +115,8 @@ TEST(Overfit, SixteenRealImagesAreLearntByHeart) {
     data::Loader loader(options);
 
     const model::ModelConfig network{.backbone = "resnet18", .dropout = {0, 0, 0}};
-    const graph::Plan plan = model::training_plan(network, {.batch = batch, .height = crop, .width = crop}, {});
+    const graph::Plan plan = model::training_plan(
+        network, {.batch = batch, .height = crop, .width = crop}, {});
     const graph::Plan inference = model::inference_plan(network, batch, crop, crop);
     const std::unique_ptr<comm::Communicator> self = comm::make_self();
     const std::unique_ptr<comm::Communicator> other = comm::make_self();
@@ -120,7 +126,8 @@ TEST(Overfit, SixteenRealImagesAreLearntByHeart) {
         backend->upload(p, exec::Slot::value, model::initial_value(p, plan, seed));
     }
     for (const graph::State& s : plan.states) {
-        backend->upload(s, std::vector<float>(static_cast<std::size_t>(s.shape.elements()), s.initial));
+        backend->upload(
+            s, std::vector<float>(static_cast<std::size_t>(s.shape.elements()), s.initial));
     }
     const auto step = backend->compile(plan, {self.get(), other.get()}, {.seed = seed});
     const auto forward = backend->compile(inference, {self.get(), other.get()}, {});
@@ -143,7 +150,8 @@ TEST(Overfit, SixteenRealImagesAreLearntByHeart) {
             const data::Batch fixed = again.next();
             forward->run({.images = fixed.images, .labels = {}, .samples = {}});
             const Shape& shape = inference.tensor(inference.logits).shape;
-            confusion.add(fixed.labels, predictions(forward->download(inference.logits), shape, crop));
+            confusion.add(fixed.labels,
+                          predictions(forward->download(inference.logits), shape, crop));
         }
         miou = confusion.metrics().miou;
         std::printf("step %d: mIoU %.3f\n", s + 1, miou);

@@ -1,5 +1,6 @@
-// The same global batch on 1, 2 and 3 ranks is the same training: network, loader, dropout, augmentation, synchronized
-// batch norm and gradient all-reduce together. Run with 3 ranks; smaller groups are parts of it.
+// The same global batch on 1, 2 and 3 ranks is the same training: network, loader, dropout,
+// augmentation, synchronized batch norm and gradient all-reduce together. Run with 3 ranks; smaller
+// groups are parts of it.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -20,7 +21,8 @@ namespace {
 
 constexpr std::int64_t global_batch = 6, crop = 65;
 constexpr std::uint64_t seed = 11;
-const model::ModelConfig network{.backbone = "resnet18", .num_classes = 4, .dropout = {0.5f, 0.5f, 0.1f}};
+const model::ModelConfig network{
+    .backbone = "resnet18", .num_classes = 4, .dropout = {0.5f, 0.5f, 0.1f}};
 
 struct Setup {
     int ranks = 1;
@@ -47,16 +49,20 @@ void initialise(exec::Backend& backend, const graph::Plan& plan, bool kink_free)
         backend.upload(p, exec::Slot::value, value);
     }
     for (const graph::State& s : plan.states) {
-        backend.upload(s, std::vector<float>(static_cast<std::size_t>(s.shape.elements()), s.initial));
+        backend.upload(s,
+                       std::vector<float>(static_cast<std::size_t>(s.shape.elements()), s.initial));
     }
 }
 
 // Puts this rank's part of a tensor at its place in the whole one, on all ranks.
 std::vector<float> gather(comm::Communicator& group, const std::vector<float>& part) {
-    const auto size = static_cast<std::size_t>(group.size()), rank = static_cast<std::size_t>(group.rank());
+    const auto size = static_cast<std::size_t>(group.size()),
+               rank = static_cast<std::size_t>(group.rank());
     std::vector<float> whole(part.size() * size, 0.0f);
-    std::copy(part.begin(), part.end(), whole.begin() + static_cast<std::ptrdiff_t>(part.size() * rank));
-    group.all_reduce(whole.data(), whole.size(), DType::f32, comm::ReduceOp::sum, "gather of a test");
+    std::copy(part.begin(), part.end(),
+              whole.begin() + static_cast<std::ptrdiff_t>(part.size() * rank));
+    group.all_reduce(whole.data(), whole.size(), DType::f32, comm::ReduceOp::sum,
+                     "gather of a test");
     return whole;
 }
 
@@ -67,7 +73,8 @@ Result train(const std::filesystem::path& dir, const Setup& setup) {
     Result result;
     if (!member) return result;
     const std::unique_ptr<comm::Communicator> gradients = group->duplicate();
-    const std::unique_ptr<comm::Communicator> norms = setup.sync_bn ? group->duplicate() : comm::make_self();
+    const std::unique_ptr<comm::Communicator> norms = setup.sync_bn ? group->duplicate()
+                                                                    : comm::make_self();
 
     data::LoaderOptions options;
     options.dir = dir;
@@ -85,19 +92,21 @@ Result train(const std::filesystem::path& dir, const Setup& setup) {
     options.last_step = setup.steps;
     data::Loader loader(options);
 
-    const model::OptimizerOptions optimizer{.weight_decay = 4e-5f,
-                                            .groups = {{.match = "^(aspp|decoder)", .lr_multiplier = 10, .weight_decay = 4e-5f}}};
-    const graph::Plan plan = model::training_plan(network,
-                                                  {.batch = global_batch / setup.accumulation / setup.ranks,
-                                                   .height = crop,
-                                                   .width = crop,
-                                                   .keep_logits = true},
-                                                  optimizer);
+    const model::OptimizerOptions optimizer{
+        .weight_decay = 4e-5f,
+        .groups = {{.match = "^(aspp|decoder)", .lr_multiplier = 10, .weight_decay = 4e-5f}}};
+    const graph::Plan plan = model::training_plan(
+        network,
+        {.batch = global_batch / setup.accumulation / setup.ranks,
+         .height = crop,
+         .width = crop,
+         .keep_logits = true},
+        optimizer);
     const std::unique_ptr<exec::Backend> backend = cpu::make_cpu_backend(1);
     backend->allocate(plan);
     initialise(*backend, plan, setup.kink_free);
-    const std::unique_ptr<exec::Executable> step =
-        backend->compile(plan, {gradients.get(), norms.get()}, {.seed = seed, .overlap = setup.overlap});
+    const std::unique_ptr<exec::Executable> step = backend->compile(
+        plan, {gradients.get(), norms.get()}, {.seed = seed, .overlap = setup.overlap});
 
     for (int s = 0; s < setup.steps; ++s) {
         std::vector<data::Batch> batches;
@@ -109,7 +118,8 @@ Result train(const std::filesystem::path& dir, const Setup& setup) {
         group->all_reduce(&valid, 1, DType::f64, comm::ReduceOp::sum, "valid pixels");
         for (std::size_t m = 0; m < batches.size(); ++m) {
             std::vector<exec::SampleId> ids;
-            for (const math::SampleKey& key : batches[m].keys) ids.push_back({key.epoch, key.sample});
+            for (const math::SampleKey& key : batches[m].keys)
+                ids.push_back({key.epoch, key.sample});
             loss += step->run({.images = batches[m].images,
                                .labels = batches[m].labels,
                                .samples = ids,
@@ -190,8 +200,8 @@ TEST_F(Ranks, WithoutSynchronizedBatchNormTheyDiffer) {
     EXPECT_GT(testing::relative_error(many.logits, one.logits), 1e-2);
 }
 
-// Accumulation keeps the sum of gradients but normalises each micro-batch by itself: with frozen statistics it would be
-// the same step. Across ranks the same micro-batches agree again.
+// Accumulation keeps the sum of gradients but normalises each micro-batch by itself: with frozen
+// statistics it would be the same step. Across ranks the same micro-batches agree again.
 TEST_F(Ranks, AccumulationAgreesAcrossRanks) {
     const Result one = train(dir_.path(), {.ranks = 1, .kink_free = true, .accumulation = 2});
     const Result three = train(dir_.path(), {.ranks = 3, .kink_free = true, .accumulation = 2});

@@ -11,8 +11,8 @@
 namespace deeplab {
 
 // Owns a temporary name next to `target`; commit() makes it durable under the final name (fsync,
-// rename, fsync of the directory). A writer that goes away without commit() leaves `target` as it was and removes the
-// temporary file.
+// rename, fsync of the directory). A writer that goes away without commit() leaves `target` as it
+// was and removes the temporary file.
 class AtomicFile {
 public:
     explicit AtomicFile(std::filesystem::path target);
@@ -20,16 +20,19 @@ public:
     AtomicFile(const AtomicFile&) = delete;
     AtomicFile& operator=(const AtomicFile&) = delete;
 
-    const std::filesystem::path& path() const { return temporary_; }  // write here, close it, then commit()
-    void commit();                                                   // throws Error naming the path
+    const std::filesystem::path& path() const {
+        return temporary_;
+    }               // write here, close it, then commit()
+    void commit();  // throws Error naming the path
 
 private:
     std::filesystem::path target_, temporary_;
     bool committed_ = false;
 };
 
-std::string read_text(const std::filesystem::path& path);                       // throws UsageError when unreadable
-std::vector<unsigned char> read_bytes(const std::filesystem::path& path);       // throws DataError when unreadable
+std::string read_text(const std::filesystem::path& path);  // throws UsageError when unreadable
+std::vector<unsigned char> read_bytes(
+    const std::filesystem::path& path);  // throws DataError when unreadable
 void write_atomically(const std::filesystem::path& path, std::string_view text);
 
 // Creates `dir` (and parents) and proves that a file can be written there; UsageError otherwise.

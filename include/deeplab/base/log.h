@@ -1,5 +1,6 @@
 #pragma once
-// Logging to stderr. By default rank 0 alone prints information; a warning or error of another rank carries
+// Logging to stderr. By default rank 0 alone prints information; a warning or error of another rank
+// carries
 // "[rank r @ host]". Thread-safe.
 
 #include <string>

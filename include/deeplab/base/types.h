@@ -25,7 +25,8 @@ constexpr std::size_t size_of(DType type) {
 
 const char* name(DType type);
 
-// Logical extents; the order in memory is a backend's business, the order on the host is always N C H W.
+// Logical extents; the order in memory is a backend's business, the order on the host is always N C
+// H W.
 struct Shape {
     std::int64_t n = 1, c = 1, h = 1, w = 1;
 

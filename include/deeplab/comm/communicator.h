@@ -1,7 +1,9 @@
 #pragma once
-// A group of ranks. Every member function is collective unless it says otherwise: all ranks call it, in the same order.
+// A group of ranks. Every member function is collective unless it says otherwise: all ranks call
+// it, in the same order.
 //
-// Errors: a failed collective throws DeviceError naming the collective. Nothing here throws while unwinding.
+// Errors: a failed collective throws DeviceError naming the collective. Nothing here throws while
+// unwinding.
 
 #include <cstddef>
 #include <functional>
@@ -27,12 +29,16 @@ public:
     virtual int size() const = 0;  // not collective
     virtual std::string description() const = 0;
 
-    // data[i] = op over ranks of data[i], in place; host memory. `what` names the collective in errors.
-    virtual void all_reduce(void* data, std::size_t count, DType type, ReduceOp op, const char* what) = 0;
+    // data[i] = op over ranks of data[i], in place; host memory. `what` names the collective in
+    // errors.
+    virtual void all_reduce(void* data, std::size_t count, DType type, ReduceOp op,
+                            const char* what) = 0;
 
-    // The same in two halves: between them `data` belongs to the communicator. The algorithm (so: the bits of a sum) is
-    // that of start_all_reduce, whether finish follows at once or later; all_reduce may give other bits.
-    virtual Request start_all_reduce(void* data, std::size_t count, DType type, ReduceOp op, const char* what) = 0;
+    // The same in two halves: between them `data` belongs to the communicator. The algorithm (so:
+    // the bits of a sum) is that of start_all_reduce, whether finish follows at once or later;
+    // all_reduce may give other bits.
+    virtual Request start_all_reduce(void* data, std::size_t count, DType type, ReduceOp op,
+                                     const char* what) = 0;
     virtual void finish(Request request) = 0;
     virtual void progress() = 0;  // pushes started collectives on; never blocks; not collective
 
@@ -42,15 +48,17 @@ public:
     virtual std::vector<std::string> all_gather(const std::string& text, const char* what) = 0;
 
     virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
-    virtual std::unique_ptr<Communicator> split_by_node() = 0;  // the ranks that share this rank's memory
+    virtual std::unique_ptr<Communicator>
+    split_by_node() = 0;  // the ranks that share this rank's memory
     std::unique_ptr<Communicator> duplicate() { return split(0, rank()); }
 };
 
 // Rank 0 of 1: every collective is a no-op.
 std::unique_ptr<Communicator> make_self();
 
-// MPI is initialised while an object lives; the first thing a program does. Also sets log::set_rank. When the program was
-// built without MPI, or with no launcher, world() is a communicator of one rank.
+// MPI is initialised while an object lives; the first thing a program does. Also sets
+// log::set_rank. When the program was built without MPI, or with no launcher, world() is a
+// communicator of one rank.
 class MpiSession {
 public:
     MpiSession(int* argc, char*** argv);
@@ -64,12 +72,13 @@ private:
     std::unique_ptr<Communicator> world_;
 };
 
-// Ends the whole job with `code`; for a rank that failed alone while the others may be inside a collective.
+// Ends the whole job with `code`; for a rank that failed alone while the others may be inside a
+// collective.
 [[noreturn]] void abort_job(int code);
 
-// Runs a program's body with the error policy of all programs: Error -> its message and exit code, anything else ->
-// "bug" and 1; a rank of several aborts the job so that the others do not hang. If the same Error is thrown on all ranks
-// at the same place, the job still ends with its code.
+// Runs a program's body with the error policy of all programs: Error -> its message and exit code,
+// anything else -> "bug" and 1; a rank of several aborts the job so that the others do not hang. If
+// the same Error is thrown on all ranks at the same place, the job still ends with its code.
 int run_guarded(MpiSession& session, const std::function<int()>& body);
 
 // What was built in and why not, e.g. "nccl: not built (configure with -DDEEPLAB_NCCL=ON)".

@@ -1,6 +1,6 @@
 #pragma once
-// Runs plans on the host: oneDNN convolutions, OpenMP loops over math/ for the rest. fp32; batch-norm sums in fp64.
-// Deterministic: the same threads and ranks give the same bits.
+// Runs plans on the host: oneDNN convolutions, OpenMP loops over math/ for the rest. fp32;
+// batch-norm sums in fp64. Deterministic: the same threads and ranks give the same bits.
 
 #include <memory>
 
@@ -8,7 +8,8 @@
 
 namespace deeplab::cpu {
 
-// threads 0: the processors of this process's affinity mask. Flushes denormals to zero on every thread it uses.
+// threads 0: the processors of this process's affinity mask. Flushes denormals to zero on every
+// thread it uses.
 std::unique_ptr<exec::Backend> make_cpu_backend(int threads);
 
 }  // namespace deeplab::cpu

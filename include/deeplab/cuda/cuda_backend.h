@@ -9,8 +9,9 @@
 namespace deeplab::cuda {
 
 struct Availability {
-    int devices = 0;     // usable devices
-    std::string reason;  // why there is none: not built, no driver, none visible, backend not finished
+    int devices = 0;  // usable devices
+    // Why there is none: not built, no driver, none visible, backend not finished.
+    std::string reason;
 };
 
 Availability availability();

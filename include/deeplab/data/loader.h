@@ -1,8 +1,9 @@
 #pragma once
-// Shards -> augmented, normalised batches. One reader thread (HDF5), decode-and-augment workers, bounded queues, and an
-// order that is a pure function of the seed: position p of one endless stream is sample p mod n of epoch p/n in that
-// epoch's permutation; optimizer step s takes positions [sB, (s+1)B), micro-batch m its m-th contiguous part, and each
-// rank a contiguous part of that.
+// Shards -> augmented, normalised batches. One reader thread (HDF5), decode-and-augment workers,
+// bounded queues, and an order that is a pure function of the seed: position p of one endless
+// stream is sample p mod n of epoch p/n in that epoch's permutation; optimizer step s takes
+// positions [sB, (s+1)B), micro-batch m its m-th contiguous part, and each rank a contiguous part
+// of that.
 
 #include <array>
 #include <cstdint>
@@ -28,11 +29,12 @@ struct Augmentation {
 
     std::int64_t crop = 513;
     Resize resize = Resize::short_edge;
-    double range_low = 256, range_high = 1026;  // pixels (short_edge, both ends included) or factors
-    double step = 0.25;                         // of factors: low, low+step, … high; 0: continuous
-    double flip = 0.5;                          // probability
-    double blur = 0.5;                          // probability of a Gaussian blur of radius U(0,1)
-    bool random_crop = true;                    // false: the centre
+    double range_low = 256,
+           range_high = 1026;  // pixels (short_edge, both ends included) or factors
+    double step = 0.25;        // of factors: low, low+step, … high; 0: continuous
+    double flip = 0.5;         // probability
+    double blur = 0.5;         // probability of a Gaussian blur of radius U(0,1)
+    bool random_crop = true;   // false: the centre
     PadLabel pad_label = PadLabel::background;
     std::array<std::uint8_t, 3> pad_color = {0, 0, 0};  // before normalisation
 };
@@ -44,7 +46,8 @@ struct Sample {
     std::int64_t valid_pixels = 0;     // labels != ignore
 };
 Sample augment(const io::Image& image, const io::Mask& mask, const Augmentation& augmentation,
-               const Normalisation& normalisation, int ignore, std::uint64_t seed, math::SampleKey key);
+               const Normalisation& normalisation, int ignore, std::uint64_t seed,
+               math::SampleKey key);
 
 // PIL's Image.resize(BILINEAR): antialiased when shrinking; and NEAREST for masks.
 io::Image resize_bilinear(const io::Image& image, std::int64_t width, std::int64_t height);
@@ -54,13 +57,15 @@ io::Image gaussian_blur(const io::Image& image, float radius);
 // (3,H,W) floats: (v/255 - mean) / std.
 void normalise(const io::Image& image, const Normalisation& normalisation, float* planes);
 
-// The permutation of one epoch: a pure function of (seed, epoch), O(samples) to make; Loader keeps the current one.
-std::vector<std::uint32_t> epoch_order(std::uint64_t epoch, std::uint64_t samples, std::uint64_t seed);
+// The permutation of one epoch: a pure function of (seed, epoch), O(samples) to make; Loader keeps
+// the current one.
+std::vector<std::uint32_t> epoch_order(std::uint64_t epoch, std::uint64_t samples,
+                                       std::uint64_t seed);
 // Which sample stands at a position of the stream.
 math::SampleKey sample_at(std::uint64_t position, std::uint64_t samples, std::uint64_t seed);
 
 struct Batch {
-    std::int64_t step = 0;              // optimizer step it belongs to, from 0
+    std::int64_t step = 0;  // optimizer step it belongs to, from 0
     std::int64_t micro = 0;
     std::vector<float> images;          // (N,3,crop,crop)
     std::vector<std::uint8_t> labels;   // (N,1,crop,crop)
@@ -79,8 +84,8 @@ struct LoaderOptions {
     int rank = 0, size = 1;
     std::int64_t first_step = 0, last_step = 0;  // steps [first, last)
     int workers = 1;
-    // Keep the decoded samples that this process has met: 4 bytes a pixel, and as every epoch is shuffled anew, in time
-    // the whole split on every rank (10,582 VOC images: about 7.5 GiB).
+    // Keep the decoded samples that this process has met: 4 bytes a pixel, and as every epoch is
+    // shuffled anew, in time the whole split on every rank (10,582 VOC images: about 7.5 GiB).
     bool cache_host = false;
     int queue = 4;  // micro-batches in memory at most, begun or ready
 };
@@ -93,10 +98,11 @@ public:
     Loader(const Loader&) = delete;
     Loader& operator=(const Loader&) = delete;
 
-    Batch next();                   // the next micro-batch, in order; LogicError past the end
-    // Optional: gives a batch back, so that the next one needs no fresh memory (page faults cost as much as decoding).
+    Batch next();  // the next micro-batch, in order; LogicError past the end
+    // Optional: gives a batch back, so that the next one needs no fresh memory (page faults cost as
+    // much as decoding).
     void recycle(Batch&& batch);
-    double last_wait_s() const;     // how long the last next() waited
+    double last_wait_s() const;  // how long the last next() waited
     const Manifest& manifest() const;
 
 private:

@@ -13,13 +13,14 @@
 
 namespace deeplab::exec {
 
-// Who a sample is: dropout masks depend on it and the seed alone (math::SampleKey has the same fields).
+// Who a sample is: dropout masks depend on it and the seed alone (math::SampleKey has the same
+// fields).
 struct SampleId {
     std::uint32_t epoch = 0, sample = 0;
 };
 
-// Neither is null; of one rank where nothing is to be exchanged. They may be in use at the same time, so they must be
-// distinct objects with distinct MPI/NCCL communicators.
+// Neither is null; of one rank where nothing is to be exchanged. They may be in use at the same
+// time, so they must be distinct objects with distinct MPI/NCCL communicators.
 struct Communicators {
     comm::Communicator* gradients = nullptr;   // all ranks
     comm::Communicator* batch_norm = nullptr;  // all ranks, the node's, or self: the user's sync_bn
@@ -27,26 +28,30 @@ struct Communicators {
 
 struct CompileOptions {
     std::uint64_t seed = 0;  // of dropout
-    bool overlap = true;     // finish a bucket's all-reduce in Update (true) or right after its start: same bits
-    bool poison = false;     // fill dead arena memory with NaN during a run: for tests of the memory plan
-    bool graph = true;       // CUDA: capture the step
+    bool overlap = true;  // finish a bucket's all-reduce in Update (true) or right after its start:
+                          // same bits
+    bool poison = false;  // fill dead arena memory with NaN during a run: for tests of the memory
+                          // plan
+    bool graph = true;    // CUDA: capture the step
 };
 
 // One micro-batch. Spans are host memory, read during run() only.
 struct Step {
-    std::span<const float> images;          // (N,3,H,W), normalised
-    std::span<const std::uint8_t> labels;   // (N,1,H,W); empty for a plan without loss
-    std::span<const SampleId> samples;      // N; empty for a plan without dropout
-    double learning_rate = 0;               // read on the last micro-batch
-    double valid_pixels = 0;                // of the global batch, all ranks and micro-batches; read on the last micro-batch
+    std::span<const float> images;         // (N,3,H,W), normalised
+    std::span<const std::uint8_t> labels;  // (N,1,H,W); empty for a plan without loss
+    std::span<const SampleId> samples;     // N; empty for a plan without dropout
+    double learning_rate = 0;              // read on the last micro-batch
+    double valid_pixels = 0;  // of the global batch, all ranks and micro-batches; read on the last
+                              // micro-batch
     bool first_micro = true, last_micro = true;
 };
 
 struct StepResult {
-    double loss_sum = 0;           // this rank's micro-batch, over its valid pixels
-    bool finite = true;            // last micro-batch: the averaged gradient was finite and the update was applied
-    double gradient_norm = 0;      // last micro-batch: of the averaged gradient, before clipping
-    double comm_exposed_s = 0;     // time this rank waited for exchanges and all-reduces
+    double loss_sum = 0;  // this rank's micro-batch, over its valid pixels
+    bool finite = true;   // last micro-batch: the averaged gradient was finite and the update was
+                          // applied
+    double gradient_norm = 0;   // last micro-batch: of the averaged gradient, before clipping
+    double comm_exposed_s = 0;  // time this rank waited for exchanges and all-reduces
 };
 
 class Executable {
@@ -60,7 +65,8 @@ public:
 
 enum class Slot { value, gradient, momentum };
 
-// Owns the flat parameter, gradient and momentum buffers and the running statistics, shared by every plan it compiles.
+// Owns the flat parameter, gradient and momentum buffers and the running statistics, shared by
+// every plan it compiles.
 class Backend {
 public:
     virtual ~Backend() = default;
@@ -70,14 +76,17 @@ public:
     virtual void allocate(const graph::Plan& plan) = 0;
 
     // Host data is f32 in the parameter's own shape and order (K,C,R,S).
-    virtual void upload(const graph::Parameter& parameter, Slot slot, std::span<const float> data) = 0;
+    virtual void upload(const graph::Parameter& parameter, Slot slot,
+                        std::span<const float> data) = 0;
     virtual std::vector<float> download(const graph::Parameter& parameter, Slot slot) = 0;
     virtual void upload(const graph::State& state, std::span<const float> data) = 0;
     virtual std::vector<float> download(const graph::State& state) = 0;
 
-    // Throws LogicError when the plan's parameters are not those allocated; DeviceError when memory does not suffice.
-    // The executables of one backend may share their arena: a run invalidates what another's run kept.
-    virtual std::unique_ptr<Executable> compile(const graph::Plan& plan, const Communicators& communicators,
+    // Throws LogicError when the plan's parameters are not those allocated; DeviceError when memory
+    // does not suffice. The executables of one backend may share their arena: a run invalidates
+    // what another's run kept.
+    virtual std::unique_ptr<Executable> compile(const graph::Plan& plan,
+                                                const Communicators& communicators,
                                                 const CompileOptions& options) = 0;
 };
 

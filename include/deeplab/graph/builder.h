@@ -20,7 +20,8 @@ enum class Mode {
 // One member of a group of batch norms that are ready together: their sums travel as one message.
 struct Norm {
     TensorId x = none;
-    std::string name;        // parameters are <name>.weight, .bias, states <name>.running_mean, .running_var
+    // Parameters are <name>.weight, .bias, states <name>.running_mean, .running_var.
+    std::string name;
     bool relu = true;
     TensorId residual = none;  // added before the ReLU
     int residual_member = -1;  // or: the output of an earlier member of the group
@@ -36,8 +37,8 @@ public:
     TensorId labels(const Shape& shape);
 
     // Every function returns its output; LogicError when shapes do not fit.
-    TensorId conv2d(TensorId x, const std::string& name, std::int64_t out_channels, std::int64_t kernel,
-                    const ConvGeometry& geometry, bool bias = false);
+    TensorId conv2d(TensorId x, const std::string& name, std::int64_t out_channels,
+                    std::int64_t kernel, const ConvGeometry& geometry, bool bias = false);
     std::vector<TensorId> batch_norm_act(std::span<const Norm> group);
     TensorId batch_norm_act(const Norm& norm) { return batch_norm_act({&norm, 1}).front(); }
     TensorId max_pool(TensorId x, std::int64_t kernel, std::int64_t stride, std::int64_t pad);
@@ -52,14 +53,16 @@ public:
     const Shape& shape(TensorId tensor) const { return plan_.tensor(tensor).shape; }
 
     // Appends the backward pass, all-reduces in buckets of about bucket_bytes, and the update.
-    // `rule` tells how the optimizer treats a parameter (offset and count of its answer are ignored).
+    // `rule` tells how the optimizer treats a parameter (offset and count of its answer are
+    // ignored).
     Plan training_plan(std::int64_t bucket_bytes, const UpdateRule& update,
                        const std::function<UpdateSegment(const Parameter&)>& rule);
     Plan inference_plan();
 
 private:
     TensorId add(Tensor tensor);
-    TensorId output(const std::string& name, const Shape& shape, TensorId into, std::int64_t channel_offset);
+    TensorId output(const std::string& name, const Shape& shape, TensorId into,
+                    std::int64_t channel_offset);
     TensorId parameter(const std::string& name, const Shape& shape, ParameterKind kind);
     TensorId state(const std::string& name, std::int64_t channels, float initial);
     void emit(Op op, std::vector<TensorId> in, std::vector<TensorId> out);
@@ -73,10 +76,12 @@ private:
 // Appends the gradients of plan.loss to a forward plan whose parameters have gradient tensors.
 void append_backward(Plan& plan);
 
-// Cuts the flat gradient buffer into buckets and puts each AllReduce behind the last node that writes into it.
+// Cuts the flat gradient buffer into buckets and puts each AllReduce behind the last node that
+// writes into it.
 void append_all_reduces(Plan& plan, std::int64_t bucket_bytes);
 
-// LogicError when a node's tensors do not fit its op: counts, shapes, element types, spaces, use before definition.
+// LogicError when a node's tensors do not fit its op: counts, shapes, element types, spaces, use
+// before definition.
 void validate(const Plan& plan);
 
 // Visits a variant with one lambda per alternative; a forgotten one is a compile error.

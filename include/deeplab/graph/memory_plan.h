@@ -19,7 +19,8 @@ struct MemoryPlan {
     std::vector<Placement> placements;  // by TensorId
 };
 
-// `bytes_of` is the backend's: padding and layout are its business. A kept tensor is live to the end of the list.
+// `bytes_of` is the backend's: padding and layout are its business. A kept tensor is live to the
+// end of the list.
 MemoryPlan plan_memory(const Plan& plan, const std::function<std::int64_t(const Tensor&)>& bytes_of,
                        std::int64_t alignment = 64);
 

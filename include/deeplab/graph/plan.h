@@ -1,6 +1,6 @@
 #pragma once
-// The training step as data: tensors, a linear list of nodes, parameters, buckets. A plan knows no device; a backend
-// compiles it once and runs it many times.
+// The training step as data: tensors, a linear list of nodes, parameters, buckets. A plan knows no
+// device; a backend compiles it once and runs it many times.
 
 #include <cstdint>
 #include <string>
@@ -14,7 +14,8 @@ namespace deeplab::graph {
 using TensorId = std::int32_t;
 constexpr TensorId none = -1;
 
-// Where a tensor lives. Only `arena` is subject to liveness; the communication queue never touches it.
+// Where a tensor lives. Only `arena` is subject to liveness; the communication queue never touches
+// it.
 enum class Space : std::uint8_t {
     arena,      // activations and their gradients: offsets by liveness
     input,      // filled by the caller before a run: images f32 (N,3,H,W), labels u8 (N,1,H,W)
@@ -30,82 +31,124 @@ struct Tensor {
     Shape shape;
     DType dtype = DType::f32;
     Space space = Space::arena;
-    TensorId parent = none;           // a channel slice of another arena tensor (concatenation without a copy)
+    // Another arena tensor of which this is a channel slice (concatenation).
+    TensorId parent = none;
     std::int64_t channel_offset = 0;  // first channel in the parent
     bool keep = false;                // stays valid until the next run, for download()
 };
 
-// --- Ops -------------------------------------------------------------------------------------------------------------
-// "in" and "out" list the node's inputs and outputs in order. Gradient outputs of parameters obey Step::first_micro:
-// written on the first micro-batch of a step, added to on the others.
+// --- Ops ---
+// "in" and "out" list the node's inputs and outputs in order. Gradient outputs of parameters obey
+// Step::first_micro: written on the first micro-batch of a step, added to on the others.
 
 struct ConvGeometry {
     std::int64_t stride = 1, pad = 0, dilation = 1, groups = 1;
     bool operator==(const ConvGeometry&) const = default;
 };
 
-// torch.nn.functional.conv2d. in: x (N,C,H,W), w (K,C/groups,R,S)[, bias (1,K,1,1)]; out: y (N,K,P,Q)
-struct Conv2d { ConvGeometry geometry; };
+// torch.nn.functional.conv2d. in: x (N,C,H,W), w (K,C/groups,R,S)[, bias (1,K,1,1)]; out: y
+// (N,K,P,Q)
+struct Conv2d {
+    ConvGeometry geometry;
+};
 // in: dy (N,K,P,Q), w; out: dx (N,C,H,W)
-struct Conv2dGradData { ConvGeometry geometry; };
+struct Conv2dGradData {
+    ConvGeometry geometry;
+};
 // in: x, dy; out: dw (gradient)[, dbias (gradient)]
-struct Conv2dGradWeights { ConvGeometry geometry; };
+struct Conv2dGradWeights {
+    ConvGeometry geometry;
+};
 
-// Local channel sums of x over N H W. in: x; out: sums (exchange, f64, (1,2C+1,1,1)): sum x [C], sum x^2 [C], count
+// Local channel sums of x over N H W. in: x; out: sums (exchange, f64, (1,2C+1,1,1)): sum x [C],
+// sum x^2 [C], count
 struct BatchNormSums {};
-// Sums `tensors` (node inputs = outputs) over the batch-norm group as one message. Finish has the same message number.
-struct ExchangeStart { std::int32_t message = 0; };
-struct ExchangeFinish { std::int32_t message = 0; };
+// Sums `tensors` (node inputs = outputs) over the batch-norm group as one message. Finish has the
+// same message number.
+struct ExchangeStart {
+    std::int32_t message = 0;
+};
+struct ExchangeFinish {
+    std::int32_t message = 0;
+};
 // y = act(gamma * (x - mean) * invstd + beta [+ residual]).  torch.nn.BatchNorm2d (+ add) (+ ReLU).
 // in: x, gamma, beta, running_mean, running_var[, sums unless frozen][, residual]
-// out: y[, saved (arena, f32 (1,2C,1,1)): mean [C], invstd [C] as used; absent in a plan without gradients]
-// Not frozen: mean and biased variance from sums; running_* (inputs) are updated with the unbiased variance.
-// Frozen (evaluation, freeze_bn): the running statistics are used and left alone.
+// out: y[, saved (arena, f32 (1,2C,1,1)): mean [C], invstd [C] as used; absent in a plan without
+// gradients] Not frozen: mean and biased variance from sums; running_* (inputs) are updated with
+// the unbiased variance. Frozen (evaluation, freeze_bn): the running statistics are used and left
+// alone.
 struct BatchNormAct {
     bool relu = true, residual = false, frozen = false;
     float eps = 1e-5f, momentum = 0.1f;
 };
-// With dz = sum of the incoming gradients, masked by the ReLU (recomputed from x; from y > 0 with a residual):
-// sums dz and dz * xhat, local. They are the gradients of beta and gamma of this rank's samples.
-// in: x, gamma, beta, saved[, y with residual], dy (one or more)
-// out: gsums (exchange, f64 (1,2C,1,1)): sum dz [C], sum dz*xhat [C]; dgamma, dbeta (gradient)[, dz with residual: it is
-// the residual's gradient]
-struct BatchNormGradSums { bool relu = true, residual = false; std::int32_t gradients = 1; /* how many dy */ };
-// dx = gamma * invstd * (dz - sum dz / n - xhat * sum dz*xhat / n); frozen: dx = gamma * invstd * dz.
-// in: x, gamma, beta, saved, gsums (reduced), sums (its last element is n; absent when frozen), then dz with residual, else
-// dy (one or more); out: dx
-struct BatchNormActGrad { bool relu = true, residual = false, frozen = false; std::int32_t gradients = 1; };
+// With dz = sum of the incoming gradients, masked by the ReLU (recomputed from x; from y > 0 with a
+// residual): sums dz and dz * xhat, local. They are the gradients of beta and gamma of this rank's
+// samples. in: x, gamma, beta, saved[, y with residual], dy (one or more) out: gsums (exchange, f64
+// (1,2C,1,1)): sum dz [C], sum dz*xhat [C]; dgamma, dbeta (gradient)[, dz with residual: it is the
+// residual's gradient]
+struct BatchNormGradSums {
+    bool relu = true, residual = false;
+    std::int32_t gradients = 1; /* how many dy */
+};
+// dx = gamma * invstd * (dz - sum dz / n - xhat * sum dz*xhat / n); frozen: dx = gamma * invstd *
+// dz. in: x, gamma, beta, saved, gsums (reduced), sums (its last element is n; absent when frozen),
+// then dz with residual, else dy (one or more); out: dx
+struct BatchNormActGrad {
+    bool relu = true, residual = false, frozen = false;
+    std::int32_t gradients = 1;
+};
 
-// torch.nn.MaxPool2d(kernel, stride, pad); first maximum in row order wins. in: x; out: y[, arg (arena, u8): r*kernel+s]
-struct MaxPool { std::int64_t kernel = 3, stride = 2, pad = 1; };
+// torch.nn.MaxPool2d(kernel, stride, pad); first maximum in row order wins. in: x; out: y[, arg
+// (arena, u8): r*kernel+s]
+struct MaxPool {
+    std::int64_t kernel = 3, stride = 2, pad = 1;
+};
 // in: dy, arg; out: dx (gather)
-struct MaxPoolGrad { std::int64_t kernel = 3, stride = 2, pad = 1; };
+struct MaxPoolGrad {
+    std::int64_t kernel = 3, stride = 2, pad = 1;
+};
 // torch.nn.AdaptiveAvgPool2d(1). in: x (N,C,H,W); out: y (N,C,1,1)
 struct GlobalAveragePool {};
 struct GlobalAveragePoolGrad {};  // in: dy (N,C,1,1); out: dx
 // Bilinear, align_corners = true (math/bilinear.h). in: x; out: y (may be a slice)
 struct Upsample {};
 struct UpsampleGrad {};  // in: dy; out: dx (gather)
-// torch.nn.Dropout, element-wise; mask from math::dropout_keeps(seed, key of the sample, layer, C H W index).
-struct Dropout { float probability = 0.5f; std::uint32_t layer = 0; };  // in: x; out: y
-struct DropoutGrad { float probability = 0.5f; std::uint32_t layer = 0; };  // in: dy; out: dx
+// torch.nn.Dropout, element-wise; mask from math::dropout_keeps(seed, key of the sample, layer, C H
+// W index).
+struct Dropout {
+    float probability = 0.5f;
+    std::uint32_t layer = 0;
+};  // in: x; out: y
+struct DropoutGrad {
+    float probability = 0.5f;
+    std::uint32_t layer = 0;
+};  // in: dy; out: dx
 // y = x0 + x1 + ...: gradients that meet. in: two or more; out: y
 struct Sum {};
-// Upsample to the labels' size, softmax, cross-entropy summed over valid pixels, without full-size logits
-// (torch.nn.functional.cross_entropy(interpolate(logits), ignore_index, reduction="sum")).
-// in: logits (N,K,h,w), labels; out: loss (result f64)[, dlogits: gradient of that sum times `gradient_scale`]
-struct SegmentationLoss { std::int32_t ignore = 255; float gradient_scale = 1.0f; };
+// Upsample to the labels' size, softmax, cross-entropy summed over valid pixels, without full-size
+// logits (torch.nn.functional.cross_entropy(interpolate(logits), ignore_index, reduction="sum")).
+// in: logits (N,K,h,w), labels; out: loss (result f64)[, dlogits: gradient of that sum times
+// `gradient_scale`]
+struct SegmentationLoss {
+    std::int32_t ignore = 255;
+    float gradient_scale = 1.0f;
+};
 
-// Sums one bucket of the flat gradients over all ranks; runs on the communication queue, on the last micro-batch only.
-struct AllReduce { std::int32_t bucket = 0; };
-// Waits for every AllReduce, then SGD over the flat buffers (math/sgd.h), on the last micro-batch only. The gradient is
-// divided by gradient_scale and by the valid pixels of the global batch first; not applied when it is not finite.
+// Sums one bucket of the flat gradients over all ranks; runs on the communication queue, on the
+// last micro-batch only.
+struct AllReduce {
+    std::int32_t bucket = 0;
+};
+// Waits for every AllReduce, then SGD over the flat buffers (math/sgd.h), on the last micro-batch
+// only. The gradient is divided by gradient_scale and by the valid pixels of the global batch
+// first; not applied when it is not finite.
 struct Update {};
 
-using Op = std::variant<Conv2d, Conv2dGradData, Conv2dGradWeights, BatchNormSums, ExchangeStart, ExchangeFinish,
-                        BatchNormAct, BatchNormGradSums, BatchNormActGrad, MaxPool, MaxPoolGrad, GlobalAveragePool,
-                        GlobalAveragePoolGrad, Upsample, UpsampleGrad, Dropout, DropoutGrad, Sum, SegmentationLoss,
-                        AllReduce, Update>;
+using Op = std::variant<Conv2d, Conv2dGradData, Conv2dGradWeights, BatchNormSums, ExchangeStart,
+                        ExchangeFinish, BatchNormAct, BatchNormGradSums, BatchNormActGrad, MaxPool,
+                        MaxPoolGrad, GlobalAveragePool, GlobalAveragePoolGrad, Upsample,
+                        UpsampleGrad, Dropout, DropoutGrad, Sum, SegmentationLoss, AllReduce,
+                        Update>;
 
 const char* name(const Op& op);
 
@@ -114,7 +157,7 @@ struct Node {
     std::vector<TensorId> in, out;
 };
 
-// --- Parameters ------------------------------------------------------------------------------------------------------
+// --- Parameters ---
 
 enum class ParameterKind : std::uint8_t { conv_weight, bias, bn_gamma, bn_beta };
 

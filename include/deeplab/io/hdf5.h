@@ -1,7 +1,8 @@
 #pragma once
-// HDF5 files of flat arrays and scalar attributes. HDF5 is not thread-safe here: one thread of a process at a time.
-// Reproducible: no time stamps are stored. File locking is off for reading. Every failure is a DataError (reading) or
-// an Error naming the file and the object.
+// HDF5 files of flat arrays and scalar attributes. Objects may be used from several threads, one
+// thread an object at a time: calls into the library take turns. Reproducible: no time stamps are
+// stored. File locking is off for reading. Every failure is a DataError (reading) or an Error
+// naming the file and the object.
 
 #include <cstdint>
 #include <filesystem>
@@ -21,8 +22,10 @@ public:
     Hdf5Writer(const Hdf5Writer&) = delete;
     Hdf5Writer& operator=(const Hdf5Writer&) = delete;
 
-    // Contiguous dataset; `name` may contain groups ("parameters/backbone.conv1.weight"), created as needed.
-    void write(const std::string& name, const void* data, DType type, std::span<const std::int64_t> extents);
+    // Contiguous dataset; `name` may contain groups ("parameters/backbone.conv1.weight"), created
+    // as needed.
+    void write(const std::string& name, const void* data, DType type,
+               std::span<const std::int64_t> extents);
     void write_strings(const std::string& name, std::span<const std::string> values);
     // A dataset that is written piece by piece, in order.
     void create(const std::string& name, DType type, std::int64_t elements);
@@ -49,8 +52,10 @@ public:
     std::vector<std::string> list(const std::string& group) const;  // in name order
     std::vector<std::int64_t> extents(const std::string& name) const;
     DType type(const std::string& name) const;
-    // `elements` from `first` of a dataset taken as flat; types must agree. Checked against the extents before reading.
-    void read(const std::string& name, void* data, DType type, std::int64_t first, std::int64_t elements) const;
+    // `elements` from `first` of a dataset taken as flat; types must agree. Checked against the
+    // extents before reading.
+    void read(const std::string& name, void* data, DType type, std::int64_t first,
+              std::int64_t elements) const;
     template <class T>
     std::vector<T> read_all(const std::string& name, DType type) const {
         std::int64_t elements = 1;

@@ -36,15 +36,18 @@ struct ImageInfo {
     bool palette = false;
 };
 
-// `what` names the bytes (a file, or record and shard) in the DataError that each of these throws for damaged, truncated
-// or unsupported input (CMYK, 16 bit, EXIF rotation other than upright).
+// `what` names the bytes (a file, or record and shard) in the DataError that each of these throws
+// for damaged, truncated or unsupported input (CMYK, 16 bit, EXIF rotation other than upright).
 ImageInfo read_info(std::span<const std::uint8_t> bytes, const std::string& what);
-Image decode_image(std::span<const std::uint8_t> bytes, const std::string& what);  // grayscale becomes RGB
-// 8-bit palette or grayscale PNG: the index or the gray value is the label. An RGB PNG is a DataError here.
+Image decode_image(std::span<const std::uint8_t> bytes,
+                   const std::string& what);  // grayscale becomes RGB
+// 8-bit palette or grayscale PNG: the index or the gray value is the label. An RGB PNG is a
+// DataError here.
 Mask decode_mask(std::span<const std::uint8_t> bytes, const std::string& what);
 
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality);
 std::vector<std::uint8_t> encode_png(const Image& image);
-std::vector<std::uint8_t> encode_palette_png(const Mask& mask, std::span<const Rgb> palette);  // up to 256 entries
+std::vector<std::uint8_t> encode_palette_png(const Mask& mask,
+                                             std::span<const Rgb> palette);  // up to 256 entries
 
 }  // namespace deeplab::io

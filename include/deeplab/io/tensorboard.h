@@ -12,8 +12,8 @@ namespace deeplab::io {
 
 class EventWriter {
 public:
-    // Appends a new events file to `dir`. With purge_from >= 0 it starts with a SessionLog START at that step, so that
-    // readers drop what an earlier run wrote at that step and later.
+    // Appends a new events file to `dir`. With purge_from >= 0 it starts with a SessionLog START at
+    // that step, so that readers drop what an earlier run wrote at that step and later.
     EventWriter(const std::filesystem::path& dir, std::int64_t purge_from);
     ~EventWriter();
     EventWriter(const EventWriter&) = delete;

@@ -19,7 +19,7 @@ class Object {
 public:
     const Value* find(std::string_view key) const;  // nullptr when absent
     Value* find(std::string_view key);
-    Value& operator[](std::string_view key);         // appends null when absent
+    Value& operator[](std::string_view key);  // appends null when absent
     const std::vector<Member>& members() const { return members_; }
     std::vector<Member>& members() { return members_; }
 
@@ -40,11 +40,17 @@ public:
     Value(Object v) : data_(std::move(v)) {}
 
     template <class T>
-    bool is() const { return std::holds_alternative<T>(data_); }
+    bool is() const {
+        return std::holds_alternative<T>(data_);
+    }
     template <class T>
-    const T* get_if() const { return std::get_if<T>(&data_); }
+    const T* get_if() const {
+        return std::get_if<T>(&data_);
+    }
     template <class T>
-    T* get_if() { return std::get_if<T>(&data_); }
+    T* get_if() {
+        return std::get_if<T>(&data_);
+    }
     const char* type_name() const;  // "a string", "an integer", …
 
     int line = 0;  // of a parsed file; 0: unknown
@@ -59,7 +65,8 @@ Value parse_toml(std::string_view text, const std::string& what);
 // One TOML value as after "key ="; a bare word is a string: for --set key=value.
 Value parse_toml_value(const std::string& text);
 
-std::string to_json(const Value& value, int indent = -1);  // -1: on one line; doubles round-trip; NaN/Inf become null
+std::string to_json(const Value& value,
+                    int indent = -1);  // -1: on one line; doubles round-trip; NaN/Inf become null
 std::string to_toml(const Object& table);
 
 }  // namespace deeplab::io

@@ -1,6 +1,6 @@
 #pragma once
-// The numbers behind one augmented sample: what it draws, and the formulas its pixels go through. The host's workers and
-// kernels share them.
+// The numbers behind one augmented sample: what it draws, and the formulas its pixels go through.
+// The host's workers and kernels share them.
 
 #include <cmath>
 #include <cstdint>
@@ -12,11 +12,14 @@ namespace deeplab::math {
 
 // An integer in [0, n), n >= 1, from 32 random bits; the bias is below n / 2^32.
 DEEPLAB_HD inline std::int64_t draw_below(std::uint32_t bits, std::int64_t n) {
-    return static_cast<std::int64_t>((static_cast<std::uint64_t>(bits) * static_cast<std::uint64_t>(n)) >> 32);
+    return static_cast<std::int64_t>(
+        (static_cast<std::uint64_t>(bits) * static_cast<std::uint64_t>(n)) >> 32);
 }
 
-// One purpose, one word, whether or not the configuration uses it: switching blur on does not move the crops.
-//   block 0: flip, size, top of the crop, left of the crop      block 1: blur or not, its radius, unused, unused
+// One purpose, one word, whether or not the configuration uses it: switching blur on does not move
+// the crops.
+//   block 0: flip, size, top of the crop, left of the crop      block 1: blur or not, its radius,
+//   unused, unused
 struct AugmentationDraws {
     std::uint32_t flip, size, top, left, blur, radius;
 };
@@ -55,7 +58,8 @@ DEEPLAB_HD inline Size factor_size(std::int64_t width, std::int64_t height, doub
 }
 
 // Where a crop starts in an extent that was padded on the far side to at least the crop.
-DEEPLAB_HD inline std::int64_t draw_crop(std::uint32_t bits, std::int64_t extent, std::int64_t crop) {
+DEEPLAB_HD inline std::int64_t draw_crop(std::uint32_t bits, std::int64_t extent,
+                                         std::int64_t crop) {
     return extent > crop ? draw_below(bits, extent - crop + 1) : 0;
 }
 
@@ -66,10 +70,10 @@ DEEPLAB_HD inline std::int64_t centre_crop(std::int64_t extent, std::int64_t cro
     return (extent - crop) % 2 == 0 ? half : half + half % 2;
 }
 
-// PIL's GaussianBlur: three passes of a box of real-valued length (Gwosdek et al., "Theoretical foundations of Gaussian
-// convolution by extended box filtering", SSVM 2011, eqs. 7, 11, 14) along the rows, then three along the columns, each
-// rounded to 8 bits, borders repeated. A pass: inner * (the 2*radius + 1 nearest) + outer * (the two after them), in
-// units of 2^-24.
+// PIL's GaussianBlur: three passes of a box of real-valued length (Gwosdek et al., "Theoretical
+// foundations of Gaussian convolution by extended box filtering", SSVM 2011, eqs. 7, 11, 14) along
+// the rows, then three along the columns, each rounded to 8 bits, borders repeated. A pass: inner *
+// (the 2*radius + 1 nearest) + outer * (the two after them), in units of 2^-24.
 constexpr int blur_passes = 3;
 constexpr int blur_bits = 24;
 
@@ -87,13 +91,16 @@ DEEPLAB_HD inline ExtendedBox gaussian_box(float sigma) {
     const float real_radius = whole + part;
     const int radius = static_cast<int>(real_radius);
     const std::uint32_t one = 1u << blur_bits;
-    const std::uint32_t inner = static_cast<std::uint32_t>(static_cast<float>(one) / (real_radius * 2.0f + 1.0f));
-    return ExtendedBox{radius, inner, (one - static_cast<std::uint32_t>(2 * radius + 1) * inner) / 2};
+    const std::uint32_t inner = static_cast<std::uint32_t>(static_cast<float>(one) /
+                                                           (real_radius * 2.0f + 1.0f));
+    return ExtendedBox{radius, inner,
+                       (one - static_cast<std::uint32_t>(2 * radius + 1) * inner) / 2};
 }
 
-DEEPLAB_HD inline std::uint8_t extended_box(const ExtendedBox& box, std::uint32_t near_sum, std::uint32_t far_sum) {
-    return static_cast<std::uint8_t>((near_sum * box.inner + far_sum * box.outer + (1u << (blur_bits - 1))) >>
-                                     blur_bits);
+DEEPLAB_HD inline std::uint8_t extended_box(const ExtendedBox& box, std::uint32_t near_sum,
+                                            std::uint32_t far_sum) {
+    return static_cast<std::uint8_t>(
+        (near_sum * box.inner + far_sum * box.outer + (1u << (blur_bits - 1))) >> blur_bits);
 }
 
 // torchvision's ToTensor and Normalize.

@@ -15,7 +15,8 @@ struct Moments {
 
 DEEPLAB_HD inline Moments moments(double sum, double sum_of_squares, double count) {
     const double mean = sum / count, variance = sum_of_squares / count - mean * mean;
-    return {mean, variance > 0 ? variance : (variance <= 0 ? 0.0 : variance)};  // rounding; NaN stays
+    return {mean,
+            variance > 0 ? variance : (variance <= 0 ? 0.0 : variance)};  // rounding; NaN stays
 }
 
 DEEPLAB_HD inline float inverse_deviation(double variance, float eps) {
@@ -48,15 +49,17 @@ DEEPLAB_HD inline float batch_norm(float x, Affine a) { return multiply_add(x, a
 DEEPLAB_HD inline float relu(float z) { return 0.0f > z ? 0.0f : z; }
 DEEPLAB_HD inline bool relu_passes(float z) { return z > 0.0f; }
 
-// dx = gamma * invstd * (dz - sum_dz / n - xhat * sum_dz_xhat / n) as dz * dz_factor + (x - mean) * x_factor + constant.
+// dx = gamma * invstd * (dz - sum_dz / n - xhat * sum_dz_xhat / n) as dz * dz_factor + (x - mean) *
+// x_factor + constant.
 struct InputGradient {
     float dz_factor, x_factor, constant;
 };
 
-DEEPLAB_HD inline InputGradient batch_norm_input_gradient(float gamma, float invstd, double sum_dz, double sum_dz_xhat,
-                                                          double count) {
+DEEPLAB_HD inline InputGradient batch_norm_input_gradient(float gamma, float invstd, double sum_dz,
+                                                          double sum_dz_xhat, double count) {
     const double g = static_cast<double>(gamma) * static_cast<double>(invstd);
-    return {static_cast<float>(g), static_cast<float>(-g * static_cast<double>(invstd) * sum_dz_xhat / count),
+    return {static_cast<float>(g),
+            static_cast<float>(-g * static_cast<double>(invstd) * sum_dz_xhat / count),
             static_cast<float>(-g * sum_dz / count)};
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// Bilinear source coordinates: the one definition for forward, backward, every backend and the tests.
+// Bilinear source coordinates: the one definition for forward, backward, every backend and the
+// tests.
 
 #include <cstdint>
 
@@ -13,14 +14,19 @@ struct Tap {
     float t;
 };
 
-// torch.nn.functional.interpolate(mode="bilinear"). align_corners: corner pixels map onto each other (513 -> 129 -> 33,
-// the network's own resizes). Otherwise half-pixel centres, clamped at the borders. An input of one pixel is repeated.
-DEEPLAB_HD inline Tap bilinear_tap(std::int64_t o, std::int64_t in, std::int64_t out, bool align_corners) {
+// torch.nn.functional.interpolate(mode="bilinear"). align_corners: corner pixels map onto each
+// other (513 -> 129 -> 33, the network's own resizes). Otherwise half-pixel centres, clamped at the
+// borders. An input of one pixel is repeated.
+DEEPLAB_HD inline Tap bilinear_tap(std::int64_t o, std::int64_t in, std::int64_t out,
+                                   bool align_corners) {
     float s;
     if (align_corners) {
-        s = out > 1 ? static_cast<float>(o) * (static_cast<float>(in - 1) / static_cast<float>(out - 1)) : 0.0f;
+        s = out > 1
+                ? static_cast<float>(o) * (static_cast<float>(in - 1) / static_cast<float>(out - 1))
+                : 0.0f;
     } else {
-        s = (static_cast<float>(o) + 0.5f) * (static_cast<float>(in) / static_cast<float>(out)) - 0.5f;
+        s = (static_cast<float>(o) + 0.5f) * (static_cast<float>(in) / static_cast<float>(out)) -
+            0.5f;
         if (s < 0.0f) s = 0.0f;
     }
     std::int64_t i0 = static_cast<std::int64_t>(s);

@@ -10,12 +10,13 @@
 
 namespace deeplab::math {
 
-// e^x for x <= 0, to 2 units in the last place; below -87 the result is e^-87. Straight-line code: loops over it become
-// vector code. x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, Cody and Waite), e^r by its Taylor polynomial of
-// degree 7 (remainder 2e-9).
+// e^x for x <= 0, to 2 units in the last place; below -87 the result is e^-87. Straight-line code:
+// loops over it become vector code. x = n ln 2 + r with |r| <= ln 2 / 2 (ln 2 in two parts, Cody
+// and Waite), e^r by its Taylor polynomial of degree 7 (remainder 2e-9).
 DEEPLAB_HD inline float exp_nonpositive(float x) {
     const float clamped = x < -87.0f ? -87.0f : x;
-    const float shifted = multiply_add(clamped, 1.44269504f, 12582912.0f);  // 1.5 * 2^23: rounds to an integer
+    const float shifted = multiply_add(clamped, 1.44269504f,
+                                       12582912.0f);  // 1.5 * 2^23: rounds to an integer
     const float n = shifted - 12582912.0f;
     const float r = multiply_add(n, 2.12194440e-4f, multiply_add(n, -0.693359375f, clamped));
     float p = 1.98412698e-4f;
@@ -36,7 +37,8 @@ DEEPLAB_HD inline float exp_nonpositive(float x) {
 
 // -log softmax[label] from the label's logit, the largest logit and the sum of e^(logit - largest).
 DEEPLAB_HD inline double cross_entropy(float label_logit, float largest, float sum) {
-    return static_cast<double>(largest) - static_cast<double>(label_logit) + static_cast<double>(logf(sum));
+    return static_cast<double>(largest) - static_cast<double>(label_logit) +
+           static_cast<double>(logf(sum));
 }
 
 }  // namespace deeplab::math

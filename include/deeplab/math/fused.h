@@ -1,6 +1,6 @@
 #pragma once
-// a * b + c in a form that a compiler cannot evaluate in two ways: decisions taken from it (a ReLU's mask) come out the
-// same in the forward and in the backward pass.
+// a * b + c in a form that a compiler cannot evaluate in two ways: decisions taken from it (a
+// ReLU's mask) come out the same in the forward and in the backward pass.
 
 #include <cmath>
 

@@ -1,5 +1,6 @@
 #pragma once
-// Stochastic gradient descent with momentum, one parameter (torch.optim.SGD, no Nesterov, no dampening).
+// Stochastic gradient descent with momentum, one parameter (torch.optim.SGD, no Nesterov, no
+// dampening).
 
 #include "deeplab/math/macros.h"
 

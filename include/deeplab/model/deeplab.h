@@ -11,10 +11,12 @@
 namespace deeplab::model {
 
 struct ModelConfig {
-    std::string backbone = "resnet101";  // resnet18 | resnet50 | resnet101 (torchvision's; v1.5: stride in the 3x3)
+    std::string backbone = "resnet101";  // resnet18 | resnet50 | resnet101 (torchvision's; v1.5:
+                                         // stride in the 3x3)
     int output_stride = 16;              // 8 | 16
     int num_classes = 21;
-    std::array<float, 3> dropout = {0.5f, 0.5f, 0.1f};  // after the ASPP projection, and after each decoder 3x3
+    std::array<float, 3> dropout = {0.5f, 0.5f,
+                                    0.1f};  // after the ASPP projection, and after each decoder 3x3
     float bn_eps = 1e-5f, bn_momentum = 0.1f;
     int width_divisor = 1;  // test only: all widths divided by this
 };
@@ -27,7 +29,8 @@ struct TrainingOptions {
     bool keep_logits = false;  // download() works on the logits after a training step
 };
 
-// What the optimizer does with the parameters whose name matches; the first match counts, else the default.
+// What the optimizer does with the parameters whose name matches; the first match counts, else the
+// default.
 struct GroupRule {
     std::string match;  // ECMAScript regular expression, searched in the name
     float lr_multiplier = 1.0f, weight_decay = 0.0f;
@@ -41,18 +44,23 @@ struct OptimizerOptions {
 
 std::vector<std::string> backbone_names();
 
-// Forward, backward, all-reduces and update of one micro-batch. UsageError when the configuration is impossible.
-graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& training, const OptimizerOptions& optimizer);
+// Forward, backward, all-reduces and update of one micro-batch. UsageError when the configuration
+// is impossible.
+graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& training,
+                          const OptimizerOptions& optimizer);
 
-// Forward only, running statistics, no dropout; plan.logits (N,classes,ceil(H/4),ceil(W/4)) is kept.
-// Same parameters and states as the training plan of the same ModelConfig.
-graph::Plan inference_plan(const ModelConfig& model, std::int64_t batch, std::int64_t height, std::int64_t width);
+// Forward only, running statistics, no dropout; plan.logits (N,classes,ceil(H/4),ceil(W/4)) is
+// kept. Same parameters and states as the training plan of the same ModelConfig.
+graph::Plan inference_plan(const ModelConfig& model, std::int64_t batch, std::int64_t height,
+                           std::int64_t width);
 
-// Input size that keeps the feature grid aligned (513 -> 129 -> 33): the next 16k+1 (output stride 16) or 8k+1.
+// Input size that keeps the feature grid aligned (513 -> 129 -> 33): the next 16k+1 (output stride
+// 16) or 8k+1.
 std::int64_t padded_size(const ModelConfig& model, std::int64_t size);
 
-// Fresh values: He normal (fan in) for convolutions, classifier bias U(+-1/sqrt(fan in)), batch norm 1 and 0. A pure
-// function of seed and parameter name.
-std::vector<float> initial_value(const graph::Parameter& parameter, const graph::Plan& plan, std::uint64_t seed);
+// Fresh values: He normal (fan in) for convolutions, classifier bias U(+-1/sqrt(fan in)), batch
+// norm 1 and 0. A pure function of seed and parameter name.
+std::vector<float> initial_value(const graph::Parameter& parameter, const graph::Plan& plan,
+                                 std::uint64_t seed);
 
 }  // namespace deeplab::model
