@@ -85,8 +85,8 @@ private:
     Buffer exchange_{"batch-norm sums"}, inputs_{"inputs"}, results_{"results"};
     std::vector<View> views_;  // by TensorId
     std::vector<Action> steps_;
-    std::vector<std::vector<graph::TensorId>>
-        dying_;  // by node: arena tensors used there for the last time
+    // By node: arena tensors used there for the last time.
+    std::vector<std::vector<graph::TensorId>> dying_;
     std::int64_t scratch_bytes_ = 0, image_elements_ = 0, label_elements_ = 0, dropout_samples_ = 0;
     std::int32_t ignore_ = -1;
     std::int64_t classes_ = 0, label_pixels_ = 1;  // 0 classes: a plan without loss

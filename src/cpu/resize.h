@@ -17,8 +17,8 @@ struct Axis {
         float weight;
     };
     std::vector<math::Tap> taps;  // by output
-    std::vector<Share>
-        shares;  // what input i contributed to: shares[first[i]] .. shares[first[i + 1]]
+    // What input i contributed to: shares[first[i]] .. shares[first[i + 1]].
+    std::vector<Share> shares;
     std::vector<std::int64_t> first;
 
     Axis(std::int64_t in, std::int64_t out);

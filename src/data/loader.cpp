@@ -22,8 +22,8 @@ namespace {
 struct Pending {
     Batch batch;
     std::int64_t unfinished = 0;  // samples
-    std::int64_t
-        failed_sample = -1;  // the first one: which error next() throws does not depend on timing
+    // The first one: which error next() throws does not depend on timing.
+    std::int64_t failed_sample = -1;
     std::exception_ptr error;
 };
 
