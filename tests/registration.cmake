@@ -8,6 +8,8 @@ function(deeplab_test_program target sources libraries)
   list(TRANSFORM libraries PREPEND deeplab_)
   target_link_libraries(${target} PRIVATE deeplab_harness ${libraries})
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  # The tests' own code need not be fast; a third less time to compile.
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
 
 function(deeplab_tests folder)

@@ -264,7 +264,7 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
     std::vector<exec::SampleId> samples;
     step_ids_.clear();
     for (std::int64_t micro = 0; micro < micros; ++micro) {
-        const data::Batch batch = loader.next();
+        data::Batch batch = loader.next();
         ensures(batch.step == step && batch.micro == micro,
                 "the loader delivers the batch of this step");
         local.data_wait_s += loader.last_wait_s();
@@ -303,6 +303,7 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
         // The gradient is the sum over all ranks: they all come here or none does.
         if (last && !result.finite)
             not_finite(step, local.loss_sum / std::max(local.valid, 1.0), step_ids_);
+        loader.recycle(std::move(batch));
     }
     return local;
 }
