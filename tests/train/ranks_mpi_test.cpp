@@ -179,7 +179,7 @@ TEST_F(Ranks, WholeGradientAgreesFromAKinkFreeState) {
     }
 }
 
-TEST_F(Ranks, TwentyStepsAgree) {
+TEST_F(Ranks, SlowTwentyStepsAgree) {
     const Result one = train(dir_.path(), {.ranks = 1, .steps = 20});
     if (root()) {
         EXPECT_LT(one.losses.back(), 0.9 * one.losses.front());
