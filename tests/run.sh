@@ -125,7 +125,7 @@ sanitized=(-DCMAKE_BUILD_TYPE=Sanitize "-DDEEPLAB_SANITIZE=address,undefined" -D
 export ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_stack_use_after_return=1
 export UBSAN_OPTIONS=print_stacktrace=1
 export LSAN_OPTIONS=suppressions=$root/tests/harness/lsan.supp:print_suppressions=0
-export GTEST_FILTER=-*Slow*  # the programs that run under mpirun: ctest's labels do not reach into them
+export GTEST_FILTER='-*Slow*' # the programs that run under mpirun: ctest's labels do not reach into them
 if stage "address + undefined: build" configure_and_build "$build-asan" all "${sanitized[@]}"; then
     stage "address + undefined: tests" run_ctest "$build-asan" -LE 'slow|rules'
 fi
