@@ -111,7 +111,7 @@ if ((quick)); then
     # Folders whose tests start no programs.
     folders=(base graph model math cpu io data train)
     stage "release build of the unit tests" configure_and_build "$build" "${folders[*]/%/_tests}" "${release[@]}" || finish
-    stage "release: unit tests" run_ctest "$build" -LE slow -R "^($(IFS='|' && echo "${folders[*]}"))\\."
+    stage "release: unit tests" run_ctest "$build" -E Slow -R "^($(IFS='|' && echo "${folders[*]}"))\\."
     finish
 fi
 
@@ -127,7 +127,7 @@ export UBSAN_OPTIONS=print_stacktrace=1
 export LSAN_OPTIONS=suppressions=$root/tests/harness/lsan.supp:print_suppressions=0
 export GTEST_FILTER='-*Slow*' # the programs that run under mpirun: ctest's labels do not reach into them
 if stage "address + undefined: build" configure_and_build "$build-asan" all "${sanitized[@]}"; then
-    stage "address + undefined: tests" run_ctest "$build-asan" -LE 'slow|rules'
+    stage "address + undefined: tests" run_ctest "$build-asan" -LE 'slow|rules|jobs' -E Slow
 fi
 unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS GTEST_FILTER
 

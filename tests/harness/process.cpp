@@ -57,6 +57,7 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
     const pid_t child = fork();
     if (child < 0) throw std::runtime_error("cannot start " + arguments.at(0));
     if (child == 0) become(arguments, options, out[1], err[1]);
+    setpgid(child, child);  // in both: whoever comes first
     close(out[1]);
     close(err[1]);
 
