@@ -38,7 +38,7 @@ void parse_size(const std::string& text, preprocess::ShapesOptions& options) {
 
 int run(int argc, char** argv) {
     preprocess::ShapesOptions options;
-    std::string out, size = "96-160";
+    std::string out, size = "96-160", masks = "palette";
     std::int64_t seed = 1;
     CommandLine line(
         "deeplab-make-shapes",
@@ -53,9 +53,13 @@ int run(int argc, char** argv) {
     line.option("--seed", seed, "the same seed draws the same pictures");
     line.option("--size", size, "WxH, or LOW-HIGH for sides drawn from a range",
                 CommandLine::Use{false, {}, "SIZE"});
-    line.option("--classes", options.classes, "2 to 4, the ground included");
+    line.option("--classes", options.classes, "2 to 12, the ground included");
+    line.option("--masks", masks,
+                "palette: class ids with VOC's colours; rgb: painted in the classes' colours",
+                CommandLine::Use{false, {"palette", "rgb"}, ""});
     if (!line.parse(argc, argv)) return 0;
     options.out = out;
+    options.rgb_masks = masks == "rgb";
     options.seed = static_cast<std::uint64_t>(seed);
     parse_size(size, options);
     preprocess::make_shapes(options);

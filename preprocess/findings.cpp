@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 
 namespace deeplab::preprocess {
@@ -54,19 +55,26 @@ std::vector<Finding> gather(comm::Communicator& comm, const std::vector<Finding>
     return all;
 }
 
-std::string table(const std::vector<Finding>& findings) {
+std::string table(const std::vector<Finding>& findings, const std::filesystem::path& file) {
     std::vector<std::array<std::string, 3>> rows = {{{"record", "file", "reason"}}};
-    for (std::size_t i = 0; i < std::min(findings.size(), kMaxLines); ++i)
-        rows.push_back({{findings[i].record, findings[i].file, findings[i].reason}});
+    for (const Finding& f : findings) rows.push_back({{f.record, f.file, f.reason}});
     std::size_t widths[2] = {0, 0};
     for (const auto& row : rows)
         for (std::size_t c = 0; c < 2; ++c) widths[c] = std::max(widths[c], row[c].size());
-    std::string out;
-    for (const auto& row : rows)
-        out += cat("  ", padded(row[0], widths[0]), "  ", padded(row[1], widths[1]), "  ", row[2],
-                   "\n");
-    if (findings.size() > kMaxLines) out += cat("  … and ", findings.size() - kMaxLines, " more\n");
-    return out;
+    const auto lines = [&](std::size_t count) {
+        std::string out;
+        for (std::size_t i = 0; i < count; ++i)
+            out += cat("  ", padded(rows[i][0], widths[0]), "  ", padded(rows[i][1], widths[1]),
+                       "  ", rows[i][2], "\n");
+        return out;
+    };
+    if (findings.size() <= kMaxLines) return lines(rows.size());
+    std::string where;
+    if (!file.empty()) {
+        write_atomically(file, lines(rows.size()));
+        where = cat("; all of them: ", file.string());
+    }
+    return cat(lines(kMaxLines + 1), "  … and ", findings.size() - kMaxLines, " more", where, "\n");
 }
 
 }  // namespace deeplab::preprocess

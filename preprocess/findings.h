@@ -2,6 +2,7 @@
 // What is wrong with the input, record by record: collected over all ranks and shown in one table.
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,8 @@ std::string reason_of(const std::exception& error, const std::string& file);
 // Collective: every rank's findings, sorted, on every rank.
 std::vector<Finding> gather(comm::Communicator& comm, const std::vector<Finding>& own);
 
-// At most 50 lines and how many more there are.
-std::string table(const std::vector<Finding>& findings);
+// To be printed: at most 50 lines and how many more there are. Where `file` is given, a longer
+// table is written there whole, and the text says so.
+std::string table(const std::vector<Finding>& findings, const std::filesystem::path& file = {});
 
 }  // namespace deeplab::preprocess

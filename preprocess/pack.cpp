@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <iterator>
+#include <numeric>
+#include <optional>
 #include <utility>
 
 #include "deeplab/base/error.h"
@@ -27,39 +30,57 @@ void sum(comm::Communicator& comm, std::vector<std::int64_t>& values, const char
 
 // What the first pass over the records found, the same on all ranks.
 struct Survey {
-    std::vector<std::int64_t> bytes;    // of each record in a shard; 0: missing or bad
-    std::vector<std::int64_t> missing;  // 1: the image or the mask does not exist
+    // Of each id: what a shard will say of it; bytes 0: missing or bad.
+    std::vector<data::RecordSummary> records;
     ClassCounts counts{0};
-    std::vector<Finding> findings;
+    std::vector<Finding> missing, findings;
+
+    // Of the records with a summary, in list order.
+    std::int64_t total_bytes() const {
+        return std::accumulate(
+            records.begin(), records.end(), std::int64_t{0},
+            [](std::int64_t sum, const data::RecordSummary& r) { return sum + r.bytes; });
+    }
 };
+
+// Each rank knows the records that it read; afterwards all know all.
+void share(std::vector<data::RecordSummary>& records, comm::Communicator& comm) {
+    std::vector<std::int64_t> numbers;
+    for (const data::RecordSummary& r : records)
+        numbers.insert(numbers.end(), {r.width, r.height, r.bytes, std::int64_t{r.crc32}});
+    sum(comm, numbers, "sizes of records");
+    const std::int64_t* next = numbers.data();
+    for (data::RecordSummary& r : records) {
+        r.width = *next++;
+        r.height = *next++;
+        r.bytes = *next++;
+        r.crc32 = static_cast<std::uint32_t>(*next++);
+    }
+}
 
 // Every record is read and decoded once, spread over the ranks, before anything is written.
 Survey survey(const Source& source, const data::ClassTable& classes, const PackOptions& options,
               comm::Communicator& comm) {
     const auto n = static_cast<std::int64_t>(source.ids.size());
-    Survey out{std::vector<std::int64_t>(source.ids.size()),
-               std::vector<std::int64_t>(source.ids.size()),
+    Survey out{std::vector<data::RecordSummary>(source.ids.size()),
                ClassCounts(classes.classes.size()),
+               {},
                {}};
-    std::vector<Finding> own;
-    if (comm.rank() == 0) own = source.findings;
+    std::vector<Finding> missing, bad;
+    if (comm.rank() == 0) bad = source.findings;
     Progress progress("checking", (n + comm.size() - 1) / comm.size(), comm.rank() == 0);
     for (std::int64_t i = comm.rank(); i < n; i += comm.size()) {
-        const auto at = static_cast<std::size_t>(i);
-        const std::string& id = source.ids[at];
+        const std::string& id = source.ids[static_cast<std::size_t>(i)];
         const fs::path image = image_file(source, id), mask = mask_file(source, id);
-        const fs::path expected = image.empty() ? source.images / (id + ".jpg")
-                                                : source.masks / (id + ".png");
-        if (image.empty() || mask.empty()) {
-            out.missing[at] = 1;
-            if (!options.skip_missing)
-                own.push_back({i, id, expected.string(),
-                               image.empty() ? "image is missing" : "mask is missing"});
+        if (image.empty()) {
+            missing.push_back(
+                {i, id, (source.images / (id + ".jpg")).string(), "image is missing"});
+        } else if (mask.empty()) {
+            missing.push_back({i, id, (source.masks / (id + ".png")).string(), "mask is missing"});
         } else {
             try {
                 const Loaded loaded = load_record(source, id, classes, options.encoding);
-                out.bytes[at] = static_cast<std::int64_t>(loaded.record.image.size() +
-                                                          loaded.record.mask.size());
+                out.records[static_cast<std::size_t>(i)] = data::summary_of(loaded.record);
                 out.counts.add(loaded.labels, classes.ignore);
             } catch (const DataError& error) {
                 // The message names the file that is bad; where it names none, the mask was
@@ -67,59 +88,57 @@ Survey survey(const Source& source, const data::ClassTable& classes, const PackO
                 const bool about_image = std::string(error.what()).find(image.string()) !=
                                          std::string::npos;
                 const std::string file = (about_image ? image : mask).string();
-                own.push_back({i, id, file, reason_of(error, file)});
+                bad.push_back({i, id, file, reason_of(error, file)});
             }
         }
         progress.step();
     }
-    sum(comm, out.bytes, "sizes of records");
-    sum(comm, out.missing, "missing records");
+    if (!options.skip_missing)
+        bad.insert(bad.end(), std::make_move_iterator(missing.begin()),
+                   std::make_move_iterator(missing.end()));
+    share(out.records, comm);
+    for (std::size_t i = 0; i < source.ids.size(); ++i) out.records[i].id = source.ids[i];
     sum(comm, out.counts.pixels, "pixels per class");
     sum(comm, out.counts.images, "images per class");
     comm.all_reduce(&out.counts.ignored, 1, DType::i64, comm::ReduceOp::sum, "ignored pixels");
-    out.findings = gather(comm, own);
+    out.findings = gather(comm, bad);
+    if (options.skip_missing) out.missing = gather(comm, missing);
     return out;
 }
 
-// Drops records whose files are missing (--missing skip) from the list; returns how many.
-std::int64_t drop_missing(Source& source, Survey& found) {
-    std::vector<std::string> ids, dropped;
-    std::vector<std::int64_t> bytes;
-    for (std::size_t i = 0; i < source.ids.size(); ++i) {
-        if (found.missing[i] != 0) {
-            dropped.push_back(source.ids[i]);
-            continue;
-        }
-        ids.push_back(source.ids[i]);
-        bytes.push_back(found.bytes[i]);
-    }
-    if (!dropped.empty()) {
-        std::string names;
-        for (std::size_t i = 0; i < std::min<std::size_t>(dropped.size(), 5); ++i)
-            names += (i > 0 ? ", " : "") + dropped[i];
-        log::info(cat("skipped ", dropped.size(), " of ", source.ids.size(),
-                      " ids without image or mask: ", names, dropped.size() > 5 ? ", …" : ""));
-    }
-    source.ids = std::move(ids);
-    found.bytes = std::move(bytes);
-    return static_cast<std::int64_t>(dropped.size());
+// Where a table goes that is too long to be printed.
+fs::path problems_file(const PackOptions& options, const Source& source) {
+    return options.out / (source.split + ".problems.txt");
+}
+fs::path skipped_file(const PackOptions& options, const Source& source) {
+    return options.out / (source.split + ".skipped.txt");
+}
+
+// Drops records whose files are missing (--missing skip) from the list.
+void drop_missing(Source& source, Survey& found) {
+    std::erase_if(found.records, [](const data::RecordSummary& r) { return r.bytes == 0; });
+    source.ids.clear();
+    for (const data::RecordSummary& record : found.records) source.ids.push_back(record.id);
 }
 
 // Shard s holds records [s*n/S, (s+1)*n/S) of the list: nothing here knows the number of ranks.
-std::vector<data::Record> load_shard(const Source& source, const data::ClassTable& classes,
-                                     const Survey& found, data::Encoding encoding, std::int64_t s,
-                                     std::int64_t shards) {
-    const auto n = static_cast<std::int64_t>(source.ids.size());
+std::vector<data::RecordSummary> records_of_shard(const Survey& found, std::int64_t s,
+                                                  std::int64_t shards) {
+    const auto n = static_cast<std::int64_t>(found.records.size());
+    return {found.records.begin() + s * n / shards, found.records.begin() + (s + 1) * n / shards};
+}
+
+std::vector<data::Record> load_records(const Source& source, const data::ClassTable& classes,
+                                       const std::vector<data::RecordSummary>& wanted,
+                                       data::Encoding encoding) {
     std::vector<data::Record> records;
-    for (std::int64_t i = s * n / shards; i < (s + 1) * n / shards; ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        data::Record record = reload_record(source, source.ids[at], classes, encoding);
-        if (static_cast<std::int64_t>(record.image.size() + record.mask.size()) != found.bytes[at])
-            throw DataError(cat("record ", record.id, " changed while it was packed (",
+    for (const data::RecordSummary& summary : wanted) {
+        records.push_back(reload_record(source, summary.id, classes, encoding));
+        if (data::summary_of(records.back()) != summary)
+            throw DataError(cat("record ", summary.id, " changed while it was packed (",
                                 source.images.string(),
                                 ") — the counts in the manifest would be wrong — pack again when "
                                 "nobody writes there"));
-        records.push_back(std::move(record));
     }
     return records;
 }
@@ -128,14 +147,26 @@ std::vector<data::ShardInfo> write_shards(const Source& source, const data::Clas
                                           const Survey& found, const PackOptions& options,
                                           std::int64_t shards, comm::Communicator& comm) {
     std::string own;
+    std::int64_t kept = 0;
     Progress progress("writing", (shards + comm.size() - 1) / comm.size(), comm.rank() == 0);
     for (std::int64_t s = comm.rank(); s < shards; s += comm.size()) {
         const fs::path path = options.out / data::shard_name(source.split, s, shards);
-        const data::ShardInfo info = data::write_shard(
-            path, load_shard(source, classes, found, options.encoding, s, shards));
-        own += cat(s, " ", info.records, " ", info.bytes, " ", info.crc32, "\n");
+        const std::vector<data::RecordSummary> records = records_of_shard(found, s, shards);
+        // A pack that was killed leaves whole shards: they need not be written again.
+        std::optional<data::ShardInfo> info;
+        if (!options.force) info = data::finished_shard(path, records);
+        if (info)
+            ++kept;
+        else
+            info = data::write_shard(path,
+                                     load_records(source, classes, records, options.encoding));
+        own += cat(s, " ", info->records, " ", info->bytes, " ", info->crc32, "\n");
         progress.step();
     }
+    comm.all_reduce(&kept, 1, DType::i64, comm::ReduceOp::sum, "shards kept");
+    if (kept > 0 && comm.rank() == 0)
+        log::info(cat("kept ", kept, " of ", shards,
+                      " shards: an earlier pack wrote them with the same records"));
     std::vector<data::ShardInfo> all(static_cast<std::size_t>(shards));
     for (const std::string& text : comm.all_gather(own, "shards written"))
         for (const std::string& line : split(text, '\n')) {
@@ -188,11 +219,11 @@ void check_output(const PackOptions& options, const Source& source, comm::Commun
     comm.barrier("output folder");
 }
 
-int report(const Survey& found, const Source& source) {
+int report(const Survey& found, const Source& source, const PackOptions& options) {
     log::error(cat(found.findings.size(), " problems in split ", source.split, " (",
                    source.images.string(), ", ", source.masks.string(),
                    ") — nothing was packed — correct them; --missing skip leaves out ids whose ",
-                   "files are missing\n", table(found.findings)));
+                   "files are missing\n", table(found.findings, problems_file(options, source))));
     return static_cast<int>(ExitCode::data);
 }
 
@@ -211,16 +242,24 @@ int pack(const PackOptions& options, comm::Communicator& comm) {
 
     Survey found = survey(source, classes, options, comm);
     if (!found.findings.empty())
-        return root ? report(found, source) : static_cast<int>(ExitCode::data);
+        return root ? report(found, source, options) : static_cast<int>(ExitCode::data);
     data::Manifest manifest;
-    manifest.skipped = drop_missing(source, found);
+    manifest.skipped = static_cast<std::int64_t>(found.missing.size());
+    if (root) {
+        fs::remove(problems_file(options, source));  // of an earlier attempt
+        fs::remove(skipped_file(options, source));
+        if (manifest.skipped > 0)
+            log::info(cat("skipped ", manifest.skipped, " of ", source.ids.size(),
+                          " ids without image or mask\n",
+                          table(found.missing, skipped_file(options, source))));
+    }
+    drop_missing(source, found);
     const auto n = static_cast<std::int64_t>(source.ids.size());
     if (n == 0)
         throw DataError(cat("no id of the list has image and mask (", source.images.string(), ", ",
                             source.masks.string(),
                             ") — there is nothing to pack — check the folders"));
-    std::int64_t total = 0;
-    for (const std::int64_t bytes : found.bytes) total += bytes;
+    const std::int64_t total = found.total_bytes();
     const std::int64_t shards = options.shards > 0
                                     ? options.shards
                                     : std::clamp<std::int64_t>(

@@ -46,9 +46,34 @@ private:
     std::uint64_t state_;
 };
 
-// The classes differ in where their pattern varies, which neither flip nor a resize by 0.75 to 1.5
-// changes: across (ground), down (stripes), along both diagonals at once (checker), along both axes
-// at once (dots).
+// Patterns differ in where they vary, which neither flip nor a resize by 0.75 to 1.5 changes.
+enum class Pattern { across, down, diagonals, axes };
+enum class Form { ellipse, rectangle, triangle };
+
+// The ground fills what the shapes leave: its form is not used. The first four classes differ in
+// pattern alone; from five on the form counts too.
+struct Kind {
+    const char* name;
+    Form form;
+    Pattern pattern;
+};
+constexpr std::array<Kind, 12> kKinds = {{
+    {"ground", Form::rectangle, Pattern::across},
+    {"stripes", Form::ellipse, Pattern::down},
+    {"checker", Form::rectangle, Pattern::diagonals},
+    {"dots", Form::triangle, Pattern::axes},
+    {"checker ellipse", Form::ellipse, Pattern::diagonals},
+    {"dotted ellipse", Form::ellipse, Pattern::axes},
+    {"barred ellipse", Form::ellipse, Pattern::across},
+    {"striped rectangle", Form::rectangle, Pattern::down},
+    {"dotted rectangle", Form::rectangle, Pattern::axes},
+    {"barred rectangle", Form::rectangle, Pattern::across},
+    {"striped triangle", Form::triangle, Pattern::down},
+    {"checker triangle", Form::triangle, Pattern::diagonals},
+}};
+
+const Kind& kind_of(std::int64_t label) { return kKinds.at(static_cast<std::size_t>(label)); }
+
 struct Texture {
     std::int64_t label = 0;
     double angle = 0, period = 8, phase_u = 0, phase_v = 0;
@@ -60,11 +85,11 @@ struct Texture {
         const double u = 2 * kPi * (c * x + s * y) / period + phase_u;
         const double v = 2 * kPi * (-s * x + c * y) / period + phase_v;
         double wave = 0;
-        switch (label) {
-            case 0: wave = std::sin(u); break;
-            case 1: wave = std::sin(v); break;
-            case 2: wave = 1.5 * std::sin(u) * std::sin(v); break;
-            default: wave = std::cos(u) + std::cos(v) - 0.7; break;
+        switch (kind_of(label).pattern) {
+            case Pattern::across: wave = std::sin(u); break;
+            case Pattern::down: wave = std::sin(v); break;
+            case Pattern::diagonals: wave = 1.5 * std::sin(u) * std::sin(v); break;
+            case Pattern::axes: wave = std::cos(u) + std::cos(v) - 0.7; break;
         }
         return std::clamp(0.5 + 1.6 * wave, 0.0, 1.0);
     }
@@ -80,8 +105,8 @@ Texture draw_texture(std::int64_t label, Random& random) {
     Texture t;
     t.label = label;
     t.angle = random.uniform(-12, 12) * kPi / 180;
-    t.period = random.uniform(7, 9.5) *
-               (label == 2 ? 1.2 : 1.0);  // a checker's waves run diagonally and are shorter
+    // Waves that run diagonally are shorter.
+    t.period = random.uniform(7, 9.5) * (kind_of(label).pattern == Pattern::diagonals ? 1.2 : 1.0);
     t.phase_u = random.uniform(0, 2 * kPi);
     t.phase_v = random.uniform(0, 2 * kPi);
     do {
@@ -93,17 +118,17 @@ Texture draw_texture(std::int64_t label, Random& random) {
     return t;
 }
 
-// An outline of a given area: ellipse, rectangle or triangle by label.
+// An outline of a given area.
 struct Outline {
-    std::int64_t label = 1;
+    Form form = Form::ellipse;
     double x = 0, y = 0, angle = 0, a = 1,
            b = 1;  // centre, turn, half axes (triangle: circumradius in x and y)
 
     bool contains(double px, double py) const {
         const double c = std::cos(angle), s = std::sin(angle);
         const double u = (c * (px - x) + s * (py - y)) / a, v = (-s * (px - x) + c * (py - y)) / b;
-        if (label == 1) return u * u + v * v <= 1;
-        if (label == 2) return std::abs(u) <= 1 && std::abs(v) <= 1;
+        if (form == Form::ellipse) return u * u + v * v <= 1;
+        if (form == Form::rectangle) return std::abs(u) <= 1 && std::abs(v) <= 1;
         // Equilateral before scaling, circumradius 1: three half planes at distance 1/2 from the
         // centre.
         const double h = std::sqrt(3.0) / 2;
@@ -112,13 +137,13 @@ struct Outline {
 };
 
 // Of a few places the one farthest from the shapes that are there: fewer lie under another.
-Outline draw_outline(std::int64_t label, double width, double height,
-                     const std::vector<Outline>& others, Random& random) {
+Outline draw_outline(Form form, double width, double height, const std::vector<Outline>& others,
+                     Random& random) {
     constexpr std::array<double, 3> kUnitArea = {kPi, 4.0, 1.299038};  // at a = b = 1
     const double area = random.uniform(0.20, 0.34) * width * height;
     const double aspect = random.uniform(1.0, 1.5);
-    const double b = std::sqrt(area / kUnitArea[static_cast<std::size_t>(label - 1)] / aspect);
-    Outline best{label, 0, 0, random.uniform(0, 2 * kPi), aspect * b, b};
+    const double b = std::sqrt(area / kUnitArea[static_cast<std::size_t>(form)] / aspect);
+    Outline best{form, 0, 0, random.uniform(0, 2 * kPi), aspect * b, b};
     double best_distance = -1;
     for (int attempt = 0; attempt < 6; ++attempt) {
         const double x = random.uniform(0.15, 0.85) * width,
@@ -165,6 +190,15 @@ void write_file(const fs::path& path, const std::vector<std::uint8_t>& bytes) {
     write_atomically(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
+io::Image painted(const io::Mask& mask, const std::vector<io::Rgb>& palette) {
+    io::Image image{mask.width, mask.height, {}};
+    image.pixels.reserve(3 * mask.labels.size());
+    for (const std::uint8_t label : mask.labels)
+        image.pixels.insert(image.pixels.end(),
+                            {palette[label].r, palette[label].g, palette[label].b});
+    return image;
+}
+
 std::string write_split(const fs::path& voc, const ShapesOptions& options, const char* name,
                         std::int64_t count, std::uint64_t seed,
                         const std::vector<io::Rgb>& palette) {
@@ -175,7 +209,8 @@ std::string write_split(const fs::path& voc, const ShapesOptions& options, const
         const Scene scene = draw_scene(options, seed, static_cast<std::uint64_t>(i));
         write_file(voc / "JPEGImages" / cat(id, ".jpg"), io::encode_jpeg(scene.image, kQuality));
         write_file(voc / "SegmentationClass" / cat(id, ".png"),
-                   io::encode_palette_png(scene.mask, palette));
+                   options.rgb_masks ? io::encode_png(painted(scene.mask, palette))
+                                     : io::encode_palette_png(scene.mask, palette));
         list += cat(id, "\n");
     }
     write_atomically(voc / "ImageSets" / "Segmentation" / cat(name, ".txt"), list);
@@ -195,15 +230,14 @@ std::string classes_toml(const data::ClassTable& table) {
 }  // namespace
 
 data::ClassTable shape_classes(std::int64_t classes) {
-    if (classes < 2 || classes > 4)
-        throw UsageError(cat("--classes ", classes,
-                             " — there are patterns for 2 to 4, the ground included — choose one"));
+    if (classes < 2 || classes > static_cast<std::int64_t>(kKinds.size()))
+        throw UsageError(cat("--classes ", classes, " — there are shapes for 2 to ", kKinds.size(),
+                             " classes, the ground included — choose one"));
     const std::vector<io::Rgb> palette = data::voc_classes().palette();
     data::ClassTable table;
-    for (const char* name : {"ground", "stripes", "checker", "dots"}) {
-        if (static_cast<std::int64_t>(table.classes.size()) == classes) break;
-        table.classes.push_back({name, palette[table.classes.size()], true});
-    }
+    for (std::int64_t label = 0; label < classes; ++label)
+        table.classes.push_back(
+            {kind_of(label).name, palette[static_cast<std::size_t>(label)], true});
     return table;
 }
 
@@ -218,7 +252,7 @@ Scene draw_scene(const ShapesOptions& options, std::uint64_t seed, std::uint64_t
     std::vector<Texture> textures = {draw_texture(0, random)};
     for (std::int64_t k = 0; k < count; ++k) {
         const std::int64_t label = 1 + (first + k) % kinds;
-        outlines.push_back(draw_outline(label, static_cast<double>(width),
+        outlines.push_back(draw_outline(kind_of(label).form, static_cast<double>(width),
                                         static_cast<double>(height), outlines, random));
         textures.push_back(draw_texture(label, random));
     }

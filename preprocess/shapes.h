@@ -15,7 +15,8 @@ struct ShapesOptions {
     std::int64_t train = 256, val = 48;
     std::uint64_t seed = 1;
     std::int64_t min_width = 96, max_width = 160, min_height = 96, max_height = 160;
-    std::int64_t classes = 4;  // with the ground
+    std::int64_t classes = 4;  // with the ground, up to 12
+    bool rgb_masks = false;    // painted in the classes' colours instead of a palette's indices
 };
 
 struct Scene {

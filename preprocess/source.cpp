@@ -110,6 +110,23 @@ void derive_train_aug(const fs::path& voc, Source& source) {
                         " (there is no train_aug.txt)");
 }
 
+bool trains_only(const std::string& split) {
+    return split.rfind("train", 0) == 0 && split.rfind("trainval", 0) != 0;
+}
+
+// A network must not be trained on what it is judged by: ids of val.txt in a training list.
+void find_held_out(const fs::path& lists, Source& source) {
+    if (!trains_only(source.split) || !is_file(lists / "val.txt")) return;
+    Source val;
+    read_list(lists / "val.txt", val);
+    const std::unordered_set<std::string> held_out(val.ids.begin(), val.ids.end());
+    for (const std::string& id : source.ids)
+        if (held_out.contains(id))
+            source.findings.push_back({-1, id, source.origin,
+                                       "held out for validation: val.txt has it too (a list of "
+                                       "both is named trainval…)"});
+}
+
 // Becomes a file name of the output.
 std::string checked_name(const std::string& name) {
     const auto good = [](unsigned char c) {
@@ -129,9 +146,11 @@ void find_voc_list(const fs::path& voc, const std::string& wanted, Source& sourc
     if (is_file(lists / (wanted + ".txt"))) {
         source.split = checked_name(wanted);
         read_list(lists / (wanted + ".txt"), source);
+        find_held_out(lists, source);
     } else if (is_file(wanted)) {
         source.split = checked_name(fs::path(wanted).stem().string());
         read_list(wanted, source);
+        find_held_out(lists, source);
     } else if (wanted == "train_aug") {
         source.split = wanted;
         derive_train_aug(voc, source);

@@ -86,6 +86,23 @@ Tables read_tables(const io::Hdf5Reader& file, const std::filesystem::path& path
     return tables;
 }
 
+// Record i of an open shard.
+Record read_record(const io::Hdf5Reader& file, const Tables& tables, std::size_t i) {
+    Record record;
+    record.id = tables.ids[i];
+    record.width = tables.sizes[2 * i];
+    record.height = tables.sizes[2 * i + 1];
+    const auto bytes = [&](const char* name, const std::vector<std::int64_t>& offsets) {
+        const std::int64_t count = offsets[i + 1] - offsets[i];
+        std::vector<std::uint8_t> out(static_cast<std::size_t>(count));
+        file.read(name, out.data(), DType::u8, offsets[i], count);
+        return out;
+    };
+    record.image = bytes("images", tables.image_offsets);
+    record.mask = bytes("masks", tables.mask_offsets);
+    return record;
+}
+
 }  // namespace
 
 std::uint32_t file_crc32(const std::filesystem::path& path) {
@@ -175,6 +192,34 @@ ShardInfo write_shard(const std::filesystem::path& path, const std::vector<Recor
     return info;
 }
 
+RecordSummary summary_of(const Record& record) {
+    return {record.id, record.width, record.height,
+            static_cast<std::int64_t>(record.image.size() + record.mask.size()),
+            record_crc(record)};
+}
+
+std::optional<ShardInfo> finished_shard(const std::filesystem::path& path,
+                                        const std::vector<RecordSummary>& records) {
+    std::error_code error;
+    const std::uintmax_t bytes = std::filesystem::file_size(path, error);
+    if (error) return std::nullopt;
+    ShardInfo info{path.filename().string(), static_cast<std::int64_t>(records.size()),
+                   static_cast<std::int64_t>(bytes), 0};
+    try {
+        const io::Hdf5Reader file(path);
+        const Tables tables = read_tables(file, path, info);
+        for (std::size_t i = 0; i < records.size(); ++i) {
+            const Record record = read_record(file, tables, i);
+            if (summary_of(record) != records[i] || tables.crc32[i] != records[i].crc32)
+                return std::nullopt;
+        }
+        info.crc32 = file_crc32(path);
+    } catch (const DataError&) {
+        return std::nullopt;
+    }
+    return info;
+}
+
 struct ShardSet::Impl {
     struct Shard {
         std::unique_ptr<io::Hdf5Reader> file;
@@ -256,18 +301,7 @@ Record ShardSet::read(std::int64_t index, bool check_crc) {
     const Impl::Shard& shard = impl_->shard(s);
     const auto i = static_cast<std::size_t>(index - impl_->first[s]);
     const Tables& tables = shard.tables;
-    Record record;
-    record.id = tables.ids[i];
-    record.width = tables.sizes[2 * i];
-    record.height = tables.sizes[2 * i + 1];
-    const auto bytes = [&](const char* name, const std::vector<std::int64_t>& offsets) {
-        const std::int64_t count = offsets[i + 1] - offsets[i];
-        std::vector<std::uint8_t> out(static_cast<std::size_t>(count));
-        shard.file->read(name, out.data(), DType::u8, offsets[i], count);
-        return out;
-    };
-    record.image = bytes("images", tables.image_offsets);
-    record.mask = bytes("masks", tables.mask_offsets);
+    Record record = read_record(*shard.file, tables, i);
     if (check_crc && record_crc(record) != tables.crc32[i])
         fail(impl_->path(s), cat(i, " (", record.id, ")"),
              "CRC-32 of image and mask differs from the stored one");

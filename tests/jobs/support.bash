@@ -32,6 +32,18 @@ skip() {
     exit 77
 }
 
+# python_with "MODULE, …": prints the Python that has them (Debian's packages belong to the system's); fails if none has.
+python_with() {
+    local candidate
+    for candidate in python3 /usr/bin/python3; do
+        if "$candidate" -c "import $1" 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
 passed() { checks=$((checks + 1)); }
 failed() {
     checks=$((checks + 1))

@@ -235,11 +235,70 @@ TEST_F(Pack, AllBadRecordsAreListedAndNothingIsWritten) {
     EXPECT_TRUE(nothing_written());
 }
 
-TEST_F(Pack, TheTableOfFindingsIsBounded) {
+TEST_F(Pack, KindsOfPicturesThatCannotBeUsedAreNamed) {
+    const auto ids = voc.fill(6);
+    const auto mask_of = [&](std::size_t i) {
+        return io::decode_mask(read_bytes(voc.mask(ids[i])), ids[i]);
+    };
+    deeplab::testing::put(voc.image(ids[0]),
+                          deeplab::testing::turned_by_exif(read_bytes(voc.image(ids[0]))));
+    deeplab::testing::put(voc.image(ids[1]), deeplab::testing::cmyk_jpeg());
+    fs::remove(voc.image(ids[2]));
+    deeplab::testing::put(voc.root / "JPEGImages" / (ids[2] + ".png"),
+                          deeplab::testing::encode_gray_png(mask_of(2), 16));
+    deeplab::testing::put(voc.mask(ids[3]), deeplab::testing::encode_gray_png(mask_of(3), 16));
+    const io::Mask size = mask_of(4);
+    deeplab::testing::put(voc.mask(ids[4]),
+                          io::encode_png(deeplab::testing::test_image(size.width, size.height, 1)));
+    options.classes = dir / "classes.toml";
+    std::string classes = "ignore = 255\n";
+    for (int c = 0; c < 21; ++c) classes += cat("[[class]]\nname = \"c", c, "\"\n");
+    write_atomically(options.classes, classes);
+    const std::string text = findings();
+    EXPECT_THAT(text, AllOf(HasSubstr("5 problems"), HasSubstr("EXIF orientation 6"),
+                            HasSubstr("a CMYK JPEG")));
+    EXPECT_THAT(text, HasSubstr("an RGB mask, but class \"c0\" has no colour"));
+    const std::size_t deep = text.find("16 bits");
+    ASSERT_NE(deep, std::string::npos);
+    EXPECT_NE(text.find("16 bits", deep + 1), std::string::npos);  // image and mask
+    for (std::size_t i = 0; i <= 4; ++i) EXPECT_THAT(text, HasSubstr(ids[i] + "."));
+    EXPECT_EQ(text.find(ids[5]), std::string::npos);
+    EXPECT_TRUE(nothing_written());
+}
+
+TEST_F(Pack, ATrainingListMustNotHoldIdsOfVal) {
+    const auto ids = voc.fill(4);
+    for (const char* id : {"x1", "x2"}) voc.add(id, 5);
+    const std::vector<std::string> mixed = {"x1", ids[2], "x2"};
+    voc.list("train_aug", mixed);
+    options.split = "train_aug";
+    const std::string text = findings();
+    EXPECT_THAT(text, AllOf(HasSubstr("1 problems"), HasSubstr(ids[2]), HasSubstr("val.txt"),
+                            HasSubstr("train_aug.txt")));
+    EXPECT_TRUE(nothing_written());
+    voc.list("trainval", mixed);  // says by its name that it holds both
+    options.split = "trainval";
+    EXPECT_EQ(run(), 0);
+}
+
+TEST_F(Pack, ALongTableIsCutShortAndWrittenWhole) {
     const auto ids = voc.fill(60);
     for (const std::string& id : ids) fs::remove(voc.image(id));
+    const fs::path problems = options.out / "val.problems.txt";
     const std::string text = findings();
-    EXPECT_THAT(text, AllOf(HasSubstr("60 problems"), HasSubstr("and 10 more")));
+    EXPECT_THAT(text, AllOf(HasSubstr("60 problems"), HasSubstr("and 10 more"),
+                            HasSubstr(problems.string())));
+    EXPECT_EQ(text.find(ids[59]), std::string::npos);
+    EXPECT_THAT(read_text(problems), HasSubstr(ids[59]));
+    voc.add(ids[7], 1);
+    options.skip_missing = true;
+    ::testing::internal::CaptureStderr();
+    ASSERT_EQ(run(), 0);
+    EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+                AllOf(HasSubstr("skipped 59 of 60"), HasSubstr("and 9 more")));
+    EXPECT_FALSE(fs::exists(problems));
+    EXPECT_THAT(read_text(options.out / "val.skipped.txt"), HasSubstr(ids[59]));
+    EXPECT_EQ(data::load_manifest(options.out, "val").skipped, 59);
 }
 
 TEST_F(Pack, MissingFilesCanBeSkippedButNotDamage) {
@@ -247,7 +306,9 @@ TEST_F(Pack, MissingFilesCanBeSkippedButNotDamage) {
     fs::remove(voc.image(ids[1]));
     fs::remove(voc.mask(ids[4]));
     options.skip_missing = true;
-    ASSERT_EQ(run(), 0);
+    const std::string skipped = findings(0);
+    EXPECT_THAT(skipped, AllOf(HasSubstr("skipped 2 of 6"), HasSubstr(ids[1] + ".jpg"),
+                               HasSubstr(ids[4] + ".png")));
     data::ShardSet set(options.out, "val");
     EXPECT_EQ(set.ids(), (std::vector<std::string>{ids[0], ids[2], ids[3], ids[5]}));
     EXPECT_EQ(set.manifest().skipped, 2);

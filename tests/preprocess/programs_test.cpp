@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <thread>
@@ -23,6 +24,7 @@ namespace {
 
 using namespace deeplab::testing;
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 std::map<std::string, std::vector<unsigned char>> contents(const fs::path& dir) {
@@ -142,14 +144,58 @@ TEST(PackProgram, KilledItLeavesNothingThatLooksFinished) {
     EXPECT_FALSE(fs::exists(out / "val.json"));
     EXPECT_THROW(data::ShardSet(out, "val"), DataError);
 
-    // The same command again needs no clean-up, and leaves what a run without a kill leaves.
-    arguments[6] = "7";
+    // The same command again keeps the finished shards and leaves what a run without a kill leaves.
+    const auto first = out / "val-00000-of-00300.h5";
+    const auto written = fs::last_write_time(first);
     auto result = run_process(arguments);
     ASSERT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_THAT(result.err, ContainsRegex("kept [0-9]+ of 300 shards"));
+    EXPECT_EQ(fs::last_write_time(first), written);
     arguments.back() = (dir / "other").string();
     result = run_process(arguments);
     ASSERT_EQ(result.exit_code, 0) << result.both();
     EXPECT_EQ(contents(out), contents(dir / "other"));
+}
+
+TEST(PackProgram, WhatAnEarlierPackLeftIsKeptOnlyIfItIsTheSame) {
+    const TempDir dir;
+    VocFolder voc(dir.path());
+    const auto ids = voc.fill(12);
+    const fs::path out = dir / "out";
+    const std::vector<std::string> arguments = {program("deeplab-pack"),
+                                                "--voc",
+                                                dir.path().string(),
+                                                "--split",
+                                                "val",
+                                                "--shards",
+                                                "4",
+                                                "--out",
+                                                out.string()};
+    ASSERT_EQ(run_process(arguments).exit_code, 0);
+    const auto complete = contents(out);
+    const auto shard = [&](int s) { return out / data::shard_name("val", s, 4); };
+    fs::remove(out / "val.json");
+    // One flipped bit in the pixels, another in the tables' ids, a file cut short.
+    auto bytes = complete.at(shard(1).filename().string());
+    bytes[bytes.size() - 30] ^= 1;
+    put(shard(1), bytes);
+    bytes = complete.at(shard(2).filename().string());
+    const std::string& id = ids[6];
+    const auto at = std::search(bytes.begin(), bytes.end(), id.begin(), id.end());
+    ASSERT_NE(at, bytes.end());
+    *at ^= 1;
+    put(shard(2), bytes);
+    fs::resize_file(shard(3), fs::file_size(shard(3)) / 2);
+    auto result = run_process(arguments);
+    ASSERT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("kept 1 of 4 shards"));
+    EXPECT_EQ(contents(out), complete);
+    fs::remove(out / "val.json");
+    voc.add(ids[0], 50);  // its shard is of another time
+    result = run_process(arguments);
+    ASSERT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("kept 3 of 4 shards"));
+    EXPECT_EQ(run_process({program("deeplab-pack"), "verify", out.string()}).exit_code, 0);
 }
 
 }  // namespace

@@ -149,6 +149,19 @@ TEST(DrawScene, IsAPureFunctionOfSeedAndIndex) {
     }
 }
 
+TEST(DrawScene, TwelveClassesAllOccurAndNoOther) {
+    ShapesOptions options;
+    options.classes = 12;
+    std::array<int, 256> images{};
+    for (std::uint64_t index = 0; index < 40; ++index) {
+        std::array<int, 256> pixels{};
+        for (const std::uint8_t label : draw_scene(options, 3, index).mask.labels) ++pixels[label];
+        for (std::size_t v = 0; v < pixels.size(); ++v) images[v] += pixels[v] > 0 ? 1 : 0;
+    }
+    for (std::size_t c = 0; c < 12; ++c) EXPECT_GT(images[c], 3) << "class " << c;
+    for (std::size_t v = 12; v < 255; ++v) EXPECT_EQ(images[v], 0) << "label " << v;
+}
+
 TEST(MakeShapes, WritesTheSameFilesForASeedAndNeverOverwrites) {
     const TempDir dir;
     ShapesOptions options;
@@ -170,7 +183,7 @@ TEST(MakeShapes, WritesTheSameFilesForASeedAndNeverOverwrites) {
     EXPECT_EQ(read_text(options.out / "VOCdevkit/VOC2012/ImageSets/Segmentation/trainval.txt"),
               "train_00000\ntrain_00001\ntrain_00002\nval_00000\nval_00001\n");
     EXPECT_EQ(data::load_classes(options.out / "classes.toml").classes.size(), 4u);
-    options.classes = 9;
+    options.classes = 13;
     options.out = dir / "c";
     EXPECT_THROW(make_shapes(options), UsageError);
 }

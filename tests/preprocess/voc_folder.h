@@ -16,9 +16,28 @@ inline void put(const std::filesystem::path& path, const std::vector<std::uint8_
     write_atomically(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
-// An 8-bit grayscale PNG of the labels, as other distributions of SegmentationClassAug have them;
-// the library does not write these. The pixels stand in one stored deflate block.
-std::vector<std::uint8_t> encode_gray_png(const io::Mask& mask);
+// A grayscale PNG of the labels, as other distributions of SegmentationClassAug have them, with 8
+// or (as no reader takes it) 16 bits; the library does not write these. The pixels stand in one
+// stored deflate block.
+std::vector<std::uint8_t> encode_gray_png(const io::Mask& mask, std::uint8_t bits = 8);
+
+// The JPEG with an EXIF tag that asks for a turn by 90 degrees.
+inline std::vector<std::uint8_t> turned_by_exif(std::vector<std::uint8_t> jpeg) {
+    const std::vector<std::uint8_t> segment = {
+        0xFF, 0xE1, 0,    34,   'E', 'x', 'i', 'f', 0, 0,  // APP1 of 34 bytes
+        'M',  'M',  0,    42,   0,   0,   0,   8,          // TIFF, its directory at byte 8
+        0,    1,    0x01, 0x12, 0,   3,   0,   0,   0, 1,
+        0,    6,    0,    0,    0,   0,   0,   0};  // one entry: orientation 6
+    jpeg.insert(jpeg.begin() + 2, segment.begin(), segment.end());
+    return jpeg;
+}
+
+// Header and start of scan of a JPEG of 8x8 pixels with four components.
+inline std::vector<std::uint8_t> cmyk_jpeg() {
+    return {0xFF, 0xD8, 0xFF, 0xC0, 0,    20, 8, 0,    8,  0,    8,    4,    1,   0x11, 0,
+            2,    0x11, 0,    3,    0x11, 0,  4, 0x11, 0,  0xFF, 0xDA, 0,    14,  4,    1,
+            0,    2,    0,    3,    0,    4,  0, 0,    63, 0,    0,    0xFF, 0xD9};
+}
 
 inline io::Mask test_mask(std::int64_t width, std::int64_t height, int seed) {
     io::Mask mask{width, height,
@@ -81,7 +100,7 @@ struct VocFolder {
     std::filesystem::path root;
 };
 
-inline std::vector<std::uint8_t> encode_gray_png(const io::Mask& mask) {
+inline std::vector<std::uint8_t> encode_gray_png(const io::Mask& mask, std::uint8_t bits) {
     std::vector<std::uint8_t> out = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
     const auto big = [](std::vector<std::uint8_t>& to, std::uint32_t v) {
         for (int shift = 24; shift >= 0; shift -= 8)
@@ -97,13 +116,15 @@ inline std::vector<std::uint8_t> encode_gray_png(const io::Mask& mask) {
     std::vector<std::uint8_t> header;
     big(header, static_cast<std::uint32_t>(mask.width));
     big(header, static_cast<std::uint32_t>(mask.height));
-    for (const std::uint8_t v : {8, 0, 0, 0, 0}) header.push_back(v);  // 8 bit, gray, no interlace
+    header.insert(header.end(), {bits, 0, 0, 0, 0});  // gray, no interlace
     chunk("IHDR", header);
     std::vector<std::uint8_t> rows;  // each with filter type 0
     for (std::int64_t y = 0; y < mask.height; ++y) {
         rows.push_back(0);
-        const auto first = mask.labels.begin() + y * mask.width;
-        rows.insert(rows.end(), first, first + mask.width);
+        for (std::int64_t x = 0; x < mask.width; ++x) {
+            if (bits == 16) rows.push_back(0);
+            rows.push_back(mask.labels[static_cast<std::size_t>(y * mask.width + x)]);
+        }
     }
     std::uint32_t a = 1, b = 0;  // Adler-32
     for (const std::uint8_t v : rows) {

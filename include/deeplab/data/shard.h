@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -79,6 +80,20 @@ std::uint32_t file_crc32(const std::filesystem::path& path);
 
 // Writes one shard under its final name, atomically. The same records give the same bytes.
 ShardInfo write_shard(const std::filesystem::path& path, const std::vector<Record>& records);
+
+// What a shard's tables say of a record.
+struct RecordSummary {
+    std::string id;
+    std::int64_t width = 0, height = 0, bytes = 0;  // image and mask together
+    std::uint32_t crc32 = 0;                        // of the image's bytes followed by the mask's
+    bool operator==(const RecordSummary&) const = default;
+};
+RecordSummary summary_of(const Record& record);
+
+// The shard at `path` if it holds exactly these records, every byte of them as its CRC-32 says;
+// nothing when there is none or it differs in any way. Reads all of it.
+std::optional<ShardInfo> finished_shard(const std::filesystem::path& path,
+                                        const std::vector<RecordSummary>& records);
 
 // Random access to the records of a split, in list order. One thread at a time (HDF5).
 class ShardSet {
