@@ -19,9 +19,10 @@ data: base math io
 train: base graph model math comm exec io data
 tools: base graph model math comm exec cpu cuda io data train
 preprocess: base math comm io data
+benchmarks: base graph model math comm exec cpu cuda io data train tools preprocess
 '
 
-grep -rnoE --include='*.h' --include='*.cpp' --include='*.cu' --include='*.cuh' '#include "[^"]*"' include src preprocess |
+grep -rnoE --include='*.h' --include='*.cpp' --include='*.cu' --include='*.cuh' '#include "[^"]*"' include src preprocess benchmarks |
     sed -E 's/:[0-9]+:#include / /; s/"//g' | ALLOWED=$allowed awk '
     BEGIN {
         lines = split(ENVIRON["ALLOWED"], line, "\n")
