@@ -50,7 +50,7 @@ AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_
 std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
                           const Augmentation& augmentation, const Normalisation& normalisation,
                           int ignore, std::uint64_t seed, math::SampleKey key, float* planes,
-                          std::uint8_t* labels) {
+                          std::uint8_t* labels, StageClock& clock) {
     expects(image.width == mask.width && image.height == mask.height,
             "image and mask have one size");
     expects(augmentation.crop > 0, "the crop has pixels");
@@ -77,10 +77,15 @@ std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
         expects(as_background || (0 <= ignore && ignore <= 255), "the ignore label is a byte");
         std::fill_n(labels, crop * crop, static_cast<std::uint8_t>(as_background ? 0 : ignore));
     }
+    clock.mark(Stage::rest);
     resize_bilinear(image, region, pixels.pixels.data(), crop);
+    clock.mark(Stage::resize_image);
     resize_nearest(mask, region, labels, crop);
+    clock.mark(Stage::resize_mask);
     if (plan.blur_radius > 0.0f) pixels = gaussian_blur(pixels, plan.blur_radius);
+    clock.mark(Stage::blur);
     normalise(pixels, normalisation, planes);
+    clock.mark(Stage::normalise);
     return crop * crop - std::count_if(labels, labels + crop * crop,
                                        [ignore](std::uint8_t v) { return v == ignore; });
 }
@@ -91,8 +96,9 @@ Sample augment(const io::Image& image, const io::Mask& mask, const Augmentation&
     expects(augmentation.crop > 0, "the crop has pixels");
     const auto pixels = static_cast<std::size_t>(augmentation.crop * augmentation.crop);
     Sample sample{std::vector<float>(3 * pixels), std::vector<std::uint8_t>(pixels), 0};
+    StageClock clock;
     sample.valid_pixels = augment_into(image, mask, augmentation, normalisation, ignore, seed, key,
-                                       sample.image.data(), sample.labels.data());
+                                       sample.image.data(), sample.labels.data(), clock);
     return sample;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "deeplab/data/loader.h"
+#include "stage_clock.h"
 
 namespace deeplab::data {
 
@@ -23,6 +24,6 @@ AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_
 std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
                           const Augmentation& augmentation, const Normalisation& normalisation,
                           int ignore, std::uint64_t seed, math::SampleKey key, float* planes,
-                          std::uint8_t* labels);
+                          std::uint8_t* labels, StageClock& clock);
 
 }  // namespace deeplab::data

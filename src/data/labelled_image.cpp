@@ -38,11 +38,19 @@ void check_labels(const Manifest& manifest, const io::Mask& mask, const std::str
 
 }  // namespace
 
-LabelledImage labelled_image(const Manifest& manifest, std::int64_t index, const Record& record) {
+LabelledImage labelled_image(const Manifest& manifest, std::int64_t index, Record& record,
+                             StageClock& clock) {
     const std::string where = describe(manifest, index, record.id);
-    Decoded decoded = decode(record, manifest.encoding, where);
-    check_labels(manifest, decoded.mask, where);
-    return LabelledImage{record.id, std::move(decoded.image), std::move(decoded.mask)};
+    LabelledImage out;
+    out.id = record.id;
+    clock.mark(Stage::rest);
+    decode_image(record, manifest.encoding, where, out.image);
+    clock.mark(Stage::decode_image);
+    decode_mask(record, manifest.encoding, where, out.mask);
+    clock.mark(Stage::decode_mask);
+    check_labels(manifest, out.mask, where);
+    clock.mark(Stage::check);
+    return out;
 }
 
 }  // namespace deeplab::data

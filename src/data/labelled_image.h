@@ -6,6 +6,7 @@
 #include <string>
 
 #include "deeplab/data/shard.h"
+#include "stage_clock.h"
 
 namespace deeplab::data {
 
@@ -16,6 +17,7 @@ struct LabelledImage {
 };
 
 // `index` of the record in the split. DataError names record and shard.
-LabelledImage labelled_image(const Manifest& manifest, std::int64_t index, const Record& record);
+LabelledImage labelled_image(const Manifest& manifest, std::int64_t index, Record& record,
+                             StageClock& clock);
 
 }  // namespace deeplab::data

@@ -6,6 +6,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <thread>
 
@@ -37,6 +38,29 @@ struct Job {
 };
 
 }  // namespace
+
+const char* name(Stage stage) {
+    switch (stage) {
+        case Stage::read: return "read";
+        case Stage::decode_image: return "decode image";
+        case Stage::decode_mask: return "decode mask";
+        case Stage::check: return "check labels";
+        case Stage::resize_image: return "resize image";
+        case Stage::resize_mask: return "resize mask";
+        case Stage::blur: return "blur";
+        case Stage::normalise: return "normalise";
+        case Stage::rest: return "rest";
+    }
+    return "";
+}
+
+double StageTimes::total_s() const { return std::accumulate(cpu_s.begin(), cpu_s.end(), 0.0); }
+
+StageTimes& StageTimes::operator+=(const StageTimes& other) {
+    for (std::size_t i = 0; i < stage_count; ++i) cpu_s[i] += other.cpu_s[i];
+    samples += other.samples;
+    return *this;
+}
 
 struct Loader::Impl {
     explicit Impl(const LoaderOptions& o) : options(o), manifest(load_manifest(o.dir, o.split)) {
@@ -82,6 +106,7 @@ struct Loader::Impl {
     // The only thread that touches HDF5.
     void read_loop() {
         std::optional<ShardSet> shards;
+        StageClock clock;
         for (std::int64_t step = options.first_step; step < options.last_step; ++step) {
             for (std::int64_t micro = 0; micro < options.accumulation; ++micro) {
                 Pending* target = begin_batch(step, micro);
@@ -94,7 +119,9 @@ struct Loader::Impl {
                                 "the manifest did not change since it was read");
                     }
                     for (; i < local; ++i) {
-                        if (!submit(read(*shards, target, i))) return;
+                        Job job = read(*shards, target, i);
+                        clock.mark(Stage::read);
+                        if (!submit(std::move(job), clock)) return;
                     }
                 } catch (...) {
                     finish(*target, i, local - i, std::current_exception());
@@ -158,8 +185,9 @@ struct Loader::Impl {
         return math::SampleKey{static_cast<std::uint32_t>(epoch), order[position % samples]};
     }
 
-    bool submit(Job job) {
+    bool submit(Job job, StageClock& clock) {
         std::unique_lock lock(mutex);
+        times += clock.take();
         room.wait(lock, [this] { return stop || jobs.size() < max_jobs; });
         if (stop) return false;
         jobs.push_back(std::move(job));
@@ -168,6 +196,7 @@ struct Loader::Impl {
     }
 
     void decode_loop() {
+        StageClock clock;
         while (true) {
             Job job;
             {
@@ -179,18 +208,19 @@ struct Loader::Impl {
             }
             room.notify_one();
             try {
-                make_sample(job);
+                make_sample(job, clock);
             } catch (...) {
                 finish(*job.target, job.sample, 1, std::current_exception());
             }
         }
     }
 
-    void make_sample(Job& job) {
+    void make_sample(Job& job, StageClock& clock) {
+        clock.mark(Stage::rest);
         const bool fresh = !job.decoded;
         if (fresh) {
             job.decoded = std::make_shared<const LabelledImage>(
-                labelled_image(manifest, job.key.sample, job.record));
+                labelled_image(manifest, job.key.sample, job.record, clock));
         }
         const std::int64_t pixels = options.augmentation.crop * options.augmentation.crop;
         Batch& batch = job.target->batch;
@@ -198,12 +228,14 @@ struct Loader::Impl {
                                                 options.augmentation, options.normalisation,
                                                 manifest.classes.ignore, options.seed, job.key,
                                                 batch.images.data() + job.sample * 3 * pixels,
-                                                batch.labels.data() + job.sample * pixels);
+                                                batch.labels.data() + job.sample * pixels, clock);
         batch.keys[static_cast<std::size_t>(job.sample)] = job.key;
         batch.ids[static_cast<std::size_t>(job.sample)] = job.decoded->id;
         {
             const std::lock_guard lock(mutex);
             batch.valid_pixels += valid;
+            times += clock.take();
+            ++times.samples;
             if (fresh && options.cache_host) cache[job.key.sample] = job.decoded;
         }
         finish(*job.target, job.sample, 1, nullptr);
@@ -267,6 +299,7 @@ struct Loader::Impl {
     std::vector<Batch> spent;
     std::deque<Job> jobs;
     std::vector<std::shared_ptr<const LabelledImage>> cache;  // by record
+    StageTimes times;
 
     std::vector<std::thread> threads;
 };
@@ -279,6 +312,10 @@ Loader::~Loader() = default;
 Batch Loader::next() { return impl_->next(); }
 void Loader::recycle(Batch&& batch) { impl_->recycle(std::move(batch)); }
 double Loader::last_wait_s() const { return impl_->last_wait_s; }
+StageTimes Loader::times() const {
+    const std::lock_guard lock(impl_->mutex);
+    return impl_->times;
+}
 const Manifest& Loader::manifest() const { return impl_->manifest; }
 
 }  // namespace deeplab::data

@@ -103,6 +103,17 @@ Record read_record(const io::Hdf5Reader& file, const Tables& tables, std::size_t
     return record;
 }
 
+// What was decoded, of `bytes` in all, against what the record promises.
+void check_size(const char* part, std::int64_t width, std::int64_t height, std::size_t bytes,
+                std::int64_t bytes_per_pixel, const Record& record, const std::string& what) {
+    if (width == record.width && height == record.height &&
+        bytes == static_cast<std::size_t>(width * height * bytes_per_pixel))
+        return;
+    throw DataError(cat("the ", part, " is ", width, "x", height, ", ", bytes,
+                        " bytes, the record says ", record.width, "x", record.height, " (", what,
+                        ") — labels would not lie on their pixels — pack the split again"));
+}
+
 }  // namespace
 
 std::uint32_t file_crc32(const std::filesystem::path& path) {
@@ -123,25 +134,32 @@ std::uint32_t file_crc32(const std::filesystem::path& path) {
     return crc;
 }
 
-Decoded decode(const Record& record, Encoding encoding, const std::string& what) {
-    Decoded out;
+void decode_image(Record& record, Encoding encoding, const std::string& what, io::Image& image) {
     if (encoding == Encoding::raw) {
-        out.image = {record.width, record.height, record.image};
-        out.mask = {record.width, record.height, record.mask};
+        image.width = record.width;
+        image.height = record.height;
+        image.pixels.swap(record.image);
     } else {
-        out.image = io::decode_image(record.image, what + ", image");
-        out.mask = io::decode_mask(record.mask, what + ", mask");
+        image = io::decode_image(record.image, what + ", image");
     }
-    const auto pixels = static_cast<std::size_t>(record.width * record.height);
-    const auto fits = [&](const auto& part, std::size_t bytes, std::size_t wanted) {
-        return part.width == record.width && part.height == record.height && bytes == wanted;
-    };
-    if (!fits(out.image, out.image.pixels.size(), 3 * pixels) ||
-        !fits(out.mask, out.mask.labels.size(), pixels))
-        throw DataError(cat("image ", out.image.width, "x", out.image.height, " and mask ",
-                            out.mask.width, "x", out.mask.height, " differ from the record's size ",
-                            record.width, "x", record.height, " (", what,
-                            ") — labels would not lie on their pixels — pack the split again"));
+    check_size("image", image.width, image.height, image.pixels.size(), 3, record, what);
+}
+
+void decode_mask(Record& record, Encoding encoding, const std::string& what, io::Mask& mask) {
+    if (encoding == Encoding::raw) {
+        mask.width = record.width;
+        mask.height = record.height;
+        mask.labels.swap(record.mask);
+    } else {
+        mask = io::decode_mask(record.mask, what + ", mask");
+    }
+    check_size("mask", mask.width, mask.height, mask.labels.size(), 1, record, what);
+}
+
+Decoded decode(Record record, Encoding encoding, const std::string& what) {
+    Decoded out;
+    decode_image(record, encoding, what, out.image);
+    decode_mask(record, encoding, what, out.mask);
     return out;
 }
 

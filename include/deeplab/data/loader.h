@@ -74,6 +74,30 @@ struct Batch {
     std::int64_t valid_pixels = 0;
 };
 
+// Where the loader's threads spend their time.
+enum class Stage {
+    read,
+    decode_image,
+    decode_mask,
+    check,
+    resize_image,
+    resize_mask,
+    blur,
+    normalise,
+    rest
+};
+constexpr std::size_t stage_count = 9;
+const char* name(Stage stage);
+
+// CPU time of the threads that did it: neither waiting nor other work on the machine counts.
+struct StageTimes {
+    std::array<double, stage_count> cpu_s{};
+    std::int64_t samples = 0;  // finished
+
+    double total_s() const;
+    StageTimes& operator+=(const StageTimes& other);
+};
+
 struct LoaderOptions {
     std::filesystem::path dir;
     std::string split = "train_aug";
@@ -103,6 +127,7 @@ public:
     // much as decoding).
     void recycle(Batch&& batch);
     double last_wait_s() const;  // how long the last next() waited
+    StageTimes times() const;    // of all samples finished so far, whether next() took them or not
     const Manifest& manifest() const;
 
 private:

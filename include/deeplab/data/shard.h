@@ -47,7 +47,10 @@ struct Decoded {
 };
 // Image and labels of a record; DataError when they do not decode, or not to the record's size.
 // `what` names the record.
-Decoded decode(const Record& record, Encoding encoding, const std::string& what);
+Decoded decode(Record record, Encoding encoding, const std::string& what);
+// The same one by one, into memory that is used again; raw pixels are exchanged with the record's.
+void decode_image(Record& record, Encoding encoding, const std::string& what, io::Image& image);
+void decode_mask(Record& record, Encoding encoding, const std::string& what, io::Mask& mask);
 
 struct ShardInfo {
     std::string file;  // name within the folder
