@@ -50,7 +50,7 @@ AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_
 std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
                           const Augmentation& augmentation, const Normalisation& normalisation,
                           int ignore, std::uint64_t seed, math::SampleKey key, float* planes,
-                          std::uint8_t* labels, StageClock& clock) {
+                          std::uint8_t* labels, AugmentScratch& scratch) {
     expects(image.width == mask.width && image.height == mask.height,
             "image and mask have one size");
     expects(augmentation.crop > 0, "the crop has pixels");
@@ -65,8 +65,10 @@ std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
                               std::min(crop, plan.width - plan.left),
                               std::min(crop, plan.height - plan.top)};
 
-    io::Image pixels{crop, crop,
-                     std::vector<std::uint8_t>(static_cast<std::size_t>(3 * crop * crop))};
+    StageClock& clock = scratch.clock;
+    io::Image& pixels = scratch.crop;
+    pixels.width = pixels.height = crop;
+    pixels.pixels.resize(static_cast<std::size_t>(3 * crop * crop));
     const bool padded = region.columns < crop || region.rows < crop;
     if (padded) {
         for (std::int64_t i = 0; i < crop * crop; ++i) {
@@ -78,11 +80,11 @@ std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
         std::fill_n(labels, crop * crop, static_cast<std::uint8_t>(as_background ? 0 : ignore));
     }
     clock.mark(Stage::rest);
-    resize_bilinear(image, region, pixels.pixels.data(), crop);
+    resize_bilinear(image, region, pixels.pixels.data(), crop, scratch.resize);
     clock.mark(Stage::resize_image);
-    resize_nearest(mask, region, labels, crop);
+    resize_nearest(mask, region, labels, crop, scratch.resize);
     clock.mark(Stage::resize_mask);
-    if (plan.blur_radius > 0.0f) pixels = gaussian_blur(pixels, plan.blur_radius);
+    gaussian_blur(pixels, plan.blur_radius, scratch.blur);
     clock.mark(Stage::blur);
     normalise(pixels, normalisation, planes);
     clock.mark(Stage::normalise);
@@ -96,9 +98,9 @@ Sample augment(const io::Image& image, const io::Mask& mask, const Augmentation&
     expects(augmentation.crop > 0, "the crop has pixels");
     const auto pixels = static_cast<std::size_t>(augmentation.crop * augmentation.crop);
     Sample sample{std::vector<float>(3 * pixels), std::vector<std::uint8_t>(pixels), 0};
-    StageClock clock;
+    AugmentScratch scratch;
     sample.valid_pixels = augment_into(image, mask, augmentation, normalisation, ignore, seed, key,
-                                       sample.image.data(), sample.labels.data(), clock);
+                                       sample.image.data(), sample.labels.data(), scratch);
     return sample;
 }
 

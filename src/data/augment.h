@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "deeplab/data/loader.h"
+#include "resize.h"
 #include "stage_clock.h"
 
 namespace deeplab::data {
@@ -19,11 +20,26 @@ struct AugmentationPlan {
 AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_t width,
                                    std::int64_t height, std::uint64_t seed, math::SampleKey key);
 
+struct BlurScratch {
+    std::vector<std::uint8_t> image, from, to;
+    std::vector<std::uint32_t> sums;
+};
+// In place.
+void gaussian_blur(io::Image& image, float radius, BlurScratch& scratch);
+
+// What a worker keeps from one sample to the next: fresh memory costs a page fault every 4 KiB.
+struct AugmentScratch {
+    StageClock clock;
+    io::Image crop;
+    ResizeScratch resize;
+    BlurScratch blur;
+};
+
 // planes: (3, crop, crop); labels: (crop, crop). Returns the number of labels that are not
 // `ignore`.
 std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
                           const Augmentation& augmentation, const Normalisation& normalisation,
                           int ignore, std::uint64_t seed, math::SampleKey key, float* planes,
-                          std::uint8_t* labels, StageClock& clock);
+                          std::uint8_t* labels, AugmentScratch& scratch);
 
 }  // namespace deeplab::data

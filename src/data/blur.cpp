@@ -2,6 +2,7 @@
 #include <cstring>
 #include <vector>
 
+#include "augment.h"
 #include "deeplab/base/error.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/math/augment.h"
@@ -44,39 +45,46 @@ void extend_row(std::uint8_t* row, std::int64_t width, std::int64_t margin) {
 
 }  // namespace
 
-io::Image gaussian_blur(const io::Image& image, float radius) {
+void gaussian_blur(io::Image& image, float radius, BlurScratch& scratch) {
     expects(radius >= 0.0f, "a blur radius is not negative");
-    if (radius == 0.0f || image.pixels.empty()) return image;
+    if (radius == 0.0f || image.pixels.empty()) return;
     const math::ExtendedBox box = math::gaussian_box(radius);
     const std::int64_t margin = box.radius + 1, n = 3 * image.width;
     std::vector<const std::uint8_t*> sources(static_cast<std::size_t>(2 * margin + 1));
-    std::vector<std::uint32_t> sums;
 
-    io::Image a = image, b = image;
-    std::vector<std::uint8_t> from(static_cast<std::size_t>(n + 6 * margin)), to(from.size());
+    std::vector<std::uint8_t>&from = scratch.from, &to = scratch.to;
+    from.resize(static_cast<std::size_t>(n + 6 * margin));
+    to.resize(from.size());
     for (std::int64_t y = 0; y < image.height; ++y) {
-        std::memcpy(from.data() + 3 * margin, image.pixels.data() + y * n,
-                    static_cast<std::size_t>(n));
+        std::uint8_t* row = image.pixels.data() + y * n;
+        std::memcpy(from.data() + 3 * margin, row, static_cast<std::size_t>(n));
         for (int pass = 0; pass < math::blur_passes; ++pass) {
             extend_row(from.data(), image.width, margin);
             for (std::size_t s = 0; s < sources.size(); ++s) sources[s] = from.data() + 3 * s;
-            box_pass(box, sources, n, sums, to.data() + 3 * margin);
+            const bool last = pass + 1 == math::blur_passes;
+            box_pass(box, sources, n, scratch.sums, last ? row : to.data() + 3 * margin);
             std::swap(from, to);
         }
-        std::memcpy(a.pixels.data() + y * n, from.data() + 3 * margin, static_cast<std::size_t>(n));
     }
+    scratch.image.resize(image.pixels.size());
     for (int pass = 0; pass < math::blur_passes; ++pass) {
         for (std::int64_t y = 0; y < image.height; ++y) {
             for (std::int64_t s = 0; s < 2 * margin + 1; ++s) {
                 const std::int64_t source = std::clamp<std::int64_t>(y + s - margin, 0,
                                                                      image.height - 1);
-                sources[static_cast<std::size_t>(s)] = a.pixels.data() + source * n;
+                sources[static_cast<std::size_t>(s)] = image.pixels.data() + source * n;
             }
-            box_pass(box, sources, n, sums, b.pixels.data() + y * n);
+            box_pass(box, sources, n, scratch.sums, scratch.image.data() + y * n);
         }
-        std::swap(a, b);
+        image.pixels.swap(scratch.image);
     }
-    return a;
+}
+
+io::Image gaussian_blur(const io::Image& image, float radius) {
+    io::Image out = image;
+    BlurScratch scratch;
+    gaussian_blur(out, radius, scratch);
+    return out;
 }
 
 }  // namespace deeplab::data

@@ -38,10 +38,9 @@ void check_labels(const Manifest& manifest, const io::Mask& mask, const std::str
 
 }  // namespace
 
-LabelledImage labelled_image(const Manifest& manifest, std::int64_t index, Record& record,
-                             StageClock& clock) {
+void decode(const Manifest& manifest, std::int64_t index, Record& record, StageClock& clock,
+            LabelledImage& out) {
     const std::string where = describe(manifest, index, record.id);
-    LabelledImage out;
     out.id = record.id;
     clock.mark(Stage::rest);
     decode_image(record, manifest.encoding, where, out.image);
@@ -50,7 +49,6 @@ LabelledImage labelled_image(const Manifest& manifest, std::int64_t index, Recor
     clock.mark(Stage::decode_mask);
     check_labels(manifest, out.mask, where);
     clock.mark(Stage::check);
-    return out;
 }
 
 }  // namespace deeplab::data

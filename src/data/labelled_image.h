@@ -17,7 +17,7 @@ struct LabelledImage {
 };
 
 // `index` of the record in the split. DataError names record and shard.
-LabelledImage labelled_image(const Manifest& manifest, std::int64_t index, Record& record,
-                             StageClock& clock);
+void decode(const Manifest& manifest, std::int64_t index, Record& record, StageClock& clock,
+            LabelledImage& out);
 
 }  // namespace deeplab::data

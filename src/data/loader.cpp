@@ -37,6 +37,11 @@ struct Job {
     std::shared_ptr<const LabelledImage> decoded;  // from the cache
 };
 
+struct Worker {
+    AugmentScratch scratch;
+    LabelledImage decoded;
+};
+
 }  // namespace
 
 const char* name(Stage stage) {
@@ -196,7 +201,7 @@ struct Loader::Impl {
     }
 
     void decode_loop() {
-        StageClock clock;
+        Worker worker;
         while (true) {
             Job job;
             {
@@ -208,35 +213,40 @@ struct Loader::Impl {
             }
             room.notify_one();
             try {
-                make_sample(job, clock);
+                make_sample(job, worker);
             } catch (...) {
                 finish(*job.target, job.sample, 1, std::current_exception());
             }
         }
     }
 
-    void make_sample(Job& job, StageClock& clock) {
+    void make_sample(Job& job, Worker& worker) {
+        StageClock& clock = worker.scratch.clock;
         clock.mark(Stage::rest);
-        const bool fresh = !job.decoded;
-        if (fresh) {
-            job.decoded = std::make_shared<const LabelledImage>(
-                labelled_image(manifest, job.key.sample, job.record, clock));
+        const LabelledImage* source = job.decoded.get();
+        if (source == nullptr) {
+            decode(manifest, job.key.sample, job.record, clock, worker.decoded);
+            source = &worker.decoded;
         }
         const std::int64_t pixels = options.augmentation.crop * options.augmentation.crop;
         Batch& batch = job.target->batch;
-        const std::int64_t valid = augment_into(job.decoded->image, job.decoded->mask,
-                                                options.augmentation, options.normalisation,
-                                                manifest.classes.ignore, options.seed, job.key,
-                                                batch.images.data() + job.sample * 3 * pixels,
-                                                batch.labels.data() + job.sample * pixels, clock);
+        const std::int64_t valid = augment_into(
+            source->image, source->mask, options.augmentation, options.normalisation,
+            manifest.classes.ignore, options.seed, job.key,
+            batch.images.data() + job.sample * 3 * pixels,
+            batch.labels.data() + job.sample * pixels, worker.scratch);
         batch.keys[static_cast<std::size_t>(job.sample)] = job.key;
-        batch.ids[static_cast<std::size_t>(job.sample)] = job.decoded->id;
+        batch.ids[static_cast<std::size_t>(job.sample)] = source->id;
+        if (!job.decoded && options.cache_host) {
+            job.decoded = std::make_shared<const LabelledImage>(std::move(worker.decoded));
+            worker.decoded = LabelledImage{};
+        }
         {
             const std::lock_guard lock(mutex);
+            if (options.cache_host) cache[job.key.sample] = job.decoded;
             batch.valid_pixels += valid;
             times += clock.take();
             ++times.samples;
-            if (fresh && options.cache_host) cache[job.key.sample] = job.decoded;
         }
         finish(*job.target, job.sample, 1, nullptr);
     }

@@ -13,15 +13,9 @@ namespace {
 
 constexpr std::int32_t half_unit = 1 << (math::resample_bits - 1);
 
-// Fixed-point weights of outputs [begin, begin + count) of one axis: `taps` per output, zeros where
-// one has fewer.
-struct Weights {
-    std::int64_t taps = 0;
-    std::vector<std::int32_t> first, weights;
-};
-
-Weights axis_weights(std::int64_t in, std::int64_t out, std::int64_t begin, std::int64_t count) {
-    Weights w;
+// Of outputs [begin, begin + count).
+void axis_weights(std::int64_t in, std::int64_t out, std::int64_t begin, std::int64_t count,
+                  AxisWeights& w) {
     w.taps = math::triangle_taps(in, out);
     w.first.resize(static_cast<std::size_t>(count));
     w.weights.assign(static_cast<std::size_t>(count * w.taps), 0);
@@ -31,25 +25,24 @@ Weights axis_weights(std::int64_t in, std::int64_t out, std::int64_t begin, std:
         w.first[static_cast<std::size_t>(o)] = static_cast<std::int32_t>(span.first);
         math::triangle_weights(span, w.weights.data() + o * w.taps);
     }
-    return w;
 }
 
 // Weights of the horizontal pass as it multiplies: (taps, columns, 3).
-std::vector<std::int32_t> weights_per_value(const Weights& w, std::int64_t columns) {
-    std::vector<std::int32_t> out(static_cast<std::size_t>(w.taps * columns * 3));
+void weights_per_value(const AxisWeights& w, std::int64_t columns, std::vector<std::int32_t>& out) {
+    out.resize(static_cast<std::size_t>(w.taps * columns * 3));
     for (std::int64_t t = 0; t < w.taps; ++t) {
         for (std::int64_t x = 0; x < columns; ++x) {
             std::fill_n(out.begin() + (t * columns + x) * 3, 3,
                         w.weights[static_cast<std::size_t>(x * w.taps + t)]);
         }
     }
-    return out;
 }
 
 // Brings together what one tap reads, so that the multiplication runs over contiguous values. Four
 // bytes are moved per pixel, the next pixel overwrites the fourth: `row` and `out` are readable and
 // writable one byte further.
-void gather_tap(const std::uint8_t* row, const Weights& w, std::int64_t tap, std::uint8_t* out) {
+void gather_tap(const std::uint8_t* row, const AxisWeights& w, std::int64_t tap,
+                std::uint8_t* out) {
     for (const std::int32_t first : w.first) {
         std::memcpy(out, row + 3 * (first + tap), 4);
         out += 3;
@@ -124,20 +117,24 @@ void check(const ResizeRegion& r, std::int64_t width, std::int64_t height) {
 }  // namespace
 
 void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::uint8_t* out,
-                     std::int64_t stride) {
+                     std::int64_t stride, ResizeScratch& scratch) {
     check(region, image.width, image.height);
-    const Weights across = axis_weights(image.width, region.width, region.left, region.columns);
-    const Weights down = axis_weights(image.height, region.height, region.top, region.rows);
+    AxisWeights &across = scratch.across, &down = scratch.down;
+    axis_weights(image.width, region.width, region.left, region.columns, across);
+    axis_weights(image.height, region.height, region.top, region.rows, down);
     if (region.rows == 0 || region.columns == 0) return;
 
     // Horizontal pass over the source rows that the vertical one reads: (source rows, columns, 3).
     const std::int64_t begin = down.first.front(), n = 3 * region.columns, pitch = n + 1;
     const std::int64_t end = std::min<std::int64_t>(image.height, down.first.back() + down.taps);
-    const std::vector<std::int32_t> weights_across = weights_per_value(across, region.columns);
-    std::vector<std::uint8_t> row(static_cast<std::size_t>(3 * (image.width + across.taps) + 1), 0);
-    std::vector<std::uint8_t> tapped(static_cast<std::size_t>(across.taps * pitch));
-    std::vector<std::uint8_t> between(static_cast<std::size_t>((end - begin + down.taps) * n), 0);
-    std::vector<std::int32_t> sums;
+    std::vector<std::int32_t>&weights_across = scratch.weights_across, &sums = scratch.sums;
+    std::vector<std::uint8_t>&row = scratch.row, &tapped = scratch.tapped,
+    &between = scratch.between;
+    weights_per_value(across, region.columns, weights_across);
+    row.resize(static_cast<std::size_t>(3 * (image.width + across.taps) + 1));
+    tapped.resize(static_cast<std::size_t>(across.taps * pitch));
+    // Behind the last row: multiplied with weights of zero.
+    between.resize(static_cast<std::size_t>((end - begin + down.taps) * n));
     for (std::int64_t y = begin; y < end; ++y) {
         copy_pixels(image.pixels.data() + 3 * y * image.width, image.width, region.flip,
                     row.data());
@@ -168,9 +165,10 @@ void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::ui
 }
 
 void resize_nearest(const io::Mask& mask, const ResizeRegion& region, std::uint8_t* out,
-                    std::int64_t stride) {
+                    std::int64_t stride, ResizeScratch& scratch) {
     check(region, mask.width, mask.height);
-    std::vector<std::int64_t> columns(static_cast<std::size_t>(region.columns));
+    std::vector<std::int64_t>& columns = scratch.columns;
+    columns.resize(static_cast<std::size_t>(region.columns));
     math::NearestWalk across(mask.width, region.width);
     for (std::int64_t x = 0; x < region.left; ++x) across.next();
     for (std::int64_t& column : columns) {
@@ -191,8 +189,9 @@ io::Image resize_bilinear(const io::Image& image, std::int64_t width, std::int64
     expects(width > 0 && height > 0, "resize to at least one pixel");
     io::Image out{width, height,
                   std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3))};
+    ResizeScratch scratch;
     resize_bilinear(image, ResizeRegion{false, width, height, 0, 0, width, height},
-                    out.pixels.data(), width);
+                    out.pixels.data(), width, scratch);
     return out;
 }
 
@@ -200,8 +199,9 @@ io::Mask resize_nearest(const io::Mask& mask, std::int64_t width, std::int64_t h
     expects(width > 0 && height > 0, "resize to at least one pixel");
     io::Mask out{width, height,
                  std::vector<std::uint8_t>(static_cast<std::size_t>(width * height))};
+    ResizeScratch scratch;
     resize_nearest(mask, ResizeRegion{false, width, height, 0, 0, width, height}, out.labels.data(),
-                   width);
+                   width, scratch);
     return out;
 }
 

@@ -2,6 +2,7 @@
 // Resizing of the part that a crop needs: the same pixels as resizing everything and cropping then.
 
 #include <cstdint>
+#include <vector>
 
 #include "deeplab/io/image.h"
 
@@ -15,10 +16,24 @@ struct ResizeRegion {
     std::int64_t left = 0, top = 0, columns = 0, rows = 0;
 };
 
+// Fixed-point weights of one axis: `taps` per output, zeros where one has fewer.
+struct AxisWeights {
+    std::int64_t taps = 0;
+    std::vector<std::int32_t> first, weights;
+};
+
+// Memory that is used again.
+struct ResizeScratch {
+    AxisWeights across, down;
+    std::vector<std::int32_t> weights_across, sums;
+    std::vector<std::uint8_t> row, tapped, between;
+    std::vector<std::int64_t> columns;
+};
+
 // out: rows of `stride` pixels.
 void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::uint8_t* out,
-                     std::int64_t stride);
+                     std::int64_t stride, ResizeScratch& scratch);
 void resize_nearest(const io::Mask& mask, const ResizeRegion& region, std::uint8_t* out,
-                    std::int64_t stride);
+                    std::int64_t stride, ResizeScratch& scratch);
 
 }  // namespace deeplab::data

@@ -140,7 +140,7 @@ void decode_image(Record& record, Encoding encoding, const std::string& what, io
         image.height = record.height;
         image.pixels.swap(record.image);
     } else {
-        image = io::decode_image(record.image, what + ", image");
+        io::decode_image(record.image, what + ", image", image);
     }
     check_size("image", image.width, image.height, image.pixels.size(), 3, record, what);
 }
@@ -151,7 +151,7 @@ void decode_mask(Record& record, Encoding encoding, const std::string& what, io:
         mask.height = record.height;
         mask.labels.swap(record.mask);
     } else {
-        mask = io::decode_mask(record.mask, what + ", mask");
+        io::decode_mask(record.mask, what + ", mask", mask);
     }
     check_size("mask", mask.width, mask.height, mask.labels.size(), 1, record, what);
 }

@@ -103,25 +103,37 @@ ImageInfo read_info(std::span<const std::uint8_t> bytes, const std::string& what
     throw_neither(what);
 }
 
-Image decode_image(std::span<const std::uint8_t> bytes, const std::string& what) {
+void decode_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image) {
     switch (format_of(bytes)) {
-        case ImageFormat::jpeg: return decode_jpeg(bytes, what);
-        case ImageFormat::png: return decode_png_image(bytes, what);
+        case ImageFormat::jpeg: return decode_jpeg(bytes, what, image);
+        case ImageFormat::png: return decode_png_image(bytes, what, image);
         case ImageFormat::unknown: break;
     }
     throw_neither(what);
 }
 
-Mask decode_mask(std::span<const std::uint8_t> bytes, const std::string& what) {
+void decode_mask(std::span<const std::uint8_t> bytes, const std::string& what, Mask& mask) {
     switch (format_of(bytes)) {
         case ImageFormat::jpeg:
             throw_unsupported("a mask stored as JPEG", what,
                               "lossy compression changes class ids — provide the mask as palette "
                               "or grayscale PNG");
-        case ImageFormat::png: return decode_png_mask(bytes, what);
+        case ImageFormat::png: return decode_png_mask(bytes, what, mask);
         case ImageFormat::unknown: break;
     }
     throw_neither(what);
+}
+
+Image decode_image(std::span<const std::uint8_t> bytes, const std::string& what) {
+    Image image;
+    decode_image(bytes, what, image);
+    return image;
+}
+
+Mask decode_mask(std::span<const std::uint8_t> bytes, const std::string& what) {
+    Mask mask;
+    decode_mask(bytes, what, mask);
+    return mask;
 }
 
 }  // namespace deeplab::io

@@ -23,9 +23,9 @@ void check_upright(std::span<const std::uint8_t> tiff, const std::string& what);
                                     const char* advice);
 
 ImageInfo read_jpeg_info(std::span<const std::uint8_t> bytes, const std::string& what);
-Image decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& what);
+void decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& what, Image& image);
 ImageInfo read_png_info(std::span<const std::uint8_t> bytes, const std::string& what);
-Image decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what);
-Mask decode_png_mask(std::span<const std::uint8_t> bytes, const std::string& what);
+void decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image);
+void decode_png_mask(std::span<const std::uint8_t> bytes, const std::string& what, Mask& mask);
 
 }  // namespace deeplab::io

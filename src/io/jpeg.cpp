@@ -78,8 +78,9 @@ public:
                 info_.num_components, info_.data_precision, false};
     }
 
-    Image decode() {
-        Image image{info_.image_width, info_.image_height, {}};
+    void decode(Image& image) {
+        image.width = info_.image_width;
+        image.height = info_.image_height;
         image.pixels.resize(static_cast<std::size_t>(image.width * image.height * 3));
         std::uint8_t* row = image.pixels.data();
         const std::size_t stride = static_cast<std::size_t>(image.width) * 3;
@@ -92,7 +93,6 @@ public:
             }
             jpeg_finish_decompress(&info_);
         });
-        return image;
     }
 
 private:
@@ -191,8 +191,8 @@ ImageInfo read_jpeg_info(std::span<const std::uint8_t> bytes, const std::string&
     return Decoder(bytes, what).info();
 }
 
-Image decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& what) {
-    return Decoder(bytes, what).decode();
+void decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& what, Image& image) {
+    Decoder(bytes, what).decode(image);
 }
 
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality) {

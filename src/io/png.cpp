@@ -74,7 +74,7 @@ public:
                 png_get_color_type(png_, info_) == PNG_COLOR_TYPE_PALETTE};
     }
 
-    Image decode_image() {
+    void decode_image(Image& image) {
         if ((png_get_color_type(png_, info_) & PNG_COLOR_MASK_ALPHA) != 0 ||
             png_get_valid(png_, info_, PNG_INFO_tRNS) != 0) {
             throw_unsupported(
@@ -86,10 +86,12 @@ public:
             png_set_gray_to_rgb(png_);
         });
         const ImageInfo header = info();
-        return {header.width, header.height, read_rows(header, 3)};
+        image.width = header.width;
+        image.height = header.height;
+        read_rows(header, 3, image.pixels);
     }
 
-    Mask decode_mask() {
+    void decode_mask(Mask& mask) {
         const ImageInfo header = info();
         const bool gray = png_get_color_type(png_, info_) == PNG_COLOR_TYPE_GRAY;
         if (!header.palette && !gray) {
@@ -105,7 +107,9 @@ public:
                               "palette or grayscale PNG");
         }
         guarded([&] { png_set_packing(png_); });  // 1, 2, 4 bits become one index a byte
-        return {header.width, header.height, read_rows(header, 1)};
+        mask.width = header.width;
+        mask.height = header.height;
+        read_rows(header, 1, mask.labels);
     }
 
 private:
@@ -131,9 +135,10 @@ private:
 #endif
     }
 
-    std::vector<std::uint8_t> read_rows(const ImageInfo& header, std::size_t bytes_per_pixel) {
+    void read_rows(const ImageInfo& header, std::size_t bytes_per_pixel,
+                   std::vector<std::uint8_t>& pixels) {
         const std::size_t stride = static_cast<std::size_t>(header.width) * bytes_per_pixel;
-        std::vector<std::uint8_t> pixels(stride * static_cast<std::size_t>(header.height));
+        pixels.resize(stride * static_cast<std::size_t>(header.height));
         std::vector<png_bytep> rows(static_cast<std::size_t>(header.height));
         for (std::size_t y = 0; y < rows.size(); ++y) rows[y] = pixels.data() + y * stride;
         bool fits = false;
@@ -147,7 +152,6 @@ private:
         });
         ensures(fits, "a PNG row has the expected length");
         check_orientation();  // the chunk may follow the pixels
-        return pixels;
     }
 
     std::span<const std::uint8_t> rest_;
@@ -212,12 +216,12 @@ ImageInfo read_png_info(std::span<const std::uint8_t> bytes, const std::string& 
     return Decoder(bytes, what).info();
 }
 
-Image decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what) {
-    return Decoder(bytes, what).decode_image();
+void decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image) {
+    Decoder(bytes, what).decode_image(image);
 }
 
-Mask decode_png_mask(std::span<const std::uint8_t> bytes, const std::string& what) {
-    return Decoder(bytes, what).decode_mask();
+void decode_png_mask(std::span<const std::uint8_t> bytes, const std::string& what, Mask& mask) {
+    Decoder(bytes, what).decode_mask(mask);
 }
 
 std::vector<std::uint8_t> encode_png(const Image& image) {
