@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "deeplab/base/error.h"
 #include "deeplab/math/augment.h"
@@ -47,6 +48,25 @@ AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_
     return plan;
 }
 
+namespace {
+
+// Fills what lies right of and below the resized image.
+void pad(const ResizeRegion& region, const std::array<std::uint8_t, 3>& color, std::uint8_t label,
+         io::Image& pixels, std::uint8_t* labels) {
+    const std::int64_t crop = pixels.width;
+    for (std::int64_t y = 0; y < crop; ++y) {
+        const std::int64_t begin = y < region.rows ? region.columns : 0;
+        std::uint8_t* row = pixels.pixels.data() + 3 * y * crop;
+        for (std::int64_t x = begin; x < crop; ++x) {
+            for (std::size_t c = 0; c < 3; ++c)
+                row[3 * x + static_cast<std::int64_t>(c)] = color[c];
+        }
+        std::memset(labels + y * crop + begin, label, static_cast<std::size_t>(crop - begin));
+    }
+}
+
+}  // namespace
+
 std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
                           const Augmentation& augmentation, const Normalisation& normalisation,
                           int ignore, std::uint64_t seed, math::SampleKey key, float* planes,
@@ -69,15 +89,11 @@ std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
     io::Image& pixels = scratch.crop;
     pixels.width = pixels.height = crop;
     pixels.pixels.resize(static_cast<std::size_t>(3 * crop * crop));
-    const bool padded = region.columns < crop || region.rows < crop;
-    if (padded) {
-        for (std::int64_t i = 0; i < crop * crop; ++i) {
-            std::copy(augmentation.pad_color.begin(), augmentation.pad_color.end(),
-                      pixels.pixels.begin() + 3 * i);
-        }
+    if (region.columns < crop || region.rows < crop) {
         const bool as_background = augmentation.pad_label == Augmentation::PadLabel::background;
         expects(as_background || (0 <= ignore && ignore <= 255), "the ignore label is a byte");
-        std::fill_n(labels, crop * crop, static_cast<std::uint8_t>(as_background ? 0 : ignore));
+        pad(region, augmentation.pad_color, static_cast<std::uint8_t>(as_background ? 0 : ignore),
+            pixels, labels);
     }
     clock.mark(Stage::rest);
     resize_bilinear(image, region, pixels.pixels.data(), crop, scratch.resize);
@@ -104,20 +120,17 @@ Sample augment(const io::Image& image, const io::Mask& mask, const Augmentation&
     return sample;
 }
 
-void normalise(const io::Image& image, const Normalisation& normalisation, float* planes) {
-    std::array<std::array<float, 256>, 3> table;
-    for (std::size_t c = 0; c < 3; ++c) {
-        for (std::size_t v = 0; v < 256; ++v) {
-            table[c][v] = math::normalised(static_cast<std::uint8_t>(v), normalisation.mean[c],
-                                           normalisation.std[c]);
-        }
-    }
+void normalise(const io::Image& image, const Normalisation& normalisation,
+               float* __restrict planes) {
     const std::int64_t n = image.width * image.height;
-    const std::uint8_t* p = image.pixels.data();
+    const std::uint8_t* __restrict p = image.pixels.data();
+    const auto [mean_r, mean_g, mean_b] = normalisation.mean;
+    const auto [std_r, std_g, std_b] = normalisation.std;
+    // Two divisions a value, as defined: in vectors they are twice as fast as looking values up.
     for (std::int64_t i = 0; i < n; ++i) {
-        planes[i] = table[0][p[3 * i]];
-        planes[n + i] = table[1][p[3 * i + 1]];
-        planes[2 * n + i] = table[2][p[3 * i + 2]];
+        planes[i] = math::normalised(p[3 * i], mean_r, std_r);
+        planes[n + i] = math::normalised(p[3 * i + 1], mean_g, std_g);
+        planes[2 * n + i] = math::normalised(p[3 * i + 2], mean_b, std_b);
     }
 }
 

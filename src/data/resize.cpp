@@ -167,19 +167,26 @@ void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::ui
 void resize_nearest(const io::Mask& mask, const ResizeRegion& region, std::uint8_t* out,
                     std::int64_t stride, ResizeScratch& scratch) {
     check(region, mask.width, mask.height);
-    std::vector<std::int64_t>& columns = scratch.columns;
+    std::vector<std::int32_t>& columns = scratch.columns;
     columns.resize(static_cast<std::size_t>(region.columns));
     math::NearestWalk across(mask.width, region.width);
     for (std::int64_t x = 0; x < region.left; ++x) across.next();
-    for (std::int64_t& column : columns) {
+    for (std::int32_t& column : columns) {
         const std::int64_t i = across.next();
-        column = region.flip ? mask.width - 1 - i : i;
+        column = static_cast<std::int32_t>(region.flip ? mask.width - 1 - i : i);
     }
     math::NearestWalk down(mask.height, region.height);
     for (std::int64_t y = 0; y < region.top; ++y) down.next();
+    std::int64_t above = -1;
     for (std::int64_t y = 0; y < region.rows; ++y) {
-        const std::uint8_t* from = mask.labels.data() + down.next() * mask.width;
+        const std::int64_t source = down.next();
+        const std::uint8_t* from = mask.labels.data() + source * mask.width;
         std::uint8_t* to = out + y * stride;
+        if (source == above) {  // enlarging repeats rows
+            std::memcpy(to, to - stride, static_cast<std::size_t>(region.columns));
+            continue;
+        }
+        above = source;
         for (std::int64_t x = 0; x < region.columns; ++x)
             to[x] = from[columns[static_cast<std::size_t>(x)]];
     }

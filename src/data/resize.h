@@ -27,7 +27,7 @@ struct ResizeScratch {
     AxisWeights across, down;
     std::vector<std::int32_t> weights_across, sums;
     std::vector<std::uint8_t> row, tapped, between;
-    std::vector<std::int64_t> columns;
+    std::vector<std::int32_t> columns;
 };
 
 // out: rows of `stride` pixels.
