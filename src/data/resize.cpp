@@ -38,15 +38,25 @@ void weights_per_value(const AxisWeights& w, std::int64_t columns, std::vector<s
     }
 }
 
+// Where in a row each tap of each column reads, in bytes: (taps, columns). Taps of zero weight may
+// point anywhere in the row.
+void tap_offsets(const AxisWeights& w, std::int64_t width, bool flip,
+                 std::vector<std::int32_t>& out) {
+    out.clear();
+    for (std::int64_t t = 0; t < w.taps; ++t) {
+        for (const std::int32_t first : w.first) {
+            const std::int64_t x = std::min(first + t, width - 1);
+            out.push_back(static_cast<std::int32_t>(3 * (flip ? width - 1 - x : x)));
+        }
+    }
+}
+
 // Brings together what one tap reads, so that the multiplication runs over contiguous values. Four
 // bytes are moved per pixel, the next pixel overwrites the fourth: `row` and `out` are readable and
 // writable one byte further.
-void gather_tap(const std::uint8_t* row, const AxisWeights& w, std::int64_t tap,
+void gather_tap(const std::uint8_t* row, const std::int32_t* offsets, std::int64_t columns,
                 std::uint8_t* out) {
-    for (const std::int32_t first : w.first) {
-        std::memcpy(out, row + 3 * (first + tap), 4);
-        out += 3;
-    }
+    for (std::int64_t x = 0; x < columns; ++x) std::memcpy(out + 3 * x, row + offsets[x], 4);
 }
 
 // One row of the horizontal pass: values and weights (K, n).
@@ -97,16 +107,6 @@ void combine_many_rows(const std::uint8_t* in, std::int64_t pitch, const std::in
         out[i] = math::resample_round(sums[static_cast<std::size_t>(i)]);
 }
 
-void copy_pixels(const std::uint8_t* from, std::int64_t width, bool flip, std::uint8_t* to) {
-    if (!flip) {
-        std::memcpy(to, from, static_cast<std::size_t>(3 * width));
-        return;
-    }
-    for (std::int64_t x = 0; x < width; ++x) {
-        for (int c = 0; c < 3; ++c) to[3 * x + c] = from[3 * (width - 1 - x) + c];
-    }
-}
-
 void check(const ResizeRegion& r, std::int64_t width, std::int64_t height) {
     expects(width > 0 && height > 0 && r.width > 0 && r.height > 0, "images to resize have pixels");
     expects(
@@ -128,18 +128,23 @@ void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::ui
     const std::int64_t begin = down.first.front(), n = 3 * region.columns, pitch = n + 1;
     const std::int64_t end = std::min<std::int64_t>(image.height, down.first.back() + down.taps);
     std::vector<std::int32_t>&weights_across = scratch.weights_across, &sums = scratch.sums;
-    std::vector<std::uint8_t>&row = scratch.row, &tapped = scratch.tapped,
+    std::vector<std::uint8_t>&last_row = scratch.last_row, &tapped = scratch.tapped,
     &between = scratch.between;
     weights_per_value(across, region.columns, weights_across);
-    row.resize(static_cast<std::size_t>(3 * (image.width + across.taps) + 1));
+    tap_offsets(across, image.width, region.flip, scratch.offsets);
+    last_row.resize(static_cast<std::size_t>(3 * image.width + 1));
+    std::memcpy(last_row.data(), image.pixels.data() + 3 * (image.height - 1) * image.width,
+                static_cast<std::size_t>(3 * image.width));
     tapped.resize(static_cast<std::size_t>(across.taps * pitch));
     // Behind the last row: multiplied with weights of zero.
     between.resize(static_cast<std::size_t>((end - begin + down.taps) * n));
     for (std::int64_t y = begin; y < end; ++y) {
-        copy_pixels(image.pixels.data() + 3 * y * image.width, image.width, region.flip,
-                    row.data());
-        for (std::int64_t t = 0; t < across.taps; ++t)
-            gather_tap(row.data(), across, t, tapped.data() + t * pitch);
+        const std::uint8_t* row = y + 1 < image.height ? image.pixels.data() + 3 * y * image.width
+                                                       : last_row.data();
+        for (std::int64_t t = 0; t < across.taps; ++t) {
+            gather_tap(row, scratch.offsets.data() + t * region.columns, region.columns,
+                       tapped.data() + t * pitch);
+        }
         std::uint8_t* to = between.data() + (y - begin) * n;
         switch (across.taps) {
             case 2: combine_taps<2>(tapped.data(), pitch, weights_across.data(), n, to); break;

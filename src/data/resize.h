@@ -25,8 +25,8 @@ struct AxisWeights {
 // Memory that is used again.
 struct ResizeScratch {
     AxisWeights across, down;
-    std::vector<std::int32_t> weights_across, sums;
-    std::vector<std::uint8_t> row, tapped, between;
+    std::vector<std::int32_t> offsets, weights_across, sums;
+    std::vector<std::uint8_t> last_row, tapped, between;
     std::vector<std::int32_t> columns;
 };
 
