@@ -172,11 +172,15 @@ struct Loader::Impl {
         job.target = target;
         job.sample = i;
         job.key = key_at(static_cast<std::uint64_t>(position));
-        if (options.cache_host) {
+        {
             const std::lock_guard lock(mutex);
-            job.decoded = cache[job.key.sample];
+            if (options.cache_host) job.decoded = cache[job.key.sample];
+            if (!job.decoded && !spent_records.empty()) {
+                job.record = std::move(spent_records.back());
+                spent_records.pop_back();
+            }
         }
-        if (!job.decoded) job.record = shards.read(job.key.sample, true);
+        if (!job.decoded) shards.read(job.key.sample, true, job.record);
         return job;
     }
 
@@ -237,18 +241,26 @@ struct Loader::Impl {
             batch.labels.data() + job.sample * pixels, worker.scratch);
         batch.keys[static_cast<std::size_t>(job.sample)] = job.key;
         batch.ids[static_cast<std::size_t>(job.sample)] = source->id;
-        if (!job.decoded && options.cache_host) {
-            job.decoded = std::make_shared<const LabelledImage>(std::move(worker.decoded));
-            worker.decoded = LabelledImage{};
-        }
         {
             const std::lock_guard lock(mutex);
-            if (options.cache_host) cache[job.key.sample] = job.decoded;
+            if (!job.decoded) {
+                spent_records.push_back(std::move(job.record));
+                if (options.cache_host) keep(job.key.sample, worker.decoded);
+            }
             batch.valid_pixels += valid;
             times += clock.take();
             ++times.samples;
         }
         finish(*job.target, job.sample, 1, nullptr);
+    }
+
+    // Under the mutex. Takes the pixels while there is room.
+    void keep(std::uint32_t sample, LabelledImage& decoded) {
+        const auto bytes = static_cast<std::int64_t>(decoded.image.pixels.capacity() +
+                                                     decoded.mask.labels.capacity());
+        if (cache[sample] || cached_bytes + bytes > options.cache_bytes) return;
+        cached_bytes += bytes;
+        cache[sample] = std::make_shared<const LabelledImage>(std::move(decoded));
     }
 
     void finish(Pending& target, std::int64_t sample, std::int64_t count,
@@ -307,8 +319,10 @@ struct Loader::Impl {
     bool stop = false;
     std::deque<std::unique_ptr<Pending>> pending;
     std::vector<Batch> spent;
+    std::vector<Record> spent_records;  // as many as were ever under way at once
     std::deque<Job> jobs;
     std::vector<std::shared_ptr<const LabelledImage>> cache;  // by record
+    std::int64_t cached_bytes = 0;
     StageTimes times;
 
     std::vector<std::thread> threads;
@@ -325,6 +339,10 @@ double Loader::last_wait_s() const { return impl_->last_wait_s; }
 StageTimes Loader::times() const {
     const std::lock_guard lock(impl_->mutex);
     return impl_->times;
+}
+std::int64_t Loader::cached_bytes() const {
+    const std::lock_guard lock(impl_->mutex);
+    return impl_->cached_bytes;
 }
 const Manifest& Loader::manifest() const { return impl_->manifest; }
 

@@ -86,21 +86,19 @@ Tables read_tables(const io::Hdf5Reader& file, const std::filesystem::path& path
     return tables;
 }
 
-// Record i of an open shard.
-Record read_record(const io::Hdf5Reader& file, const Tables& tables, std::size_t i) {
-    Record record;
+// Record i of an open shard, into buffers that may be used again.
+void read_record(const io::Hdf5Reader& file, const Tables& tables, std::size_t i, Record& record) {
     record.id = tables.ids[i];
     record.width = tables.sizes[2 * i];
     record.height = tables.sizes[2 * i + 1];
-    const auto bytes = [&](const char* name, const std::vector<std::int64_t>& offsets) {
+    const auto bytes = [&](const char* name, const std::vector<std::int64_t>& offsets,
+                           std::vector<std::uint8_t>& out) {
         const std::int64_t count = offsets[i + 1] - offsets[i];
-        std::vector<std::uint8_t> out(static_cast<std::size_t>(count));
+        out.resize(static_cast<std::size_t>(count));
         file.read(name, out.data(), DType::u8, offsets[i], count);
-        return out;
     };
-    record.image = bytes("images", tables.image_offsets);
-    record.mask = bytes("masks", tables.mask_offsets);
-    return record;
+    bytes("images", tables.image_offsets, record.image);
+    bytes("masks", tables.mask_offsets, record.mask);
 }
 
 // What was decoded, of `bytes` in all, against what the record promises.
@@ -226,8 +224,9 @@ std::optional<ShardInfo> finished_shard(const std::filesystem::path& path,
     try {
         const io::Hdf5Reader file(path);
         const Tables tables = read_tables(file, path, info);
+        Record record;
         for (std::size_t i = 0; i < records.size(); ++i) {
-            const Record record = read_record(file, tables, i);
+            read_record(file, tables, i, record);
             if (summary_of(record) != records[i] || tables.crc32[i] != records[i].crc32)
                 return std::nullopt;
         }
@@ -313,17 +312,22 @@ std::vector<std::string> ShardSet::ids() {
 }
 
 Record ShardSet::read(std::int64_t index, bool check_crc) {
+    Record record;
+    read(index, check_crc, record);
+    return record;
+}
+
+void ShardSet::read(std::int64_t index, bool check_crc, Record& record) {
     expects(index >= 0 && index < size(), "0 <= index < size()");
     const auto after = std::upper_bound(impl_->first.begin(), impl_->first.end(), index);
     const auto s = static_cast<std::size_t>(after - impl_->first.begin()) - 1;
     const Impl::Shard& shard = impl_->shard(s);
     const auto i = static_cast<std::size_t>(index - impl_->first[s]);
     const Tables& tables = shard.tables;
-    Record record = read_record(*shard.file, tables, i);
+    read_record(*shard.file, tables, i, record);
     if (check_crc && record_crc(record) != tables.crc32[i])
         fail(impl_->path(s), cat(i, " (", record.id, ")"),
              "CRC-32 of image and mask differs from the stored one");
-    return record;
 }
 
 void ShardSet::verify_files(const std::vector<std::int64_t>& shards) const {

@@ -234,6 +234,8 @@ void add_data_keys(std::vector<Key>& keys) {
                     }});
     keys.push_back(choice_key("data.cache", DEEPLAB_FIELD(data.cache),
                               Words{{"none", "none"}, {"host", "host"}}, {"device"}));
+    keys.push_back(real_key("data.cache_gib", DEEPLAB_FIELD(data.cache_gib), 0, 1e6,
+                            "GiB of host memory for each rank"));
     keys.push_back(bool_key("data.allow_overlap", DEEPLAB_FIELD(data.allow_overlap)));
     keys.push_back(bool_key("data.verify", DEEPLAB_FIELD(data.verify)));
 }

@@ -254,6 +254,7 @@ data::LoaderOptions Trainer::loader_options() const {
     o.last_step = iterations();
     o.workers = loader_workers(config, options_.threads);
     o.cache_host = config.data.cache == "host";
+    o.cache_bytes = static_cast<std::int64_t>(config.data.cache_gib * 0x1p30);
     return o;
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
@@ -232,6 +233,52 @@ TEST_F(LoaderTest, CachedRecordsAreNotReadAgain) {
     file.close();
     EXPECT_NO_THROW(loader.next());
     EXPECT_NO_THROW(loader.next());  // with a queue of one begun after the shard was wiped
+}
+
+TEST_F(LoaderTest, TheCacheIsBounded) {
+    const Records records = make_records(4, Encoding::raw, 100);
+    pack(dir.path(), records, Encoding::raw, 1);
+    LoaderOptions options = options_for(dir.path());
+    const std::vector<Crop> wanted = stream(options, 1);
+    options.cache_host = true;
+    std::int64_t all = 0;
+    for (const Record& r : records) all += 4 * r.width * r.height;
+    for (const auto& [limit, most, least] : {std::tuple{all, all, all},
+                                             {all - 1, all - 1, all / 2},
+                                             {all / 2 + 4000, all / 2 + 4000, all / 2 - 4000},
+                                             {std::int64_t{0}, std::int64_t{0}, std::int64_t{0}}}) {
+        options.cache_bytes = limit;
+        Loader loader(options);
+        std::vector<Crop> crops;
+        for (std::int64_t step = 0; step < options.last_step; ++step) {
+            for (Crop& crop : crops_of(loader.next())) crops.push_back(std::move(crop));
+        }
+        EXPECT_TRUE(crops == wanted) << "room for " << limit;
+        EXPECT_LE(loader.cached_bytes(), most);
+        EXPECT_GE(loader.cached_bytes(), least);
+    }
+}
+
+// At most `queue` micro-batches are begun: what the reader takes from the shards stops there,
+// however long nobody asks.
+TEST_F(LoaderTest, PrefetchIsBounded) {
+    pack(dir.path(), make_records(10, Encoding::raw));
+    LoaderOptions options = options_for(dir.path());
+    options.last_step = 1000;
+    options.workers = 3;
+    for (const int queue : {1, 3}) {
+        options.queue = queue;
+        Loader loader(options);
+        const auto finished_after = [&](std::int64_t samples) {
+            for (int i = 0; i < 1000 && loader.times().samples < samples; ++i)
+                std::this_thread::sleep_for(std::chrono::milliseconds(10));
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));  // would be time for more
+            return loader.times().samples;
+        };
+        EXPECT_EQ(finished_after(12 * queue), 12 * queue);
+        loader.next();
+        EXPECT_EQ(finished_after(12 * (queue + 1)), 12 * (queue + 1));
+    }
 }
 
 TEST_F(LoaderTest, StopsWhenNobodyAsks) {

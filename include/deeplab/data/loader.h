@@ -108,9 +108,13 @@ struct LoaderOptions {
     int rank = 0, size = 1;
     std::int64_t first_step = 0, last_step = 0;  // steps [first, last)
     int workers = 1;
-    // Keep the decoded samples that this process has met: 4 bytes a pixel, and as every epoch is
-    // shuffled anew, in time the whole split on every rank (10,582 VOC images: about 7.5 GiB).
+    // Keep the decoded samples that this process has met, 4 bytes a pixel, until cache_bytes are
+    // full. As every epoch is shuffled anew, that is in time any part of the split on every rank
+    // (10,582 VOC images: about 7.5 GiB). What is kept stays: an epoch asks for each sample once,
+    // so that no other choice would be met more often. Ranks of a node share no memory; what they
+    // share is the system's page cache, where raw shards (encoding raw) need no decoding either.
     bool cache_host = false;
+    std::int64_t cache_bytes = std::int64_t{8} << 30;
     int queue = 4;  // micro-batches in memory at most, begun or ready
 };
 
@@ -128,6 +132,7 @@ public:
     void recycle(Batch&& batch);
     double last_wait_s() const;  // how long the last next() waited
     StageTimes times() const;    // of all samples finished so far, whether next() took them or not
+    std::int64_t cached_bytes() const;
     const Manifest& manifest() const;
 
 private:

@@ -111,6 +111,8 @@ public:
     std::vector<std::string> ids();  // reads them from every shard once
     Record read(std::int64_t index,
                 bool check_crc = false);  // DataError names shard, record and reason
+    // The same into memory that is used again.
+    void read(std::int64_t index, bool check_crc, Record& record);
     // Checks the checksum of every shard file against the manifest; DataError names the first that
     // differs.
     void verify_files(const std::vector<std::int64_t>& shards) const;

@@ -20,6 +20,7 @@ struct Config {
         data::Augmentation augmentation;
         std::int64_t workers = 0;  // 0: chosen from the threads of the rank
         std::string cache = "none";
+        double cache_gib = 8;  // of cache = "host": at most, on each rank
         bool allow_overlap = false, verify = true;
     } data;
     struct Train {
