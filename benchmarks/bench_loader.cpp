@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/data/loader.h"
 
@@ -12,6 +13,8 @@ namespace deeplab::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t checked_batches = 16;
 
 struct Options {
     std::string data, split = "train_aug", cache = "none";
@@ -24,7 +27,21 @@ struct Figures {
     std::array<double, data::stage_count> stage_ms{};  // CPU time per image
     double cpu_ms = 0;                                 // of all stages
     double images_per_s = 0;                           // by the wall clock
+    std::uint32_t crc = 0;                             // of the first samples
 };
+
+// The same for every number of workers, cache, encoding and machine. Also opens the files.
+std::uint32_t checksum(data::Loader& loader, std::int64_t batches) {
+    std::uint32_t crc = 0;
+    for (std::int64_t b = 0; b < batches; ++b) {
+        data::Batch batch = loader.next();
+        const auto* floats = reinterpret_cast<const unsigned char*>(batch.images.data());
+        crc = crc32({floats, batch.images.size() * sizeof(float)}, crc);
+        crc = crc32(batch.labels, crc);
+        loader.recycle(std::move(batch));
+    }
+    return crc;
+}
 
 Figures measure(const Options& o, std::int64_t workers) {
     data::LoaderOptions options;
@@ -36,7 +53,12 @@ Figures measure(const Options& o, std::int64_t workers) {
     options.workers = static_cast<int>(workers);
     options.cache_host = o.cache == "host";
     data::Loader loader(options);
-    loader.recycle(loader.next());  // opens the files
+    Figures out;
+    out.crc = checksum(loader, checked_batches);
+    if (options.cache_host) {  // what is measured is the second epoch and later
+        for (std::int64_t i = 0; i < loader.manifest().records; i += o.batch)
+            loader.recycle(loader.next());
+    }
     std::array<std::vector<double>, data::stage_count> stage_ms;
     std::vector<double> cpu_ms, images_per_s;
     for (std::int64_t w = 0; w < o.windows; ++w) {
@@ -57,7 +79,6 @@ Figures measure(const Options& o, std::int64_t workers) {
             stage_ms[s].push_back(1e3 * (after.cpu_s[s] - before.cpu_s[s]) / samples);
         cpu_ms.push_back(1e3 * (after.total_s() - before.total_s()) / samples);
     }
-    Figures out;
     for (std::size_t s = 0; s < data::stage_count; ++s) out.stage_ms[s] = median(stage_ms[s]);
     out.cpu_ms = median(cpu_ms);
     out.images_per_s = median(images_per_s);
@@ -81,6 +102,7 @@ Report run(const Options& o) {
                                      ? "raw"
                                      : "source";
     const Figures one = measure(o, 1), many = o.workers == 1 ? one : measure(o, o.workers);
+    ensures(one.crc == many.crc, "the number of workers does not change the samples");
     Report report;
     report.title = cat("Loader: split ", o.split, ", encoding ", encoding, ", crop ", o.crop,
                        ", the reference's augmentation, cache ", o.cache);
@@ -106,7 +128,9 @@ Report run(const Options& o) {
     report.settings["cache"] = o.cache;
     report.settings["seconds"] = o.seconds;
     report.settings["windows"] = o.windows;
+    report.settings["samples_crc32"] = static_cast<std::int64_t>(one.crc);
     report.notes = {
+        cat("CRC-32 of the first ", checked_batches * o.batch, " samples: ", one.crc),
         cat("images/s of one core (1 / CPU time of all stages): ", fixed(1e3 / one.cpu_ms, 1)),
         cat("images/s by the wall clock: ", fixed(one.images_per_s, 1), " with 1 worker, ",
             fixed(many.images_per_s, 1), " with ", o.workers),
