@@ -1,0 +1,182 @@
+"""DeepLabV3+ on ResNet backbones as a plain PyTorch module whose parameters and running statistics
+have the names and shapes of ours, so that load_state_dict(strict=True) takes what the program writes.
+
+The network is that of src/model/: torchvision's ResNet v1.5 (stride in the 3x3), dilation in every
+block of the last layers, the first too, no multi-grid; ASPP and decoder of arXiv 1802.02611. All
+bilinear resizes have align_corners=True. Runs on PyTorch 1.13 and 2.x.
+
+    python3 deeplab_torch.py resnet50      # prints every parameter and running statistic
+"""
+
+import sys
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+# Of layer1 to layer4: (stride, dilation).
+LAYERS = {16: ((1, 1), (2, 1), (2, 1), (1, 2)), 8: ((1, 1), (2, 1), (1, 2), (1, 4))}
+ASPP_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
+
+
+def conv(inputs, outputs, kernel, stride=1, padding=0, dilation=1, bias=False):
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=bias)
+    nn.init.kaiming_normal_(layer.weight)  # fan in; a bias keeps torch's U(+-1/sqrt(fan in))
+    return layer
+
+
+def resize(x, size):
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+class BasicBlock(nn.Module):
+    expansion = 1
+
+    def __init__(self, inputs, width, stride, dilation, bn):
+        super().__init__()
+        self.conv1 = conv(inputs, width, 3, stride, dilation, dilation)
+        self.bn1 = bn(width)
+        self.conv2 = conv(width, width, 3, 1, dilation, dilation)
+        self.bn2 = bn(width)
+        self.downsample = shortcut(inputs, width, stride, bn)
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    expansion = 4
+
+    def __init__(self, inputs, width, stride, dilation, bn):
+        super().__init__()
+        self.conv1 = conv(inputs, width, 1)
+        self.bn1 = bn(width)
+        self.conv2 = conv(width, width, 3, stride, dilation, dilation)
+        self.bn2 = bn(width)
+        self.conv3 = conv(width, 4 * width, 1)
+        self.bn3 = bn(4 * width)
+        self.downsample = shortcut(inputs, 4 * width, stride, bn)
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def shortcut(inputs, outputs, stride, bn):
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(conv(inputs, outputs, 1, stride), bn(outputs))
+
+
+class ResNet(nn.Module):
+    """Returns the outputs of layer1 (stride 4) and of layer4 (the output stride)."""
+
+    def __init__(self, name, output_stride, divisor, bn):
+        super().__init__()
+        block = BasicBlock if name == "resnet18" else Bottleneck
+        channels = 64 // divisor
+        self.conv1 = conv(3, channels, 7, 2, 3)
+        self.bn1 = bn(channels)
+        for i, (count, (stride, dilation)) in enumerate(zip(BLOCKS[name], LAYERS[output_stride])):
+            width = 64 * 2**i // divisor
+            blocks = []
+            for b in range(count):
+                blocks.append(block(channels, width, stride if b == 0 else 1, dilation, bn))
+                channels = width * block.expansion
+            setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
+        self.low_channels = 64 // divisor * block.expansion
+        self.high_channels = channels
+
+    def forward(self, images):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, 1)
+        low = self.layer1(x)
+        return low, self.layer4(self.layer3(self.layer2(low)))
+
+
+class ConvNormAct(nn.Module):
+    def __init__(self, inputs, outputs, kernel, bn, dilation=1):
+        super().__init__()
+        self.conv = conv(inputs, outputs, kernel, 1, dilation * (kernel // 2), dilation)
+        self.bn = bn(outputs)
+
+    def forward(self, x):
+        return F.relu(self.bn(self.conv(x)))
+
+
+class Aspp(nn.Module):
+    def __init__(self, inputs, width, rates, dropout, bn):
+        super().__init__()
+        self.branch0 = ConvNormAct(inputs, width, 1, bn)
+        self.branch1, self.branch2, self.branch3 = (
+            ConvNormAct(inputs, width, 3, bn, rate) for rate in rates)
+        self.pool = ConvNormAct(inputs, width, 1, bn)
+        self.project = ConvNormAct(5 * width, width, 1, bn)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        pooled = resize(self.pool(F.adaptive_avg_pool2d(x, 1)), x.shape[-2:])
+        branches = [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x), pooled]
+        return self.dropout(self.project(torch.cat(branches, 1)))
+
+
+class Decoder(nn.Module):
+    def __init__(self, low_channels, width, reduced, classes, dropout, bn):
+        super().__init__()
+        self.low = ConvNormAct(low_channels, reduced, 1, bn)
+        self.refine1 = ConvNormAct(width + reduced, width, 3, bn)
+        self.refine2 = ConvNormAct(width, width, 3, bn)
+        self.classifier = conv(width, classes, 1, bias=True)
+        self.dropout1, self.dropout2 = nn.Dropout(dropout[0]), nn.Dropout(dropout[1])
+
+    def forward(self, low, aspp):
+        low = self.low(low)
+        x = torch.cat([resize(aspp, low.shape[-2:]), low], 1)
+        x = self.dropout1(self.refine1(x))
+        return self.classifier(self.dropout2(self.refine2(x)))
+
+
+class DeepLabV3Plus(nn.Module):
+    """backbone: resnet18, resnet50, resnet101. output_stride: 8, 16. dropout: after the ASPP
+    projection and after each 3x3 of the decoder. width_divisor: divides all widths (tests only)."""
+
+    def __init__(self, backbone="resnet101", output_stride=16, num_classes=21,
+                 dropout=(0.5, 0.5, 0.1), width_divisor=1, bn_eps=1e-5, bn_momentum=0.1):
+        super().__init__()
+
+        def bn(channels):
+            return nn.BatchNorm2d(channels, bn_eps, bn_momentum)
+
+        width, reduced = 256 // width_divisor, 48 // width_divisor
+        self.backbone = ResNet(backbone, output_stride, width_divisor, bn)
+        self.aspp = Aspp(self.backbone.high_channels, width, ASPP_RATES[output_stride], dropout[0], bn)
+        self.decoder = Decoder(self.backbone.low_channels, width, reduced, num_classes, dropout[1:], bn)
+
+    def small_logits(self, images):
+        """(N, classes, ceil(H/4), ceil(W/4)): what our inference plan keeps."""
+        low, high = self.backbone(images)
+        return self.decoder(low, self.aspp(high))
+
+    def forward(self, images):
+        return resize(self.small_logits(images), images.shape[-2:])
+
+
+def segmentation_loss(logits, labels, ignore=255):
+    """Mean over the valid pixels; labels (N, H, W) as integers."""
+    return F.cross_entropy(logits, labels.long(), ignore_index=ignore)
+
+
+def state(model):
+    """Parameters and running statistics by name: what our files hold. PyTorch's counter
+    num_batches_tracked is no state of ours, and load_state_dict(strict=True) does not miss it in a
+    plain dict, which has no version."""
+    return {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+
+if __name__ == "__main__":
+    for key, value in state(DeepLabV3Plus(*sys.argv[1:2])).items():
+        print(key, *value.shape)
