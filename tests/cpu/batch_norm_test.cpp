@@ -1,21 +1,13 @@
 #include <span>
 
-#include "tiny_plan.h"
+#include "tiny_norm.h"
 
 namespace deeplab::testing {
 namespace {
 
-struct Case {
-    Shape x;
-    bool relu, residual, frozen;
-    int gradients = 1;
-    bool sliced = false;  // y, and every dy, are slices
-};
-
-void PrintTo(const Case& c, std::ostream* out) {
-    *out << to_string(c.x) << (c.relu ? " relu" : "") << (c.residual ? " residual" : "")
-         << (c.frozen ? " frozen" : "") << " gradients " << c.gradients
-         << (c.sliced ? " sliced" : "");
+NormCase norm_case(const Shape& x, bool relu, bool residual, bool frozen, int gradients = 1,
+                   bool sliced = false) {
+    return {x, {.relu = relu, .residual = residual, .frozen = frozen}, gradients, sliced};
 }
 
 Values positive(Values v) {
@@ -23,10 +15,9 @@ Values positive(Values v) {
     return v;
 }
 
-class BatchNormTest : public ::testing::TestWithParam<Case> {
+class BatchNormTest : public ::testing::TestWithParam<NormCase> {
 protected:
-    const Case c = GetParam();
-    const graph::BatchNormAct op{.relu = c.relu, .residual = c.residual, .frozen = c.frozen};
+    const NormCase c = GetParam();
     const Shape channel{1, c.x.c, 1, 1};
     reference::Tensor x = reference::random_tensor(c.x, 1);
     const reference::Tensor residual = reference::random_tensor(c.x, 2);
@@ -35,100 +26,53 @@ protected:
                                            reference::random_tensor(channel, 5).data,
                                            positive(reference::random_tensor(channel, 6).data)};
 
-    struct Ids {
-        TensorId x, y, saved, sums, gsums, mean, variance, dz = graph::none, dx = graph::none;
-        std::size_t gamma, beta;
-    };
-
-    Ids forward(TinyPlan& t) const {
-        Ids i{};
-        i.x = t.input(x);
-        i.gamma = t.channel_parameter(p.gamma);
-        i.beta = t.channel_parameter(p.beta);
-        i.mean = t.state(p.running_mean);
-        i.variance = t.state(p.running_variance);
-        std::vector<TensorId> in = {i.x, t.value(i.gamma), t.value(i.beta), i.mean, i.variance};
-        i.sums = t.exchange(2 * c.x.c + 1);
-        if (!c.frozen) {
-            t.plan.messages = 1;
-            t.node(graph::BatchNormSums{}, {i.x}, {i.sums});
-            t.node(graph::ExchangeStart{0}, {i.sums}, {i.sums});
-            t.node(graph::ExchangeFinish{0}, {i.sums}, {i.sums});
-            in.push_back(i.sums);
-        }
-        if (c.residual) in.push_back(t.input(residual));
-        i.y = c.sliced ? t.slice(t.arena({c.x.n, c.x.c + 8, c.x.h, c.x.w}), 5, c.x.c)
-                       : t.arena(c.x);
-        i.saved = t.arena({1, 2 * c.x.c, 1, 1});
-        t.node(op, in, {i.y, i.saved});
-        return i;
-    }
     std::vector<reference::Tensor> gradients() const {
         std::vector<reference::Tensor> all;
         for (int g = 0; g < c.gradients; ++g)
             all.push_back(reference::random_tensor(c.x, 10 + static_cast<std::uint64_t>(g)));
         return all;
     }
-    void backward(TinyPlan& t, Ids& i) const {
-        std::vector<TensorId> dy;
-        for (const reference::Tensor& g : gradients()) {
-            dy.push_back(t.input(g));
-            if (c.sliced) dy.back() = t.as_slice(dy.back(), 3, 2);
-        }
-        std::vector<TensorId> in = {i.x, t.value(i.gamma), t.value(i.beta), i.saved};
-        if (c.residual) in.push_back(i.y);
-        in.insert(in.end(), dy.begin(), dy.end());
-        i.gsums = t.exchange(2 * c.x.c);
-        std::vector<TensorId> out = {i.gsums, t.gradient(i.gamma), t.gradient(i.beta)};
-        if (c.residual) out.push_back(i.dz = t.arena(c.x));
-        t.node(graph::BatchNormGradSums{c.relu, c.residual, c.gradients}, in, out);
-        in = {i.x, t.value(i.gamma), t.value(i.beta), i.saved, i.gsums};
-        if (!c.frozen) in.push_back(i.sums);
-        if (c.residual) dy = {i.dz};
-        in.insert(in.end(), dy.begin(), dy.end());
-        i.dx = t.arena(c.x);
-        t.node(graph::BatchNormActGrad{c.relu, c.residual, c.frozen,
-                                       static_cast<std::int32_t>(dy.size())},
-               in, {i.dx});
+    reference::BatchNorm expected() const {
+        return reference::batch_norm_act(x, p, c.op.residual ? &residual : nullptr, c.op);
     }
 };
 
 TEST_P(BatchNormTest, Forward) {
     TinyPlan t;
-    const Ids i = forward(t);
+    const TinyNorm i(t, c, x, p, residual);
     const Ran ran(t);
-    const auto expected = reference::batch_norm_act(x, p, c.residual ? &residual : nullptr, op);
-    EXPECT_TRUE(near(ran[i.y], expected.y.data, tolerance));
-    Values saved = expected.mean;
-    saved.insert(saved.end(), expected.invstd.begin(), expected.invstd.end());
+    const auto wanted = expected();
+    EXPECT_TRUE(near(ran[i.y], wanted.y.data, tolerance));
+    Values saved = wanted.mean;
+    saved.insert(saved.end(), wanted.invstd.begin(), wanted.invstd.end());
     EXPECT_TRUE(near(ran[i.saved], saved, tolerance));
-    EXPECT_TRUE(near(ran[i.mean], expected.running_mean, tolerance));
-    EXPECT_TRUE(near(ran[i.variance], expected.running_variance, tolerance));
+    EXPECT_TRUE(near(ran[i.mean], wanted.running_mean, tolerance));
+    EXPECT_TRUE(near(ran[i.variance], wanted.running_variance, tolerance));
 }
 
 TEST_P(BatchNormTest, Backward) {
     TinyPlan t;
-    Ids i = forward(t);
-    backward(t, i);
+    TinyNorm i(t, c, x, p, residual);
+    i.backward(t, gradients());
     Ran ran(t);
-    const auto y = reference::batch_norm_act(x, p, c.residual ? &residual : nullptr, op);
-    auto expected = reference::batch_norm_act_grad(x, p, y, reference::sum(gradients()), op);
-    EXPECT_TRUE(near(ran[i.dx], expected.dx.data, tolerance));
-    if (c.residual) {
-        EXPECT_TRUE(near(ran[i.dz], expected.dz.data, tolerance));
+    auto wanted = reference::batch_norm_act_grad(x, p, expected(), reference::sum(gradients()),
+                                                 c.op);
+    EXPECT_TRUE(near(ran[i.dx], wanted.dx.data, tolerance));
+    if (c.op.residual) {
+        EXPECT_TRUE(near(ran[i.dz], wanted.dz.data, tolerance));
     }
-    EXPECT_TRUE(near(ran[t.gradient(i.gamma)], expected.dgamma, tolerance));
-    EXPECT_TRUE(near(ran[t.gradient(i.beta)], expected.dbeta, tolerance));
+    EXPECT_TRUE(near(ran[t.gradient(i.gamma)], wanted.dgamma, tolerance));
+    EXPECT_TRUE(near(ran[t.gradient(i.beta)], wanted.dbeta, tolerance));
 
     // On another micro-batch the parameters' gradients add up.
     exec::Step step = t.step();
     step.first_micro = false;
     ran.executable->run(step);
-    if (c.frozen) {
-        for (double& v : expected.dgamma) v *= 2;
-        for (double& v : expected.dbeta) v *= 2;
-        EXPECT_TRUE(near(ran[t.gradient(i.gamma)], expected.dgamma, tolerance));
-        EXPECT_TRUE(near(ran[t.gradient(i.beta)], expected.dbeta, tolerance));
+    if (c.op.frozen) {
+        for (double& v : wanted.dgamma) v *= 2;
+        for (double& v : wanted.dbeta) v *= 2;
+        EXPECT_TRUE(near(ran[t.gradient(i.gamma)], wanted.dgamma, tolerance));
+        EXPECT_TRUE(near(ran[t.gradient(i.beta)], wanted.dbeta, tolerance));
     }
 }
 
@@ -262,18 +206,22 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, BatchNormTest,
-                         ::testing::Values(Case{{2, 64, 9, 7}, true, false, false},
-                                           Case{{1, 1, 1, 7}, true, false, false},
-                                           Case{{3, 19, 5, 3}, true, true, false},
-                                           Case{{3, 19, 5, 3}, false, false, false, 2},
-                                           Case{{2, 35, 4, 4}, false, true, false, 3},
-                                           Case{{2, 48, 3, 3}, true, true, true, 2},
-                                           Case{{2, 33, 3, 5}, true, false, true, 5},
-                                           Case{{1, 21, 6, 6}, true, false, false, 1, true},
-                                           Case{{2, 16, 6, 6}, true, false, false, 3, true},
-                                           Case{{2, 24, 3, 3}, true, true, false, 2, true},
-                                           Case{{4, 40, 1, 1}, true, false, false},
-                                           Case{{2, 300, 3, 1}, false, false, true}));
+                         ::testing::Values(norm_case({2, 64, 9, 7}, true, false, false),
+                                           norm_case({1, 1, 1, 7}, true, false, false),
+                                           norm_case({3, 19, 5, 3}, true, true, false),
+                                           norm_case({3, 19, 5, 3}, false, false, false, 2),
+                                           norm_case({2, 35, 4, 4}, false, true, false, 3),
+                                           norm_case({2, 48, 3, 3}, true, true, true, 2),
+                                           norm_case({2, 33, 3, 5}, true, false, true, 5),
+                                           norm_case({1, 21, 6, 6}, true, false, false, 1, true),
+                                           norm_case({2, 16, 6, 6}, true, false, false, 3, true),
+                                           norm_case({2, 24, 3, 3}, true, true, false, 2, true),
+                                           norm_case({4, 40, 1, 1}, true, false, false),
+                                           norm_case({2, 300, 3, 1}, false, false, true),
+                                           norm_case({2, 67, 5, 3}, false, true, true, 1),
+                                           norm_case({1, 37, 7, 5}, true, true, true, 3, true),
+                                           norm_case({3, 131, 17, 9}, true, true, false, 2),
+                                           norm_case({1, 256, 33, 5}, true, false, false, 4)));
 
 }  // namespace
 }  // namespace deeplab::testing
