@@ -26,7 +26,7 @@ TEST_P(DropoutTest, MaskIsThatOfMath) {
 INSTANTIATE_TEST_SUITE_P(Shapes, DropoutTest,
                          ::testing::Values(Shape{3, 19, 5, 7}, Shape{2, 64, 9, 65},
                                            Shape{1, 1, 1, 1}, Shape{2, 5, 3, 129},
-                                           Shape{1, 256, 4, 4}));
+                                           Shape{1, 256, 4, 4}, Shape{3, 131, 3, 7}));
 
 TEST(Sum, OfTwoToEight) {
     const Shape shape{2, 37, 3, 5};

@@ -59,6 +59,7 @@ TEST_P(LossTest, LossAndGradient) {
 INSTANTIATE_TEST_SUITE_P(Shapes, LossTest,
                          ::testing::Values(Case{{2, 21, 9, 9}, 33, 33}, Case{{1, 2, 5, 3}, 18, 11},
                                            Case{{3, 19, 1, 1}, 5, 7}, Case{{1, 21, 17, 17}, 65, 65},
+                                           Case{{2, 21, 25, 17}, 97, 65},
                                            Case{{2, 255, 3, 4}, 9, 10}, Case{{1, 5, 7, 7}, 7, 7}));
 
 TEST(Loss, NoValidPixel) {

@@ -33,7 +33,8 @@ INSTANTIATE_TEST_SUITE_P(
     Shapes, MaxPoolTest,
     ::testing::Values(PoolCase{{2, 64, 17, 13}, {3, 2, 1}}, PoolCase{{1, 19, 8, 9}, {3, 2, 1}},
                       PoolCase{{1, 1, 1, 1}, {3, 2, 1}}, PoolCase{{2, 33, 7, 7}, {2, 2, 0}},
-                      PoolCase{{1, 5, 9, 9}, {5, 1, 2}}, PoolCase{{1, 16, 10, 7}, {3, 3, 0}}));
+                      PoolCase{{1, 131, 9, 21}, {3, 2, 1}}, PoolCase{{1, 5, 9, 9}, {5, 1, 2}},
+                      PoolCase{{1, 16, 10, 7}, {3, 3, 0}}));
 
 TEST(MaxPool, NanWins) {
     reference::Tensor x = reference::random_tensor({1, 20, 4, 4}, 1);
@@ -82,6 +83,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ResizeTest,
                                            std::pair{Shape{2, 33, 1, 1}, Shape{2, 33, 7, 5}},
                                            std::pair{Shape{1, 16, 6, 1}, Shape{1, 16, 6, 3}},
                                            std::pair{Shape{1, 21, 9, 9}, Shape{1, 21, 4, 5}},
+                                           std::pair{Shape{1, 131, 5, 7}, Shape{1, 131, 17, 25}},
+                                           std::pair{Shape{3, 67, 4, 3}, Shape{3, 67, 4, 3}},
                                            std::pair{Shape{1, 3, 33, 33}, Shape{1, 3, 129, 129}}));
 
 class AveragePoolTest : public ::testing::TestWithParam<Shape> {};
@@ -101,7 +104,7 @@ TEST_P(AveragePoolTest, ForwardAndBackward) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AveragePoolTest,
                          ::testing::Values(Shape{2, 200, 5, 7}, Shape{1, 3, 33, 33},
-                                           Shape{3, 65, 1, 1}));
+                                           Shape{3, 65, 1, 1}, Shape{2, 2048, 3, 5}));
 
 }  // namespace
 }  // namespace deeplab::testing
