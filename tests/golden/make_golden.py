@@ -269,6 +269,9 @@ def optimizers(f):
 NETWORKS = {  # file: backbone, output stride, width divisor, height, width, steps of the head
     "network_r50_os16_65x65": ("resnet50", 16, 16, 65, 65, 1),
     "network_r18_os8_97x65": ("resnet18", 8, 16, 97, 65, 2),
+    # Maps wider than the largest atrous rate: their logits tell rates apart.
+    "rates_r18_os16_33x321": ("resnet18", 16, 16, 33, 321, 1),
+    "rates_r18_os8_33x321": ("resnet18", 8, 16, 33, 321, 1),
 }
 BATCH, CLASSES, STEPS, LR, MOMENTUM = 4, 5, 10, 1e-4, 0.9
 
@@ -310,6 +313,8 @@ def network(name):
 
     x, labels = batch(0, height, width)
     f.put("eval_logits", model.eval().small_logits(x))
+    if name.startswith("rates_"):
+        return f
     heads = [p for n, p in model.named_parameters() if not n.startswith("backbone.")]
     decay = [float(np.float32(v)) for v in (4e-5, 1e-3)]
     backbone_sgd = torch.optim.SGD(model.backbone.parameters(), LR, MOMENTUM, weight_decay=decay[0])

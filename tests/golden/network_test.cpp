@@ -1,5 +1,5 @@
-// A narrow DeepLabV3+ from kink-free weights against PyTorch in double precision (network_*.h5),
-// and the names and shapes of the full one (names.txt).
+// A narrow DeepLabV3+ from kink-free weights against PyTorch in double precision (network_*.h5,
+// rates_*.h5), and the names and shapes of the full one (names.txt).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -27,7 +27,7 @@ double norm(const std::vector<float>& values) {
 
 class GoldenNetwork : public ::testing::TestWithParam<const char*> {
 protected:
-    const Fixture fixture_{std::string("network_") + GetParam() + ".h5"};
+    const Fixture fixture_{std::string(GetParam()) + ".h5"};
     const std::int64_t batch_ = fixture_.attribute("batch"), height_ = fixture_.attribute("height"),
                        width_ = fixture_.attribute("width");
     const model::ModelConfig config_ = {.backbone = fixture_.file().attribute_text("backbone"),
@@ -90,7 +90,9 @@ protected:
     }
 };
 
-TEST_P(GoldenNetwork, Inference) {
+using GoldenInference = GoldenNetwork;
+
+TEST_P(GoldenInference, Logits) {
     const graph::Plan plan = model::inference_plan(config_, batch_, height_, width_);
     const auto executable = compile(plan);
     exec::Step s = step(0);
@@ -151,7 +153,10 @@ TEST_P(GoldenNetwork, TenLosses) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, GoldenNetwork,
-                         ::testing::Values("r50_os16_65x65", "r18_os8_97x65"));
+                         ::testing::Values("network_r50_os16_65x65", "network_r18_os8_97x65"));
+INSTANTIATE_TEST_SUITE_P(Fixtures, GoldenInference,
+                         ::testing::Values("network_r50_os16_65x65", "network_r18_os8_97x65",
+                                           "rates_r18_os16_33x321", "rates_r18_os8_33x321"));
 
 TEST(GoldenNames, AreThoseOfTheModule) {
     std::vector<std::string> expected = split(

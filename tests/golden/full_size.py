@@ -1,0 +1,437 @@
+#!/usr/bin/env python3
+"""Compares our training with PyTorch's at full size: the same weights, the same real batches (by our
+loader), the reference recipe. Results go to OUT: csv files, summary.json, comparison.png. See README.md.
+
+    full_size.py --data SHARDS --out OUT --backbone resnet50                # everything at 513
+    full_size.py --data SHARDS --out OUT --backbone resnet18 --crop 65 --steps 10 --warm-up 20
+
+Parts (--parts a,b,…):
+  kinkfree  one step from weights that keep every ReLU away from its kink: logits and every gradient
+  random    one step from fresh weights: our distance from float64 beside PyTorch's own in float32
+  steps     the reference recipe from fresh weights, beside runs of PyTorch with permuted batches
+  small_lr  from weights trained for --warm-up steps, at a learning rate of 1e-5
+"""
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Debian's OpenBLAS takes processors it does not know for old ones: slow in double precision.
+if os.path.exists("/proc/cpuinfo") and "avx512dq" in open("/proc/cpuinfo").read():
+    os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
+
+try:
+    import h5py
+    import numpy as np
+    import torch
+    from torch.utils.checkpoint import checkpoint
+except ImportError as error:
+    print(f"skipped: no {error.name}")
+    sys.exit(77)
+
+import deeplab_torch
+from formulas import kink_free_value
+from make_golden import Margin
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+CONFIG = os.path.join(ROOT, "jobs", "configs", "voc_r101_reference.toml")
+CLASSES = 21
+# The reference recipe, written down a second time: our side reads it from CONFIG.
+LR, POWER, ITERATIONS, MOMENTUM, DECAY, HEAD = 0.007, 0.9, 30000, 0.9, 4e-5, 10.0
+
+LOGITS_LIMIT, GRADIENT_LIMIT, FLOOR = 1e-4, 1e-3, 1e-3
+FIRST_STEPS, FIRST_LIMIT, PERMUTED_FACTOR, SMALL_LR_LIMIT = 3, 1e-4, 3.0, 1e-3
+
+
+class Comparison:
+    def __init__(self, options):
+        self.o = options
+        self.tag = options.backbone.replace("resnet", "r")
+        if options.crop != 513:
+            self.tag += f"_{options.crop}"
+        self.work = options.work or os.path.join(options.out, "work")
+        os.makedirs(self.work, exist_ok=True)
+        self.summary_path = os.path.join(options.out, "summary.json")
+        self.summary = json.load(open(self.summary_path)) if os.path.exists(self.summary_path) else {}
+        self.passed = True
+
+    def record(self, name, value):
+        self.summary[f"{self.tag}_{name}"] = float(f"{value:.4g}")
+        with open(self.summary_path, "w") as f:
+            json.dump(self.summary, f, indent=1)
+            f.write("\n")
+
+    def verdict(self, name, ok, text):
+        self.passed &= bool(ok)
+        self.record(f"{name}_passed", int(bool(ok)))
+        print(f"{'PASSED' if ok else 'FAILED'}  {self.tag} {name}: {text}", flush=True)
+
+    def csv(self, name, header, rows):
+        with open(os.path.join(self.o.out, f"{self.tag}_{name}.csv"), "w", newline="") as f:
+            writer = csv.writer(f, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows([[f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows])
+
+    def file(self, name):
+        return os.path.join(self.work, f"{self.tag}_{name}")
+
+    # --- Our side ---
+
+    def program(self, *arguments):
+        settings = [f"model.backbone={self.o.backbone}", f"model.output_stride={self.o.output_stride}",
+                    f"model.num_classes={CLASSES}", "model.dropout=[0.0, 0.0, 0.0]",
+                    f"data.crop={self.o.crop}", f"train.global_batch={self.o.batch}",
+                    f"train.seed={self.o.seed}"]
+        command = [self.o.program, arguments[0], "--config", CONFIG]
+        for s in settings:
+            command += ["--set", s]
+        subprocess.run(command + [str(a) for a in arguments[1:]], check=True)
+
+    def batches(self, count):
+        """The file of at least `count` batches."""
+        path = self.file(f"batches_{self.o.batch}.h5")
+        if os.path.exists(path):
+            with h5py.File(path, "r") as f:
+                if len(f["images"]) >= count:
+                    return path
+        self.program("batches", "--data", self.o.data, "--steps", count, "--out", path + ".part")
+        os.rename(path + ".part", path)
+        return path
+
+    def ours(self, name, weights, batches, steps, first=0, lr=LR, details=False):
+        """Our losses, and the file of details."""
+        out = self.file(f"{name}_ours.h5")
+        if not (self.o.resume and os.path.exists(out)):
+            self.program("train", "--set", f"optimizer.lr={lr}", "--weights", weights, "--batches", batches,
+                         "--first", first, "--steps", steps, "--threads", self.o.threads, "--out",
+                         out + ".part", *(["--details"] if details else []))
+            os.rename(out + ".part", out)
+        with h5py.File(out, "r") as f:
+            return f["losses"][()], out
+
+    # --- PyTorch's side ---
+
+    def weights(self, name, value_of):
+        """Writes value_of(name, shape) of every parameter and running statistic."""
+        path = self.file(f"{name}.h5")
+        model = deeplab_torch.DeepLabV3Plus(self.o.backbone, self.o.output_stride, CLASSES, (0, 0, 0))
+        values = {k: value_of(k, v) for k, v in deeplab_torch.state(model).items()}
+        write_weights(path, values)
+        return path
+
+    def model(self, weights, dtype):
+        model = deeplab_torch.DeepLabV3Plus(self.o.backbone, self.o.output_stride, CLASSES, (0, 0, 0))
+        model.load_state_dict(read_weights(weights), strict=True)
+        model = model.to(dtype).train()
+        if dtype == torch.float64 or self.o.low_memory:
+            # Activations of a block are computed again in the backward pass. Running statistics are
+            # then updated twice: nothing here reads them.
+            for module in model.modules():
+                if isinstance(module, (deeplab_torch.BasicBlock, deeplab_torch.Bottleneck,
+                                       deeplab_torch.ConvNormAct)):
+                    module.forward = recomputed(module.forward)
+        return model
+
+    def gradients(self, weights, batches, dtype, label):
+        """Of the first batch: loss, logits, gradients by name, distance of the nearest ReLU."""
+        start = time.time()
+        images, labels = load_batch(batches, 0, dtype)
+        model = self.model(weights, dtype)
+        with Margin() as margin:
+            logits = model.small_logits(images)
+        loss = deeplab_torch.segmentation_loss(deeplab_torch.resize(logits, images.shape[-2:]), labels)
+        loss.backward()
+        seconds = time.time() - start
+        print(f"{label}: loss {loss.item():.9g}  {seconds:.1f} s", flush=True)
+        return (loss.item(), logits.detach().numpy().astype(np.float64),
+                {n: p.grad.numpy().astype(np.float64) for n, p in model.named_parameters()}, margin.value)
+
+    def train(self, name, weights, batches, steps, first=0, lr=LR, dtype=torch.float32, permutation=None,
+              layout=torch.contiguous_format, save=None):
+        """PyTorch's losses; permutation: seed of another order inside each batch."""
+        cache = self.file(f"{name}.npy")
+        if self.o.resume and os.path.exists(cache) and (save is None or os.path.exists(save)):
+            return np.load(cache)
+        model = self.model(weights, dtype).to(memory_format=layout)
+        heads = [p for n, p in model.named_parameters() if not n.startswith("backbone.")]
+        optimizer = torch.optim.SGD([{"params": model.backbone.parameters()}, {"params": heads}], lr,
+                                    MOMENTUM, weight_decay=DECAY)
+        shuffle = None if permutation is None else np.random.RandomState(permutation)
+        losses = []
+        for step in range(steps):
+            start = time.time()
+            images, labels = load_batch(batches, first + step, dtype)
+            if shuffle is not None:
+                order = torch.from_numpy(shuffle.permutation(len(images)))
+                images, labels = images[order], labels[order]
+            rate = lr * (1 - step / ITERATIONS) ** POWER
+            optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, HEAD * rate
+            optimizer.zero_grad()
+            loss = deeplab_torch.segmentation_loss(model(images.contiguous(memory_format=layout)), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            print(f"{name}: step {step + 1}/{steps}  loss {losses[-1]:.6f}  {time.time() - start:.2f} s",
+                  flush=True)
+        if save is not None:
+            write_weights(save, {k: v.numpy() for k, v in deeplab_torch.state(model).items()})
+        np.save(cache, np.array(losses))
+        return np.array(losses)
+
+    # --- Parts ---
+
+    def one_step(self, name, weights):
+        """Distances from float64 of one step's logits and gradients: ours and PyTorch's float32."""
+        batches = self.batches(1)
+        losses, path = self.ours(name, weights, batches, 1, details=True)
+        exact = self.gradients(weights, batches, torch.float64, f"{name}: PyTorch float64")
+        torch32 = self.gradients(weights, batches, torch.float32, f"{name}: PyTorch float32")
+        with h5py.File(path, "r") as f:
+            mine = (losses[0], f["logits"][()].astype(np.float64),
+                    {k: f["gradients/" + k][()].astype(np.float64) for k in exact[2]})
+        largest = max(np.linalg.norm(g) for g in exact[2].values())
+        rows, whole = [], np.zeros(3)
+        for key, g in exact[2].items():
+            norm = np.linalg.norm(g)
+            scale = max(norm, FLOOR * largest)
+            differences = [np.linalg.norm(side[2][key] - g) for side in (mine, torch32)]
+            rows.append((key, float(norm), *(float(d / scale) for d in differences)))
+            whole += np.square([norm, *differences])
+        self.csv(f"{name}_gradients", ("parameter", "norm", "ours", "pytorch_float32"), rows)
+        whole = np.sqrt(whole)
+        result = {"relu_margin": exact[3]}
+        for i, (side, label) in enumerate(((mine, "ours"), (torch32, "pytorch32"))):
+            result[f"{label}_loss"] = abs(side[0] - exact[0]) / exact[0]
+            result[f"{label}_logits"] = np.linalg.norm(side[1] - exact[1]) / np.linalg.norm(exact[1])
+            result[f"{label}_gradient"] = whole[1 + i] / whole[0]
+            result[f"{label}_worst_gradient"] = max(row[2 + i] for row in rows)
+        for key, value in result.items():
+            self.record(f"{name}_{key}", value)
+        return result
+
+    def kinkfree(self):
+        r = self.one_step("kinkfree", self.weights(
+            "kinkfree", lambda k, v: kink_free_value(k, tuple(v.shape))))
+        ok = (r["ours_logits"] <= LOGITS_LIMIT and r["ours_worst_gradient"] <= GRADIENT_LIMIT
+              and r["relu_margin"] > 0.1)
+        self.verdict("kinkfree", ok, f"logits {r['ours_logits']:.1e} (limit {LOGITS_LIMIT:g}), worst "
+                     f"gradient {r['ours_worst_gradient']:.1e} (limit {GRADIENT_LIMIT:g}); PyTorch float32: "
+                     f"{r['pytorch32_logits']:.1e}, {r['pytorch32_worst_gradient']:.1e}; "
+                     f"ReLU inputs stay {r['relu_margin']:.2f} from 0")
+
+    def fresh(self):
+        if self.o.weights:
+            return self.o.weights
+        torch.manual_seed(self.o.seed)
+        return self.weights("fresh", lambda k, v: v.numpy())
+
+    def random(self):
+        r = self.one_step("random", self.fresh())
+        ratios = {k: r[f"ours_{k}"] / r[f"pytorch32_{k}"] for k in ("logits", "gradient")}
+        for key, value in ratios.items():
+            self.record(f"random_{key}_ratio", value)
+        self.verdict("random", max(ratios.values()) <= 2, ", ".join(
+            f"{k}: ours {r['ours_' + k]:.1e}, PyTorch float32 {r['pytorch32_' + k]:.1e} (ratio {v:.2f}, "
+            "limit 2)" for k, v in ratios.items()))
+
+    def steps(self):
+        """Permuting a batch reorders PyTorch's sums over it, and leaves the rounding inside each sample
+        as it was. Two more runs, outside the criterion, show what that rounding does: PyTorch's with
+        other kernels (channels_last), and one in float64, for the first steps."""
+        weights, count = self.fresh(), self.o.steps
+        batches = self.batches(count)
+        baseline = self.train("steps_pytorch", weights, batches, count)
+        ours, _ = self.ours("steps", weights, batches, count)
+        permuted = [self.train(f"steps_permuted{i}", weights, batches, count, permutation=i)
+                    for i in range(1, 1 + self.o.permutations)]
+        others = {f"permuted{i + 1}_difference": np.abs(p - baseline) / baseline
+                  for i, p in enumerate(permuted)}
+        limit = PERMUTED_FACTOR * np.max([np.maximum.accumulate(p) for p in others.values()], 0)
+        limit[:FIRST_STEPS] = FIRST_LIMIT
+        other = self.train("steps_channels_last", weights, batches, count, layout=torch.channels_last)
+        others["channels_last_difference"] = np.abs(other - baseline) / baseline
+        if self.o.exact_steps > 0:
+            exact = self.train("steps_float64", weights, batches, self.o.exact_steps, dtype=torch.float64)
+            for label, side in (("ours", ours), ("pytorch32", baseline)):
+                distance = np.full(count, np.nan)
+                distance[:len(exact)] = np.abs(side[:len(exact)] - exact) / exact
+                others[f"{label}_from_float64"] = distance
+                self.record(f"steps_{label}_from_float64", np.nanmax(distance))
+        difference = np.abs(ours - baseline) / baseline
+        running = np.maximum.accumulate(difference)
+        self.csv("steps", ("step", "pytorch", "ours", "ours_difference", "limit", *others),
+                 [(i + 1, *(float(c[i]) for c in (baseline, ours, difference, limit, *others.values())))
+                  for i in range(count)])
+        first, later = difference[:FIRST_STEPS].max(), running[FIRST_STEPS:] / limit[FIRST_STEPS:]
+        worst = later.max() if len(later) else 0.0
+        for key, value in {"count": count, "first_difference": first, "largest_difference": running[-1],
+                           "largest_permuted_difference": limit[-1] / PERMUTED_FACTOR,
+                           "largest_channels_last_difference": others["channels_last_difference"].max(),
+                           "share_of_limit": worst}.items():
+            self.record(f"steps_{key}", value)
+        self.verdict("steps", first <= FIRST_LIMIT and worst < 1, f"steps 1-{FIRST_STEPS} within {first:.1e} "
+                     f"(limit {FIRST_LIMIT:g}); then at most {worst:.2f} of {PERMUTED_FACTOR:g} x the "
+                     f"permuted runs' running maximum ({limit[-1] / PERMUTED_FACTOR:.1e} at the end)")
+
+    def small_lr(self):
+        fresh, warm, count = self.fresh(), self.o.warm_up, self.o.steps
+        batches = self.batches(warm + count)
+        trained = self.file(f"trained_{warm}.h5")
+        self.train("small_lr_warm_up", fresh, batches, warm, save=trained)
+        baseline = self.train("small_lr_pytorch", trained, batches, count, first=warm, lr=1e-5)
+        ours, _ = self.ours("small_lr", trained, batches, count, first=warm, lr=1e-5)
+        difference = np.abs(ours - baseline) / baseline
+        self.csv("small_lr", ("step", "pytorch", "ours", "ours_difference"),
+                 [(i + 1, float(baseline[i]), float(ours[i]), float(difference[i])) for i in range(count)])
+        self.record("small_lr_largest_difference", difference.max())
+        self.verdict("small_lr", difference.max() <= SMALL_LR_LIMIT,
+                     f"{count} steps at 1e-5 after {warm} steps: largest difference {difference.max():.1e} "
+                     f"(limit {SMALL_LR_LIMIT:g})")
+
+
+def recomputed(forward):
+    return lambda x: checkpoint(forward, x, use_reentrant=False)
+
+
+def write_weights(path, values):
+    with h5py.File(path, "w") as f:
+        for name, value in values.items():
+            group = "states" if name.split(".")[-1].startswith("running_") else "parameters"
+            f.create_dataset(f"{group}/{name}", data=np.asarray(value, np.float32))
+
+
+def read_weights(path):
+    with h5py.File(path, "r") as f:
+        return {name: torch.from_numpy(f[group][name][()])
+                for group in ("parameters", "states") for name in f[group]}
+
+
+def load_batch(path, step, dtype):
+    with h5py.File(path, "r") as f:
+        images, labels = f[f"images/{step:04}"][()], f[f"labels/{step:04}"][()][:, 0]
+    return torch.from_numpy(images).to(dtype), torch.from_numpy(labels)
+
+
+def plot(out):
+    """A figure of every csv of the folder."""
+    try:
+        import matplotlib
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+    except ImportError:
+        print("no figure: no matplotlib")
+        return
+    tables = {}
+    for name in sorted(os.listdir(out)):
+        if name.endswith(".csv"):
+            with open(os.path.join(out, name)) as f:
+                tables[name[:-4]] = list(csv.DictReader(f))
+    columns = min(4, len(tables))
+    lines = -(-len(tables) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(4.6 * columns, 3.6 * lines), squeeze=False)
+    for axis in axes.flat[len(tables):]:
+        axis.set_visible(False)
+    for axis, (name, rows) in zip(axes.flat, tables.items()):
+        def column(key):
+            return np.array([float(row[key]) for row in rows])
+        axis.set_title(name.replace("_", " "), fontsize=10)
+        axis.set_yscale("log")
+        axis.grid(alpha=0.3)
+        if "parameter" in rows[0]:
+            for key, color in (("pytorch_float32", "0.6"), ("ours", "C0")):
+                axis.plot(np.maximum(column(key), 1e-12), ".", color=color, markersize=4,
+                          label=f"{key.replace('_', ' ')} – float64")
+            if "kinkfree" in name:
+                axis.axhline(GRADIENT_LIMIT, color="C3", linewidth=1, label="limit")
+            axis.set_xlabel("parameter")
+            axis.set_ylabel("gradient's relative error")
+        else:
+            steps = column("step")
+            for key in rows[0]:
+                if key.startswith(("permuted", "channels_last")):
+                    other = key.startswith("channels_last")
+                    axis.plot(steps, np.maximum(column(key), 1e-9), "--" if other else "-", color="0.7",
+                              linewidth=1, label="PyTorch, channels_last" if other else
+                              "PyTorch, permuted" if key.startswith("permuted1_") else None)
+            axis.plot(steps, np.maximum(column("ours_difference"), 1e-9), color="C0", label="ours")
+            if "limit" in rows[0]:
+                axis.plot(steps, column("limit"), color="C3", linewidth=1, label="limit")
+            else:
+                axis.axhline(SMALL_LR_LIMIT, color="C3", linewidth=1, label="limit")
+            axis.set_xlabel("step")
+            axis.set_ylabel("loss's relative difference from PyTorch")
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(os.path.join(out, "comparison.png"), dpi=110)
+
+
+def check_blas():
+    """float64 convolutions are matrix products of the system's BLAS."""
+    x = torch.ones(512, 512, dtype=torch.float64)
+    start = time.time()
+    x @ x
+    speed = 2 * 512**3 / (time.time() - start) / 1e9
+    if speed < 8:
+        print(f"note: float64 matrix products run at {speed:.1f} GFLOP/s, and float64 steps will be slow: put "
+              "an optimised libblas.so.3 (Debian: libopenblas0-pthread) on LD_LIBRARY_PATH", flush=True)
+
+
+def environment(options):
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+                 "unknown") if os.path.exists("/proc/cpuinfo") else "unknown"
+    with open(os.path.join(options.out, "environment.txt"), "w") as f:
+        f.write(f"processor      {model}, {torch.get_num_threads()} threads\n"
+                f"PyTorch        {torch.__version__}, NumPy {np.__version__}\n")
+    with open(os.path.join(options.out, "command.sh"), "a") as f:
+        f.write(shlex.join(["python3", "tests/golden/full_size.py", *sys.argv[1:]]) + "\n")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("--data", required=True, help="folder of shards with train_aug (deeplab-pack)")
+    p.add_argument("--out", required=True, help="folder of the results; later calls add to it")
+    p.add_argument("--work", help="folder of batches and weights, large (default OUT/work)")
+    p.add_argument("--program", default=os.path.join(ROOT, "build", "tests", "golden-steps"))
+    p.add_argument("--backbone", default="resnet50", choices=sorted(deeplab_torch.BLOCKS))
+    p.add_argument("--output-stride", type=int, default=16, choices=(8, 16))
+    p.add_argument("--crop", type=int, default=513)
+    p.add_argument("--batch", type=int, default=4)
+    p.add_argument("--parts", default="kinkfree,random,steps,small_lr")
+    p.add_argument("--steps", type=int, default=50)
+    p.add_argument("--warm-up", type=int, default=150, help="steps before the small learning rate")
+    p.add_argument("--permutations", type=int, default=4)
+    p.add_argument("--exact-steps", type=int, default=3, help="steps that float64 takes too (slow); 0: none")
+    p.add_argument("--weights", help="start here, not from fresh weights (random, steps, small_lr)")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--low-memory", action="store_true", help="recompute activations in float32 too")
+    p.add_argument("--resume", action="store_true", help="keep runs that are complete in the work folder")
+    options = p.parse_args()
+    if not os.path.exists(options.program):
+        p.error(f"there is no {options.program}: build the target golden-steps, or give --program")
+    os.makedirs(options.out, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)  # else evaluation of random weights is many times slower
+    environment(options)
+    check_blas()
+    comparison = Comparison(options)
+    parts = options.parts.split(",")
+    for part in parts:
+        if part not in ("kinkfree", "random", "steps", "small_lr"):
+            p.error(f"there is no part {part}")
+    for part in parts:
+        start = time.time()
+        getattr(comparison, part)()
+        comparison.record(f"{part}_wall_s", time.time() - start)
+        plot(options.out)
+    sys.exit(0 if comparison.passed else 1)
+
+
+if __name__ == "__main__":
+    main()
