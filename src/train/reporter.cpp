@@ -38,7 +38,7 @@ Reporter::Reporter(const std::filesystem::path& run, std::int64_t first_step,
     events_ = std::make_unique<io::EventWriter>(folder, purge);
 }
 
-void Reporter::steps(const Interval& v) {
+void Reporter::steps(const Interval& v, const std::string& state_hash) {
     const double rate = v.seconds > 0 ? static_cast<double>(v.steps * images_) / v.seconds : 0;
     const double wait = v.seconds > 0 ? v.data_wait_s / v.seconds : 0,
                  exposed = v.seconds > 0 ? v.comm_exposed_s / v.seconds : 0;
@@ -49,6 +49,7 @@ void Reporter::steps(const Interval& v) {
     out["images_per_s"] = rate;
     out["data_wait"] = wait;
     out["comm_exposed"] = exposed;
+    if (!state_hash.empty()) out["state_hash"] = state_hash;
     metrics_.append(out);
     events_->scalar("train/loss", v.step, v.loss);
     events_->scalar("train/lr", v.step, v.learning_rate);
@@ -79,7 +80,8 @@ void Reporter::line(const std::string& text) {
 }
 
 void Reporter::evaluation(std::int64_t step, const std::string& split, const std::string& protocol,
-                          const Metrics& m, std::int64_t images, double seconds) {
+                          const Metrics& m, std::int64_t images, const std::string& state_hash,
+                          double seconds) {
     io::Object out;
     out["step"] = step;
     out["split"] = split;
@@ -93,6 +95,7 @@ void Reporter::evaluation(std::int64_t step, const std::string& split, const std
         per_class.emplace_back(iou);  // null: in neither truth nor prediction
     out["class_iou"] = per_class;
     out["images"] = images;
+    out["state_hash"] = state_hash;
     metrics_.append(out);
     events_->scalar("val/miou", step, m.miou);
     events_->scalar("val/pixel_accuracy", step, m.pixel_accuracy);

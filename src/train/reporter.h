@@ -27,9 +27,11 @@ public:
     Reporter(const std::filesystem::path& run, std::int64_t first_step, std::int64_t iterations,
              std::int64_t images);
 
-    void steps(const Interval& interval);
+    // state_hash: empty where there is none.
+    void steps(const Interval& interval, const std::string& state_hash);
     void evaluation(std::int64_t step, const std::string& split, const std::string& protocol,
-                    const Metrics& metrics, std::int64_t images, double seconds);
+                    const Metrics& metrics, std::int64_t images, const std::string& state_hash,
+                    double seconds);
     void image(std::int64_t number, std::int64_t step, const io::Image& image);
     void line(const std::string& text);  // a message between lines of progress
     const MetricsLog& metrics() const { return metrics_; }

@@ -79,6 +79,7 @@ private:
     bool evaluation_due(std::int64_t done) const;
     bool evaluate_now(std::int64_t done);  // true: the best so far
     void save(std::int64_t done, bool best);
+    std::uint64_t state_hash_at(std::int64_t done);
 
     // Running statistics of several batch-norm groups: while an object lives the backend holds
     // their average over ranks.
@@ -92,6 +93,7 @@ private:
     WeightsInfo info_;
     TrainResult result_;
     std::int64_t first_step_ = 0;
+    std::int64_t hashed_step_ = -1;  // result_.state_hash is of this step
     std::unique_ptr<exec::Executable> executable_;
     std::unique_ptr<RunLock> lock_;       // rank 0
     std::unique_ptr<Reporter> reporter_;  // rank 0
@@ -221,15 +223,17 @@ void Trainer::resume(const std::filesystem::path& file) {
     first_step_ = snapshot.info.step;
     info_.best_miou = snapshot.info.best_miou;
     result_.state_hash = state_hash(snapshot);
+    hashed_step_ = first_step_;
     log::info(cat("resuming at step ", first_step_, " of ", iterations(), " from ",
                   file.filename().string()));
 }
 
 void Trainer::compile() {
     const Config::Train& train = setup_.config.train;
-    executable_ = backend_.compile(
-        setup_.plan, {gradients_.get(), batch_norm_.get()},
-        {.seed = static_cast<std::uint64_t>(train.seed), .overlap = train.overlap});
+    executable_ = backend_.compile(setup_.plan, {gradients_.get(), batch_norm_.get()},
+                                   {.seed = static_cast<std::uint64_t>(train.seed),
+                                    .overlap = train.overlap,
+                                    .deterministic = train.deterministic});
 }
 
 void Trainer::dry_run() {
@@ -344,11 +348,12 @@ bool Trainer::report(const LocalStep& local, std::int64_t step) {
     interval_.seconds = seconds_since(interval_start_);
     trained_s_ += interval_.seconds;
     trained_steps_ += interval_.steps;
+    if (step + 1 == iterations()) state_hash_at(step + 1);
     if (root()) {
         Interval mean = interval_;
         mean.data_wait_s = message[1] / control_->size();
         mean.comm_exposed_s = message[2] / control_->size();
-        reporter_->steps(mean);
+        reporter_->steps(mean, step + 1 == iterations() ? hex64(result_.state_hash) : "");
     }
     interval_ = {};
     interval_start_ = Clock::now();
@@ -382,8 +387,9 @@ bool Trainer::evaluate_now(std::int64_t done) {
     averaged.restore();
 
     const Metrics metrics = confusion.metrics();
+    const std::string hash = hex64(state_hash_at(done));
     if (root())
-        reporter_->evaluation(done, setup_.val->split, "full", metrics, setup_.val->records,
+        reporter_->evaluation(done, setup_.val->split, "full", metrics, setup_.val->records, hash,
                               seconds_since(start));
     result_.miou = metrics.miou;
     if (!(metrics.miou > info_.best_miou)) return false;
@@ -391,7 +397,19 @@ bool Trainer::evaluate_now(std::int64_t done) {
     return true;
 }
 
+// Of what a checkpoint of this step holds; the same on all ranks. Collective.
+std::uint64_t Trainer::state_hash_at(std::int64_t done) {
+    if (hashed_step_ == done) return result_.state_hash;
+    AveragedStates averaged(*this);
+    if (root()) result_.state_hash = state_hash(take_snapshot(backend_, setup_.plan, info_));
+    averaged.restore();
+    control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0, "hash of the state");
+    hashed_step_ = done;
+    return result_.state_hash;
+}
+
 void Trainer::save(std::int64_t done, bool best) {
+    state_hash_at(done);
     AveragedStates averaged(*this);
     if (root()) {
         info_.step = done;
@@ -401,10 +419,8 @@ void Trainer::save(std::int64_t done, bool best) {
         link_checkpoint(file, "latest.h5");
         if (best) link_checkpoint(file, "best.h5");
         prune_checkpoints(options_.run, setup_.config.checkpoint.keep);
-        result_.state_hash = state_hash(snapshot);
     }
     averaged.restore();
-    control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0, "hash of the state");
     last_checkpoint_ = Clock::now();
 }
 

@@ -6,7 +6,9 @@
 #include <memory>
 #include <vector>
 
+#include "deeplab/base/text.h"
 #include "deeplab/cpu/cpu_backend.h"
+#include "deeplab/model/deeplab.h"
 #include "deeplab/train/trainer.h"
 #include "harness/mpi.h"
 #include "harness/temp_dir.h"
@@ -22,24 +24,34 @@ struct Training {
     std::vector<double> losses;
 };
 
-Training train(TrainOptions options, comm::Communicator& ranks) {
+// `own_hash`: of the parameters that this rank ends with.
+Training train(TrainOptions options, comm::Communicator& ranks, std::uint64_t* own_hash = nullptr) {
     Training run;
     const auto backend = cpu::make_cpu_backend(1);
     options.on_step = [&](const StepReport& report) { run.losses.push_back(report.loss); };
     run.result = run_training(options, *backend, ranks, ranks);
+    if (own_hash == nullptr) return run;
+    model::ModelConfig network = options.config.model;
+    network.num_classes = testing::TinyDataset{}.classes;
+    const graph::Plan plan = model::inference_plan(network, 1, 65, 65);
+    *own_hash = fnv1a(nullptr, 0);
+    for (const auto& parameter : plan.parameters) {
+        const auto values = backend->download(parameter, exec::Slot::value);
+        *own_hash = fnv1a(values.data(), values.size() * sizeof(float), *own_hash);
+    }
     return run;
 }
 
-TEST(CpuTrainingRanks, ResumeIsBitwiseOnTheSameRanksAndCloseOnOthers) {
-    comm::Communicator& world = testing::world();
-    std::unique_ptr<testing::TempDir> dir;  // rank 0's is everybody's
-    if (world.rank() == 0) {
-        dir = std::make_unique<testing::TempDir>();
-        testing::write_tiny_dataset(*dir / "data", {.split = "train"});
-    }
-    const fs::path path = world.all_gather(dir ? dir->path().string() : "", "folder").front();
-    TrainOptions options;
-    options.config = parse_config(R"toml(
+class CpuTrainingRanks : public ::testing::Test {
+protected:
+    void SetUp() override {
+        comm::Communicator& world = testing::world();
+        if (world.rank() == 0) {
+            dir_ = std::make_unique<testing::TempDir>();
+            testing::write_tiny_dataset(*dir_ / "data", {.split = "train"});
+        }
+        path_ = world.all_gather(dir_ ? dir_->path().string() : "", "folder").front();
+        options_.config = parse_config(R"toml(
 [model]
 backbone = "resnet18"
 [data]
@@ -56,10 +68,40 @@ lr = 1e-4
 match = "^(aspp|decoder)"
 lr_multiplier = 10
 )toml",
-                                  "test", {});
-    options.config.model.width_divisor = 4;
-    options.data = path / "data";
+                                       "test", {});
+        options_.config.model.width_divisor = 4;
+        options_.data = path_ / "data";
+    }
+    void TearDown() override { testing::world().barrier("end of the test"); }
 
+    std::unique_ptr<testing::TempDir> dir_;  // rank 0's is everybody's
+    fs::path path_;
+    TrainOptions options_;
+};
+
+// Gradients and batch-norm sums cross ranks in an order that does not depend on time.
+TEST_F(CpuTrainingRanks, TheSameRanksGiveTheSameBitsOnAll) {
+    comm::Communicator& world = testing::world();
+    options_.config.train.iterations = 3;
+    std::uint64_t expected = 0;
+    for (const int workers : {1, 3}) {
+        options_.run = path_ / cat("workers", workers);
+        options_.config.data.workers = workers;
+        std::uint64_t own = 0;
+        const Training run = train(options_, world, &own);
+        for (const std::string& hash : world.all_gather(hex64(own), "hashes"))
+            EXPECT_EQ(hash, hex64(own)) << "the ranks have drifted apart";
+        if (expected != 0) {
+            EXPECT_EQ(run.result.state_hash, expected);
+        }
+        expected = run.result.state_hash;
+    }
+}
+
+TEST_F(CpuTrainingRanks, ResumeIsBitwiseOnTheSameRanksAndCloseOnOthers) {
+    comm::Communicator& world = testing::world();
+    const fs::path path = path_;
+    TrainOptions options = options_;
     options.run = path / "whole";
     const Training whole = train(options, world);
     ASSERT_EQ(whole.losses.size(), 8u);
@@ -89,7 +131,6 @@ lr_multiplier = 10
             EXPECT_NEAR(alone.losses[i], whole.losses[i + 1], 2e-3 * whole.losses[i + 1]) << i;
         }
     }
-    world.barrier("end of the test");
 }
 
 }  // namespace

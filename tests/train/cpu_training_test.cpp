@@ -53,8 +53,8 @@ every = 10
         options_.run = dir_ / "run";
     }
 
-    TrainResult train(TrainOptions options) {
-        const auto backend = cpu::make_cpu_backend(1);
+    TrainResult train(TrainOptions options, int threads = 1) {
+        const auto backend = cpu::make_cpu_backend(threads);
         const auto world = comm::make_self();
         losses_.clear();
         options.on_step = [this](const StepReport& report) { losses_.push_back(report.loss); };
@@ -76,11 +76,13 @@ TEST_F(CpuTraining, LearnsEvaluatesAndResumesBitwise) {
     EXPECT_GT(whole.miou, 0.0);
 
     std::vector<std::int64_t> evaluations;
+    std::string hash;
     for (const auto& line : split(trim(read_text(options_.run / "metrics.jsonl")), '\n')) {
         const io::Value value = io::parse_json(line, "metrics");
         const auto& object = *value.get_if<io::Object>();
         if (object.find("split") == nullptr) continue;
         evaluations.push_back(*object.find("step")->get_if<std::int64_t>());
+        hash = *object.find("state_hash")->get_if<std::string>();
         EXPECT_EQ(*object.find("images")->get_if<std::int64_t>(), 5);
         EXPECT_EQ(*object.find("protocol")->get_if<std::string>(), "full");
         EXPECT_EQ(object.find("class_iou")->get_if<io::Array>()->size(), 4u);
@@ -88,6 +90,7 @@ TEST_F(CpuTraining, LearnsEvaluatesAndResumesBitwise) {
             EXPECT_NE(object.find(key), nullptr);
     }
     EXPECT_EQ(evaluations, (std::vector<std::int64_t>{12, 24}));
+    EXPECT_EQ(hash, hex64(whole.state_hash));
     EXPECT_TRUE(fs::exists(options_.run / "checkpoints/best.h5"));
     EXPECT_EQ(load_checkpoint(options_.run / "checkpoints/latest.h5").info.step, 24);
 
@@ -109,6 +112,26 @@ TEST_F(CpuTraining, LearnsEvaluatesAndResumesBitwise) {
     EXPECT_EQ(losses_, (std::vector<double>(expected.begin() + 12, expected.end())));
     EXPECT_EQ(resumed.state_hash, whole.state_hash);
     EXPECT_EQ(resumed.miou, whole.miou);
+}
+
+// With the backend's threads as they are and any number of the loader's; the hash sees every bit of
+// the state. Three threads: two partial sums have but one order.
+TEST_F(CpuTraining, TheSameThreadsGiveTheSameBits) {
+    options_.config.train.iterations = 2;
+    options_.config.train.eval_every = 0;
+    const auto hash = [&](const char* run, int threads = 3) {
+        options_.run = dir_ / run;
+        return train(options_, threads).state_hash;
+    };
+    EXPECT_EQ(hash("two threads", 2), hash("two threads again", 2));
+    const std::uint64_t expected = hash("first");
+    EXPECT_EQ(hash("again"), expected);
+    options_.config.data.workers = 3;
+    EXPECT_EQ(hash("workers"), expected) << "the loader's threads do not matter";
+    options_.config.train.deterministic = false;
+    EXPECT_EQ(hash("free"), expected) << "on the CPU this changes nothing";
+    options_.config.train.seed = 2;
+    EXPECT_NE(hash("seed"), expected);
 }
 
 }  // namespace

@@ -116,6 +116,8 @@ TEST_F(TrainerTest, WritesTheRunsFolder) {
     ASSERT_EQ(lines.size(), 6u);
     EXPECT_EQ(*lines[0].find("step")->get_if<std::int64_t>(), 2);
     EXPECT_EQ(*lines[5].find("loss")->get_if<double>(), losses_.back());
+    EXPECT_EQ(*lines[5].find("state_hash")->get_if<std::string>(), hex64(result.state_hash));
+    EXPECT_EQ(lines[4].find("state_hash"), nullptr) << "only where the run ends";
     EXPECT_DOUBLE_EQ(*lines[1].find("lr")->get_if<double>(), learning_rate(options_.config, 3));
     for (const char* key : {"images_per_s", "data_wait", "comm_exposed"})
         EXPECT_NE(lines[0].find(key), nullptr) << key;

@@ -33,6 +33,9 @@ struct CompileOptions {
     bool poison = false;  // fill dead arena memory with NaN during a run: for tests of the memory
                           // plan
     bool graph = true;    // CUDA: capture the step
+    // The same plan, ranks and threads give the same bits (src/README.md, "The same bits again"). A
+    // backend that cannot do that throws UsageError; the CPU's always does it.
+    bool deterministic = true;
 };
 
 // One micro-batch. Spans are host memory, read during run() only.

@@ -27,7 +27,11 @@ struct Config {
         std::int64_t iterations = 30000, global_batch = 16, accumulation = 1;
         std::string precision = "fp32", grad_dtype = "fp32";
         SyncBn sync_bn = SyncBn::global;
-        bool freeze_bn = false, deterministic = true, overlap = true;
+        bool freeze_bn = false;
+        // The same ranks and threads give the same bits. The CPU backend always does: false changes
+        // nothing there. See src/README.md, "The same bits again".
+        bool deterministic = true;
+        bool overlap = true;
         std::int64_t seed = 1;
         std::int64_t log_every = 10, eval_every = 0;
         std::string on_nonfinite = "stop";

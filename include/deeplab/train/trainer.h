@@ -43,7 +43,7 @@ struct TrainResult {
     double loss = 0;               // of the last step
     double miou = -1;              // of the last evaluation; -1: none
     double images_per_s = 0;       // over this process's steps, without evaluation and checkpoints
-    std::uint64_t state_hash = 0;  // train::state_hash of the last checkpoint
+    std::uint64_t state_hash = 0;  // train::state_hash after the last step
 };
 
 // Collective. `world` carries control traffic (host memory); gradients and batch-norm sums travel
