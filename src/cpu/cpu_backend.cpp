@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "executable.h"
 #include "onednn.h"
@@ -49,6 +50,13 @@ public:
         expects(allocated_, "allocate() comes before compile()");
         expects(graph::parameter_hash(plan) == parameter_hash_,
                 "all plans of a backend have the parameters it allocated");
+        const bool emulated = std::any_of(
+            plan.tensors.begin(), plan.tensors.end(),
+            [](const graph::Tensor& tensor) { return tensor.dtype == DType::bf16; });
+        if (emulated && !told_) {
+            log::info("bf16 is emulated on the CPU: the numbers of a GPU's bf16, slower than fp32");
+        }
+        told_ = told_ || emulated;
         return std::make_unique<CpuExecutable>(model_, plan, communicators, options);
     }
 
@@ -83,7 +91,7 @@ private:
 
     std::shared_ptr<Model> model_;  // executables may outlive the backend
     std::uint64_t parameter_hash_ = 0;
-    bool allocated_ = false;
+    bool allocated_ = false, told_ = false;
 };
 
 }  // namespace

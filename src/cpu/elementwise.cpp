@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "deeplab/math/bf16.h"
 #include "gradient_rows.h"
 #include "scratch.h"
 
@@ -72,6 +73,25 @@ void dropout(const Threads& threads, const DropoutRule& rule,
             }
         }
     });
+}
+
+void round_to_bf16(const Threads& threads, const View& from, const View& to) {
+    const float* source = from.f32();
+    float* target = to.f32();
+    const auto part = [](const float* in, float* out, std::int64_t count) {
+#pragma omp simd
+        for (std::int64_t i = 0; i < count; ++i) out[i] = math::round_to_bf16(in[i]);
+    };
+    const std::int64_t channels = from.shape.c;
+    if (from.pitch == channels && to.pitch == channels) {
+        threads.split(from.shape.elements(), [&](int, std::int64_t first, std::int64_t last) {
+            part(source + first, target + first, last - first);
+        });
+    } else {
+        threads.each(from.pixels(), [&](std::int64_t p) {
+            part(source + p * from.pitch, target + p * to.pitch, channels);
+        });
+    }
 }
 
 void sum(const Threads& threads, const std::vector<View>& in, const View& out) {

@@ -1,5 +1,5 @@
 #pragma once
-// Dropout and sums.
+// Dropout, sums, rounding.
 
 #include <cstdint>
 #include <span>
@@ -21,6 +21,9 @@ std::int64_t dropout_scratch_bytes(const Threads& threads, const Shape& shape);
 void dropout(const Threads& threads, const DropoutRule& rule,
              std::span<const math::SampleKey> samples, const View& x, const View& y,
              const Buffer& scratch);
+
+// Activations in place; or parameters, which lie without gaps, from one place to another.
+void round_to_bf16(const Threads& threads, const View& from, const View& to);
 
 void sum(const Threads& threads, const std::vector<View>& in, const View& out);
 

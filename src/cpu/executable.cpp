@@ -7,6 +7,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "elementwise.h"
 
 namespace deeplab::cpu {
 namespace {
@@ -75,6 +76,7 @@ void CpuExecutable::load_inputs() {
         const View& v = views_[t];
         if (v.dtype == DType::f32) {
             load(model_->threads, image, v);
+            if (plan_.tensors[t].dtype == DType::bf16) round_to_bf16(model_->threads, v, v);
             image += v.shape.elements();
         } else {
             load(model_->threads, label, v);

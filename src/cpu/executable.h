@@ -43,8 +43,9 @@ private:
     }
     std::vector<View> views(const graph::Node& node, std::size_t first) const;
     void need_scratch(std::int64_t bytes);
-    Action convolution(Pass pass, const graph::ConvGeometry& geometry,
-                       const ConvolutionTensors& tensors);
+    Action rounding(Action action, const graph::Node& node) const;
+    Action convolution(Pass pass, const graph::ConvGeometry& geometry, ConvolutionTensors tensors,
+                       DType type);
     Action dropout(float probability, std::uint32_t layer, const graph::Node& node);
     Action lower(const graph::Conv2d& op, const graph::Node& node);
     Action lower(const graph::Conv2dGradData& op, const graph::Node& node);
@@ -83,7 +84,8 @@ private:
     exec::CompileOptions options_;
     graph::MemoryPlan memory_;
     Buffer exchange_{"batch-norm sums"}, inputs_{"inputs"}, results_{"results"};
-    std::vector<View> views_;  // by TensorId
+    Buffer weights_{"bf16 weights"};  // of the convolution under way
+    std::vector<View> views_;         // by TensorId
     std::vector<Action> steps_;
     // By node: arena tensors used there for the last time.
     std::vector<std::vector<graph::TensorId>> dying_;

@@ -16,8 +16,11 @@
 namespace deeplab::cpu {
 namespace {
 
+// A bf16 tensor is kept as floats that hold bf16 values.
+DType stored_type(const graph::Tensor& t) { return t.dtype == DType::bf16 ? DType::f32 : t.dtype; }
+
 std::int64_t bytes_of(const graph::Tensor& t) {
-    return t.shape.elements() * static_cast<std::int64_t>(size_of(t.dtype));
+    return t.shape.elements() * static_cast<std::int64_t>(size_of(stored_type(t)));
 }
 
 constexpr std::int64_t align(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -41,7 +44,8 @@ CpuExecutable::CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& pl
     exchanges_.resize(static_cast<std::size_t>(plan_.messages));
     all_reduces_.reserve(plan_.buckets.size());
     for (const graph::Node& node : plan_.nodes) {
-        steps_.push_back(std::visit([&](const auto& op) { return lower(op, node); }, node.op));
+        steps_.push_back(
+            rounding(std::visit([&](const auto& op) { return lower(op, node); }, node.op), node));
     }
     dying_.resize(plan_.nodes.size());
     for (std::size_t t = 0; t < memory_.placements.size(); ++t) {
@@ -102,7 +106,7 @@ void CpuExecutable::place_tensors() {
         View& v = views_[t];
         v.shape = tensor.shape;
         v.pitch = tensor.shape.c;
-        v.dtype = tensor.dtype;
+        v.dtype = stored_type(tensor);
         v.offset = offsets[t];
         switch (tensor.space) {
             case graph::Space::arena: {
@@ -115,15 +119,15 @@ void CpuExecutable::place_tensors() {
                 v.buffer = &model_->arena;
                 v.pitch = plan_.tensor(root).shape.c;
                 v.offset = memory_.placements[static_cast<std::size_t>(root)].offset +
-                           channel * static_cast<std::int64_t>(size_of(tensor.dtype));
+                           channel * static_cast<std::int64_t>(size_of(v.dtype));
                 break;
             }
             case graph::Space::input:
                 v.buffer = &inputs_;
                 v.offset = inputs;
                 inputs += align(bytes_of(tensor));
-                (tensor.dtype == DType::f32 ? image_elements_
-                                            : label_elements_) += tensor.shape.elements();
+                (v.dtype == DType::f32 ? image_elements_
+                                       : label_elements_) += tensor.shape.elements();
                 break;
             case graph::Space::result:
                 v.buffer = &results_;
@@ -157,30 +161,59 @@ void CpuExecutable::need_scratch(std::int64_t bytes) {
     scratch_bytes_ = std::max(scratch_bytes_, bytes);
 }
 
+// The action, and then the rounding of what it wrote into bf16 tensors.
+CpuExecutable::Action CpuExecutable::rounding(Action action, const graph::Node& node) const {
+    std::vector<View> out;
+    for (const graph::TensorId id : node.out) {
+        if (plan_.tensor(id).dtype == DType::bf16) out.push_back(view(id));
+    }
+    if (out.empty()) return action;
+    return [this, action = std::move(action), out = std::move(out)] {
+        action();
+        for (const View& v : out) round_to_bf16(model_->threads, v, v);
+    };
+}
+
+// `type` is that of the activations.
 CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeometry& geometry,
-                                                 const ConvolutionTensors& tensors) {
+                                                 ConvolutionTensors tensors, DType type) {
+    const View weights = tensors.w;
+    const bool copied = type == DType::bf16 && pass != Pass::weights;
+    if (copied) {
+        const std::int64_t bytes = weights.shape.elements() *
+                                   static_cast<std::int64_t>(sizeof(float));
+        weights_.reserve(std::max(bytes, weights_.bytes()));
+        tensors.w.buffer = &weights_;
+        tensors.w.offset = 0;
+    }
     const auto prepared = std::make_shared<Convolution>(pass, geometry, tensors, model_->scratch);
     need_scratch(prepared->scratch_bytes());
-    return [this, prepared] { prepared->run(!step_->first_micro); };
+    return [this, prepared, copied, weights, copy = tensors.w] {
+        if (copied) round_to_bf16(model_->threads, weights, copy);
+        prepared->run(!step_->first_micro);
+    };
 }
 
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2d& op, const graph::Node& node) {
     return convolution(Pass::forward, op.geometry,
                        {view(node.in[0]), view(node.in[1]), view(node.out[0]),
-                        view(node.in.size() > 2 ? node.in[2] : graph::none)});
+                        view(node.in.size() > 2 ? node.in[2] : graph::none)},
+                       plan_.tensor(node.in[0]).dtype);
 }
 
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradData& op,
                                            const graph::Node& node) {
     return convolution(Pass::data, op.geometry,
-                       {view(node.out[0]), view(node.in[1]), view(node.in[0]), {}});
+                       {view(node.out[0]), view(node.in[1]), view(node.in[0]), {}},
+                       plan_.tensor(node.in[0]).dtype);
 }
 
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradWeights& op,
                                            const graph::Node& node) {
     return convolution(Pass::weights, op.geometry,
                        {view(node.in[0]), view(node.out[0]), view(node.in[1]),
-                        view(node.out.size() > 1 ? node.out[1] : graph::none)});
+                        view(node.out.size() > 1 ? node.out[1] : graph::none)},
+                       plan_.tensor(node.in[0]).dtype);
 }
 
 CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormSums&, const graph::Node& node) {

@@ -156,7 +156,7 @@ std::string to_string(const Plan& plan) {
         for (const TensorId id : node.out) {
             const Tensor& t = plan.tensor(id);
             text += cat(id == node.out.front() ? "" : ", ", t.name, " ",
-                        deeplab::to_string(t.shape));
+                        deeplab::to_string(t.shape), t.dtype == DType::bf16 ? " bf16" : "");
         }
         text += '\n';
     }

@@ -134,6 +134,7 @@ private:
         require(
             maps(x.shape.h, w.shape.h, g, y.shape.h) && maps(x.shape.w, w.shape.w, g, y.shape.w),
             "the output size follows from kernel, stride, pad and dilation");
+        require(x.dtype == y.dtype, "a convolution's activations have one element type");
         require(x.parent == none && y.parent == none,
                 "a convolution reads and writes whole tensors");
     }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "deeplab/base/text.h"
+#include "deeplab/graph/builder.h"
 #include "deeplab/train/run_folder.h"
 
 namespace deeplab::train {
@@ -139,6 +140,7 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
                                            .weight_decay = static_cast<float>(o.weight_decay),
                                            .clip_norm = static_cast<float>(o.clip_norm),
                                            .groups = o.groups});
+        if (config.train.precision == "bf16") graph::set_activation_type(setup.plan, DType::bf16);
     });
     require_same_plan(control, graph::hash(setup.plan));
     return setup;

@@ -18,6 +18,34 @@ Plan small_plan(std::int64_t bucket_bytes = 1 << 20) {
         {.batch = 2, .height = 65, .width = 65, .bucket_bytes = bucket_bytes}, {});
 }
 
+// Ranks that differ in precision have different plans; statistics and parameters never change type.
+TEST(ActivationType, IsThatOfActivationsAlone) {
+    Plan plan = small_plan();
+    const std::uint64_t before = hash(plan);
+    set_activation_type(plan, DType::bf16);
+    EXPECT_NE(hash(plan), before);
+    EXPECT_EQ(parameter_hash(plan), parameter_hash(small_plan()));
+    EXPECT_EQ(plan.tensor(plan.images).dtype, DType::bf16);
+    EXPECT_EQ(plan.tensor(plan.logits).dtype, DType::bf16);
+    EXPECT_EQ(plan.tensor(plan.labels).dtype, DType::u8);
+    for (const Parameter& p : plan.parameters) {
+        EXPECT_EQ(plan.tensor(p.value).dtype, DType::f32);
+        EXPECT_EQ(plan.tensor(p.gradient).dtype, DType::f32);
+    }
+    for (const Node& node : plan.nodes) {
+        if (std::holds_alternative<BatchNormAct>(node.op)) {
+            EXPECT_EQ(plan.tensor(node.out[0]).dtype, DType::bf16);
+            EXPECT_EQ(plan.tensor(node.out[1]).dtype, DType::f32);
+        }
+    }
+    EXPECT_NE(to_string(plan).find("bf16"), std::string::npos);
+    set_activation_type(plan, DType::f32);
+    EXPECT_EQ(hash(plan), before);
+    EXPECT_THROW(set_activation_type(plan, DType::f64), LogicError);
+    plan.tensors[static_cast<std::size_t>(plan.images)].dtype = DType::bf16;
+    EXPECT_THROW(validate(plan), LogicError) << "types are not mixed in a convolution";
+}
+
 TEST(Reverse, EveryParameterGradientIsWrittenOnce) {
     const Plan plan = small_plan();
     std::map<TensorId, int> writes;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "deeplab/math/bf16.h"
 #include "deeplab/math/bilinear.h"
 
 namespace deeplab::reference {
@@ -50,6 +51,14 @@ Tensor random_tensor(const Shape& shape, std::uint64_t seed) {
         t.data[i] = static_cast<double>(2.0f * math::uniform(r.v[0]) - 1.0f);
     }
     return t;
+}
+
+Tensor bf16(const Tensor& x) {
+    Tensor y(x.shape);
+    for (std::size_t i = 0; i < y.data.size(); ++i) {
+        y.data[i] = static_cast<double>(math::round_to_bf16(static_cast<float>(x.data[i])));
+    }
+    return y;
 }
 
 Tensor channels(const Tensor& x, std::int64_t first, std::int64_t count) {

@@ -32,6 +32,8 @@ private:
 
 // Values in [-1, 1) that floats hold exactly; a pure function of seed and index.
 Tensor random_tensor(const Shape& shape, std::uint64_t seed);
+// What a device with bf16 activations stores: every element rounded to nearest even.
+Tensor bf16(const Tensor& x);
 Tensor channels(const Tensor& x, std::int64_t first, std::int64_t count);
 Tensor sum(const std::vector<Tensor>& all);
 

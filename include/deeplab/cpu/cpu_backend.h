@@ -1,6 +1,8 @@
 #pragma once
 // Runs plans on the host: oneDNN convolutions, OpenMP loops over math/ for the rest. fp32;
-// batch-norm sums in fp64. Deterministic: the same threads and ranks give the same bits.
+// batch-norm sums in fp64. Plans with bf16 activations are emulated: floats that are rounded where
+// a GPU would store them ("Numbers" in graph/plan.h). Deterministic: the same threads and ranks
+// give the same bits.
 
 #include <memory>
 

@@ -80,6 +80,10 @@ void append_backward(Plan& plan);
 // writes into it.
 void append_all_reduces(Plan& plan, std::int64_t bucket_bytes);
 
+// Keeps images, activations and their gradients as `type` (f32 or bf16); all else, batch-norm
+// statistics among it, stays as it is. See "Numbers" in graph/plan.h.
+void set_activation_type(Plan& plan, DType type);
+
 // LogicError when a node's tensors do not fit its op: counts, shapes, element types, spaces, use
 // before definition.
 void validate(const Plan& plan);

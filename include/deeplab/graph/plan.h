@@ -17,8 +17,9 @@ constexpr TensorId none = -1;
 // Where a tensor lives. Only `arena` is subject to liveness; the communication queue never touches
 // it.
 enum class Space : std::uint8_t {
-    arena,      // activations and their gradients: offsets by liveness
-    input,      // filled by the caller before a run: images f32 (N,3,H,W), labels u8 (N,1,H,W)
+    arena,  // activations and their gradients: offsets by liveness
+    // filled by the caller before a run: images (N,3,H,W) from f32, labels u8 (N,1,H,W)
+    input,
     parameter,  // a parameter's slice of the flat parameter buffer
     gradient,   // its slice of the flat gradient buffer
     state,      // running mean and variance: f32 (1,C,1,1)
@@ -36,6 +37,20 @@ struct Tensor {
     std::int64_t channel_offset = 0;  // first channel in the parent
     bool keep = false;                // stays valid until the next run, for download()
 };
+
+// --- Numbers ---
+// Activations and their gradients are f32 or all bf16 (set_activation_type). Parameters, their
+// gradients and momentum, and batch-norm statistics are f32 in any case. Every op reads its inputs
+// as they are, computes in at least fp32, and rounds once, to nearest even, where it stores into a
+// bf16 tensor:
+// - A convolution of bf16 activations multiplies by a bf16 copy of its weights; products are exact,
+//   sums and bias are fp32. Gradients of weights are stored as fp32.
+// - Batch-norm sums are of the stored x. (A device that takes them in the convolution's epilogue,
+//   before the rounding, gets means and variances that differ by about 2^-9 / sqrt(count) of the
+//   deviation: far below the rounding of y itself.) Gradient sums are of dz before it is stored,
+//   BatchNormActGrad reads the stored dz.
+// - Several gradients that meet in one op are added in fp32 first.
+// - The loss is fp32 and up, from the stored logits; dlogits are stored.
 
 // --- Ops ---
 // "in" and "out" list the node's inputs and outputs in order. Gradient outputs of parameters obey
