@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "bench_accuracy.h"
 #include "bench_loader.h"
 #include "deeplab/base/command_line.h"
 #include "deeplab/base/error.h"
@@ -27,6 +28,7 @@ int run(int argc, char** argv, comm::Communicator& world) {
                      "deeplab-bench loader --help");
     std::vector<bench::Bench> benches;
     benches.push_back(bench::loader(line));
+    benches.push_back(bench::accuracy(line));
     std::string json, csv;
     for (const bench::Bench& bench : benches) {
         bench.command->option("--json", json, "write settings, machine, table and summary there",
