@@ -15,6 +15,7 @@
 #include "deeplab/math/philox.h"
 #include "deeplab/model/deeplab.h"
 #include "deeplab/train/checkpoint.h"
+#include "deeplab/train/config.h"
 #include "tensor_errors.h"
 
 namespace deeplab::bench {
@@ -59,7 +60,9 @@ Input generated(const Options& o, int classes) {
     return in;
 }
 
-Input loaded(const Options& o, const data::ClassTable& classes, int outputs) {
+// With the augmentation of the run that the weights are from.
+Input loaded(const Options& o, const data::ClassTable& classes, int outputs,
+             const train::Snapshot* weights) {
     if (static_cast<int>(classes.classes.size()) != outputs) {
         throw DataError(cat("split ", o.split, " has ", classes.classes.size(),
                             " classes, the network of ", o.weights, " has ", outputs,
@@ -69,6 +72,12 @@ Input loaded(const Options& o, const data::ClassTable& classes, int outputs) {
     data::LoaderOptions options;
     options.dir = o.data;
     options.split = o.split;
+    if (weights != nullptr) {
+        const std::string& config = weights->info.config_toml;
+        options.augmentation = train::parse_config(config, "the weights' configuration", {})
+                                   .data.augmentation;
+        options.normalisation = weights->info.normalisation;
+    }
     options.augmentation.crop = o.crop;
     options.global_batch = o.batch;
     options.last_step = 1;
@@ -260,7 +269,7 @@ Report measure(const Options& o, const comm::Communicator& world) {
         config = weights->info.model;
     }
     const Input in = o.data.empty() ? generated(o, config.num_classes)
-                                    : loaded(o, classes, config.num_classes);
+                                    : loaded(o, classes, config.num_classes, weights.get());
     const graph::Plan plan = model::training_plan(
         config,
         {.batch = o.batch, .height = o.crop, .width = o.crop, .ignore_label = classes.ignore}, {});

@@ -409,7 +409,6 @@ std::uint64_t Trainer::state_hash_at(std::int64_t done) {
 }
 
 void Trainer::save(std::int64_t done, bool best) {
-    state_hash_at(done);
     AveragedStates averaged(*this);
     if (root()) {
         info_.step = done;
@@ -419,8 +418,11 @@ void Trainer::save(std::int64_t done, bool best) {
         link_checkpoint(file, "latest.h5");
         if (best) link_checkpoint(file, "best.h5");
         prune_checkpoints(options_.run, setup_.config.checkpoint.keep);
+        result_.state_hash = state_hash(snapshot);
     }
     averaged.restore();
+    control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0, "hash of the state");
+    hashed_step_ = done;
     last_checkpoint_ = Clock::now();
 }
 
