@@ -23,6 +23,7 @@ rooms='
 ^(jpeglib|jerror)\.h$    src/io
 ^png\.h$                 src/io
 ^(gtest|gmock)/          tests
+^fuzzer/                  tests/fuzz
 ^benchmark/              benchmarks
 ^(unistd|fcntl|poll|sched|signal|stdlib|pthread|dlfcn|sys/[a-z]+|[a-z]*intrin)\.h$  anywhere
 '

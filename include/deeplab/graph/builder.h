@@ -93,5 +93,7 @@ template <class... Cases>
 struct Overloaded : Cases... {
     using Cases::operator()...;
 };
+template <class... Cases>  // clang before 17 does not find it by itself
+Overloaded(Cases...)->Overloaded<Cases...>;
 
 }  // namespace deeplab::graph
