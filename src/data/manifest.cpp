@@ -12,6 +12,9 @@ namespace deeplab::data {
 namespace {
 
 constexpr const char* kFormat = "deeplab-shards";
+constexpr std::int64_t kMostRecords = 0xffffffff;  // an epoch's order counts them in 32 bits
+// A record's offsets, size and CRC-32 in its shard's tables, before anything is stored for it.
+constexpr std::int64_t kRecordBytes = 40;
 
 // Typed access to the members of a parsed manifest; every complaint is a DataError naming the file
 // and the key.
@@ -89,7 +92,10 @@ void read_shards(const Fields& top, Manifest& manifest) {
             fields.fail(cat("unexpected shard name \"", shard.file, "\""));
         shard.records = fields.count("records");
         shard.bytes = fields.count("bytes");
+        if (shard.records > shard.bytes / kRecordBytes)
+            fields.fail(cat(shard.bytes, " bytes cannot hold ", shard.records, " records"));
         shard.crc32 = static_cast<std::uint32_t>(fields.integer("crc32", 0, 0xffffffffll));
+        if (shard.records > kMostRecords - records) top.fail("too many records");
         records += shard.records;
         manifest.shards.push_back(shard);
     }
@@ -152,7 +158,7 @@ Manifest load_manifest(const std::filesystem::path& dir, const std::string& spli
     if (encoding != "source" && encoding != "raw")
         top.fail(cat("unknown encoding \"", encoding, "\""));
     manifest.encoding = encoding == "raw" ? Encoding::raw : Encoding::source;
-    manifest.records = top.count("records");
+    manifest.records = top.integer("records", 0, kMostRecords);
     manifest.skipped = top.count("skipped");
     manifest.list_hash = parse_hash(top);
     manifest.ignore_pixels = top.count("ignore_pixels");

@@ -80,6 +80,11 @@ void throw_damaged(const char* format, const std::string& reason, const std::str
                         ") — its pixels cannot be trusted — replace the file, or leave it out"));
 }
 
+void throw_too_short(const char* format, std::int64_t width, std::int64_t height, std::size_t bytes,
+                     const std::string& what) {
+    throw_damaged(format, cat(bytes, " bytes cannot hold ", width, " x ", height, " pixels"), what);
+}
+
 void throw_unsupported(const std::string& feature, const std::string& what, const char* advice) {
     throw DataError(cat("unsupported image: ", feature, " (", what, ") — ", advice));
 }

@@ -19,6 +19,9 @@ void check_upright(std::span<const std::uint8_t> tiff, const std::string& what);
 
 [[noreturn]] void throw_damaged(const char* format, const std::string& reason,
                                 const std::string& what);
+// Of a header that claims more pixels than the bytes behind it can hold.
+[[noreturn]] void throw_too_short(const char* format, std::int64_t width, std::int64_t height,
+                                  std::size_t bytes, const std::string& what);
 [[noreturn]] void throw_unsupported(const std::string& feature, const std::string& what,
                                     const char* advice);
 

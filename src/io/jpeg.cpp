@@ -59,6 +59,7 @@ public:
     Decoder(std::span<const std::uint8_t> bytes, const std::string& what) : what_(what) {
         install(failure_);
         info_.err = &failure_.manager;
+        bytes_ = bytes.size();
         guarded([&] {
             jpeg_create_decompress(&info_);
             progress_.progress_monitor = on_progress;
@@ -122,6 +123,11 @@ private:
                                       info_.data_precision, " bits"),
                                   what_, "only 8-bit gray and RGB are read — convert it to RGB");
             }
+            if (info_.arith_code) {
+                throw_unsupported("a JPEG with arithmetic coding", what_,
+                                  "few programs read it — convert it with jpegtran -optimize");
+            }
+            check_length();
             constexpr std::uint8_t exif[] = {'E', 'x', 'i', 'f', 0, 0};
             for (jpeg_saved_marker_ptr marker = info_.marker_list; marker != nullptr;
                  marker = marker->next) {
@@ -137,7 +143,19 @@ private:
         }
     }
 
+    // Every block of 8 x 8 samples takes a bit at least, since no Huffman code is shorter.
+    void check_length() const {
+        std::uint64_t blocks = 0;
+        for (int i = 0; i < info_.num_components; ++i) {
+            const jpeg_component_info& part = info_.comp_info[i];
+            blocks += std::uint64_t{part.width_in_blocks} * part.height_in_blocks;
+        }
+        if (blocks > 8 * std::uint64_t{bytes_})
+            throw_too_short("JPEG", info_.image_width, info_.image_height, bytes_, what_);
+    }
+
     const std::string& what_;
+    std::size_t bytes_ = 0;
     Failure failure_;
     jpeg_progress_mgr progress_{};
     jpeg_decompress_struct info_{};

@@ -25,6 +25,19 @@ struct Failure {
     char message[256] = "";
 };
 
+// No deflate stream grows by more: a match of 258 bytes takes at least two bits.
+constexpr std::uint64_t kMostInflated = 1032;
+// libpng takes memory of the length that a chunk claims before it reads the chunk.
+void check_chunks(std::span<const std::uint8_t> bytes, const std::string& what) {
+    for (std::span<const std::uint8_t> rest = bytes.subspan(8); !rest.empty();) {
+        if (rest.size() < 12) throw_damaged("PNG", "the file ends too early", what);
+        const std::uint32_t length = png_get_uint_32(rest.data());
+        if (length > rest.size() - 12) throw_damaged("PNG", "the file ends too early", what);
+        if (std::memcmp(rest.data() + 4, "IEND", 4) == 0) return;
+        rest = rest.subspan(std::size_t{length} + 12);
+    }
+}
+
 [[noreturn]] void on_error(png_structp png, png_const_charp message) {
     auto* failure = static_cast<Failure*>(png_get_error_ptr(png));
     std::snprintf(failure->message, sizeof failure->message, "%s", message);
@@ -37,6 +50,7 @@ class Decoder {
 public:
     Decoder(std::span<const std::uint8_t> bytes, const std::string& what)
         : rest_(bytes), what_(what) {
+        check_chunks(bytes, what);
         png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &failure_, on_error, on_warning);
         info_ = png_ == nullptr ? nullptr : png_create_info_struct(png_);
         if (info_ == nullptr) {
@@ -51,6 +65,9 @@ public:
             });
             const ImageInfo header = info();
             check_size(header.width, header.height, what_);
+            const std::uint64_t row = png_get_rowbytes(png_, info_) + 1;  // and its filter
+            if (row * static_cast<std::uint64_t>(header.height) > kMostInflated * bytes.size())
+                throw_too_short("PNG", header.width, header.height, bytes.size(), what_);
             if (header.bit_depth == 16) {
                 throw_unsupported("a PNG of 16 bits a channel", what_,
                                   "only 8 bits are read — convert it to 8 bits");

@@ -19,11 +19,65 @@ namespace deeplab::io {
 
 namespace {
 
+// Trees are copied and destroyed recursively: a crafted text must not exhaust the stack. toml++
+// limits nested values to as many, but not the dots of a key.
+constexpr int kMaxDepth = 256;
+
 [[noreturn]] void fail(const std::string& problem, const std::string& what,
-                       const toml::source_region& at) {
-    throw UsageError(cat("not valid TOML: ", problem, " (", what, ", line ", at.begin.line,
-                         ", column ", at.begin.column,
-                         ") — nothing of it is used — correct the text"));
+                       const toml::source_position& at) {
+    throw UsageError(cat("not valid TOML: ", problem, " (", what, ", line ", at.line, ", column ",
+                         at.column, ") — nothing of it is used — correct the text"));
+}
+
+// Behind the text that begins with the quote at `begin`, or behind its line where it does not end.
+std::size_t end_of_text(std::string_view text, std::size_t begin) {
+    const char quote = text[begin];
+    const bool lines = text.substr(begin, 3) == std::string(3, quote);
+    const std::string_view end = text.substr(begin, lines ? 3 : 1);
+    for (std::size_t at = begin + end.size(); at < text.size(); ++at) {
+        if (text[at] == '\\' && quote == '"') {
+            ++at;
+        } else if (text.substr(at, end.size()) == end || (!lines && text[at] == '\n')) {
+            at += end.size();
+            // Up to two quotes may stand before the last three.
+            for (int more = 0; lines && more < 2 && text.substr(at, 1) == end.substr(0, 1); ++more)
+                ++at;
+            return at;
+        }
+    }
+    return text.size();
+}
+
+// The depth of a place is its open brackets and the dots of the keys that stand before them.
+void check_depth(std::string_view text, const std::string& what) {
+    std::vector<int> levels = {0};  // dots since the last separator, for each open bracket
+    int depth = 0;
+    toml::source_position at{1, 1};
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (c == '"' || c == '\'') {
+            const std::size_t end = end_of_text(text, i);
+            at.line += static_cast<toml::source_index>(
+                std::count(text.begin() + static_cast<std::ptrdiff_t>(i),
+                           text.begin() + static_cast<std::ptrdiff_t>(end), '\n'));
+            i = end - 1;
+        } else if (c == '#') {
+            i = std::min(text.find('\n', i), text.size()) - 1;
+        } else if (c == '[' || c == '{') {
+            levels.push_back(0);
+            ++depth;
+        } else if ((c == ']' || c == '}') && levels.size() > 1) {
+            depth -= levels.back() + 1;
+            levels.pop_back();
+        } else if (c == '.') {
+            ++levels.back();
+            ++depth;
+        } else if (c == ',' || c == '\n') {
+            depth -= std::exchange(levels.back(), 0);
+            if (c == '\n') ++at.line;
+        }
+        if (depth > kMaxDepth) fail(cat("nested deeper than ", kMaxDepth, " levels"), what, at);
+    }
 }
 
 Value value_of(const toml::node& node, const std::string& what);
@@ -62,7 +116,7 @@ Value value_of(const toml::node& node, const std::string& what) {
         value = boolean->get();
     } else {
         fail("a date or time has no meaning here; put it in quotes to make it a string", what,
-             node.source());
+             node.source().begin);
     }
     value.line = static_cast<int>(node.source().begin.line);
     return value;
@@ -160,9 +214,10 @@ void write_table(const Object& table, const std::string& path, std::string& out)
 
 Value parse_toml(std::string_view text, const std::string& what) {
     try {
+        check_depth(text, what);
         return value_of(toml::parse(text), what);
     } catch (const toml::parse_error& problem) {
-        fail(std::string(problem.description()), what, problem.source());
+        fail(std::string(problem.description()), what, problem.source().begin);
     }
 }
 
@@ -170,7 +225,9 @@ Value parse_toml_value(const std::string& text) {
     const std::string plain = trim(text);
     try {
         // Inside a list a comment or a second line cannot end the value unnoticed.
-        const toml::table table = toml::parse("value = [" + plain + "]");
+        const std::string list_text = "value = [" + plain + "]";
+        check_depth(list_text, cat("\"", plain, "\""));
+        const toml::table table = toml::parse(list_text);
         const toml::array* list = table["value"].as_array();
         if (table.size() == 1 && list != nullptr && list->size() == 1) {
             const toml::node& node = (*list)[0];

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <span>
 #include <utility>
 
@@ -105,6 +106,34 @@ void write_info(io::Hdf5Writer& file, const WeightsInfo& info) {
     file.write("classes/colors", colors.data(), DType::u8, extents);
 }
 
+int read_int(const io::Hdf5Reader& file, const char* name, int low, int high) {
+    const std::int64_t value = file.attribute_int(name);
+    if (value < low || value > high)
+        throw DataError(cat("its ", name, " ", value, " is not in ", low, "..", high));
+    return static_cast<int>(value);
+}
+
+// What the network is built from before its tensors are compared. A file with a good checksum may
+// still come from another program.
+void check_info(const WeightsInfo& info) {
+    const auto& m = info.model;
+    const auto names = model::backbone_names();
+    const auto check = [](bool possible, const char* what) {
+        if (!possible) throw DataError(cat("its ", what, " is impossible"));
+    };
+    check(std::find(names.begin(), names.end(), m.backbone) != names.end(), "backbone");
+    check(m.output_stride == 8 || m.output_stride == 16, "output_stride");
+    check(info.classes.classes.size() == static_cast<std::size_t>(m.num_classes),
+          "number of class names");
+    check(info.classes.ignore >= m.num_classes, "ignore label");
+    check(info.step >= 0, "step");
+    for (const float p : m.dropout) check(p >= 0 && p < 1, "dropout");
+    check(m.bn_eps > 0 && m.bn_eps <= 1 && m.bn_momentum >= 0 && m.bn_momentum <= 1,
+          "batch normalization");
+    for (const float v : info.normalisation.mean) check(std::isfinite(v), "mean");
+    for (const float v : info.normalisation.std) check(std::isnormal(v) && v > 0, "std");
+}
+
 template <std::size_t N>
 void read_floats(const io::Hdf5Reader& file, const std::string& name,
                  std::array<float, N>& values) {
@@ -114,10 +143,10 @@ void read_floats(const io::Hdf5Reader& file, const std::string& name,
 WeightsInfo read_info(const io::Hdf5Reader& file) {
     WeightsInfo info;
     info.model.backbone = file.attribute_text("backbone");
-    info.model.output_stride = static_cast<int>(file.attribute_int("output_stride"));
-    info.model.num_classes = static_cast<int>(file.attribute_int("num_classes"));
-    info.model.width_divisor = static_cast<int>(file.attribute_int("width_divisor"));
-    info.classes.ignore = static_cast<int>(file.attribute_int("ignore"));
+    info.model.output_stride = read_int(file, "output_stride", 8, 16);
+    info.model.num_classes = read_int(file, "num_classes", 2, 255);
+    info.model.width_divisor = read_int(file, "width_divisor", 1, 48);
+    info.classes.ignore = read_int(file, "ignore", 0, 255);
     info.step = file.attribute_int("step");
     info.best_miou = file.attribute_double("best_miou");
     info.config_toml = file.attribute_text("config");
@@ -136,6 +165,7 @@ WeightsInfo read_info(const io::Hdf5Reader& file) {
         info.classes.classes.push_back(
             {names[i], {colors[3 * i], colors[3 * i + 1], colors[3 * i + 2]}});
     }
+    check_info(info);
     return info;
 }
 

@@ -54,6 +54,8 @@ double tidy(float value) {
 }
 
 constexpr double huge = 1e30;
+// std::regex compiles and searches recursively: a longer one could exhaust the stack.
+constexpr std::size_t longest_pattern = 1000;
 constexpr std::int64_t huge_int = std::int64_t{1} << 40;
 
 // A key of the table bound to one field; `field` takes a Config& or a const Config& and returns a
@@ -291,6 +293,8 @@ model::GroupRule read_group(const Item& item) {
                         value.line > 0 ? cat("line ", value.line) : item.where};
         if (name == "match") {
             rule.match = text(part, "a regular expression on parameter names");
+            if (rule.match.size() > longest_pattern)
+                part.wrong(cat("a pattern of at most ", longest_pattern, " characters"));
             try {
                 const std::regex check(rule.match);
             } catch (const std::regex_error& error) {

@@ -97,13 +97,17 @@ hid_t make_layout(const Object& object, Closer& keep) {
     return properties;
 }
 
-// The content over all elements; empty: nothing is to be written.
-std::vector<std::uint8_t> whole_content(const Object& object, hid_t type, hid_t space) {
+bool is_small(hid_t type, hid_t space) {
     const hssize_t elements = H5Sget_simple_extent_npoints(space);
     const std::uint64_t size = H5Tget_size(type);
-    if (elements <= 0 || size == 0 || object.type == Type::variable_text) return {};
-    if (static_cast<std::uint64_t>(elements) > kMostBytes / size) return {};
-    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(elements) * size);
+    return elements >= 0 && size > 0 && static_cast<std::uint64_t>(elements) <= kMostBytes / size;
+}
+
+// The content over all elements; empty: nothing is to be written.
+std::vector<std::uint8_t> whole_content(const Object& object, hid_t type, hid_t space) {
+    if (object.type == Type::variable_text || !is_small(type, space)) return {};
+    const auto elements = static_cast<std::size_t>(H5Sget_simple_extent_npoints(space));
+    std::vector<std::uint8_t> bytes(elements * H5Tget_size(type));
     for (std::size_t i = 0; i < bytes.size() && !object.content.empty(); ++i)
         bytes[i] = object.content[i % object.content.size()];
     return bytes;
@@ -146,6 +150,11 @@ void Hdf5Editor::replace(const std::string& name, const Object& object) {
     }
     const hid_t type = make_type(object, keep), space = make_space(object, keep);
     if (type < 0 || space < 0) return;
+    // These lie in the object's header, for which HDF5 takes memory at once.
+    if ((object.kind == Object::Kind::attribute || object.layout == Object::Layout::compact) &&
+        !is_small(type, space)) {
+        return;
+    }
     const std::vector<std::uint8_t> content = whole_content(object, type, space);
     if (object.kind == Object::Kind::attribute) {
         const hid_t made = keep(H5Acreate2(file_, at, type, space, H5P_DEFAULT, H5P_DEFAULT));

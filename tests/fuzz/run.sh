@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Builds the fuzz targets and runs each of them for a while. `--help` explains.
+set -uo pipefail
+
+usage() {
+    cat <<'END'
+usage: tests/fuzz/run.sh [--seconds N] [--keep DIR] [TARGET…]
+
+Builds the targets with clang, makes their seeds, runs each target (all, if none is named) for N seconds (10), and ends
+with a table. Exit code 0: no finding; 1: a finding, whose input and the command that repeats it are printed; 2: there is
+no clang with its libFuzzer here.
+
+  --seconds N  of each target
+  --keep DIR   keep what was found to be worth keeping in DIR/TARGET and start from it the next time
+  --help       this text
+
+variables: DEEPLAB_BUILD  the folder of the optimised build (default: build/ in the checkout); the targets' build stands
+                          beside it with the suffix -fuzz, the findings in its folder findings/
+END
+}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=../../jobs/lib/setup.sh
+source "$root/jobs/lib/setup.sh"
+
+seconds=10 keep='' targets=()
+while (($#)); do
+    case $1 in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --seconds | --keep)
+            (($# > 1)) || fail 2 "$1 has no value — see --help"
+            if [[ $1 == --keep ]]; then keep=$2; else seconds=$2; fi
+            shift
+            ;;
+        -*) fail 2 "unknown option $1 — there are --seconds and --keep — see --help" ;;
+        *) targets+=("$1") ;;
+    esac
+    shift
+done
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || fail 2 "--seconds $seconds is not a number of seconds — see --help"
+
+build=$(build_folder)-fuzz
+compiler=$(command -v clang++-14 || command -v clang++) ||
+    fail 2 "no clang++ — libFuzzer comes with it — install clang-14 and libclang-rt-14-dev"
+echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
+    "$compiler" -fsanitize=fuzzer,address -x c++ - -o /dev/null 2>/dev/null ||
+    fail 2 "$compiler has no libFuzzer — the targets need it — install libclang-rt-14-dev"
+{
+    configure "$build" -DCMAKE_BUILD_TYPE=Sanitize "-DCMAKE_CXX_COMPILER=$compiler" \
+        "-DCMAKE_C_COMPILER=${compiler/clang++/clang}" -DDEEPLAB_FUZZ=ON -DDEEPLAB_NATIVE=OFF &&
+        cmake --build "$build" --parallel "$(processors)"
+} || fail 1 "the fuzz targets were not built (above)"
+
+if ((${#targets[@]} == 0)); then
+    for program in "$build"/fuzz/*; do targets+=("$(basename "$program")"); done
+fi
+for target in "${targets[@]}"; do
+    [[ -x $build/fuzz/$target ]] ||
+        fail 2 "there is no target $target — nothing was run — the targets: $(cd "$build/fuzz" && echo *)"
+done
+
+# Debian's Pillow belongs to Debian's Python.
+python=$(command -v /usr/bin/python3 || command -v python3)
+
+# Files of the targets stay in memory where there is a place for them.
+work=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo /tmp)" deeplab-fuzz-XXXXXX)
+trap 'rm -rf "$work"' EXIT
+export TMPDIR=$work
+export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
+export LSAN_OPTIONS=suppressions=$root/tests/harness/lsan.supp:print_suppressions=0
+
+# Bounds of memory (MiB: one allocation, all of it), of seconds for one input, and of an input's bytes: allocations may
+# grow with the input, by deflate's factor of 1032, so the input must be small enough to tell.
+limits=(-malloc_limit_mb=512 -rss_limit_mb=2048 -timeout=25 -max_len=16384)
+
+table=$(printf '%-12s %12s %8s %9s %9s' target executions exec/s coverage findings)
+failed=0
+for target in "${targets[@]}"; do
+    program=$build/fuzz/$target corpus=$work/$target log=$work/$target.log
+    "$program" --corpus "$corpus" "$work/$target.dict" || fail 1 "$target did not write its seeds"
+    case $target in
+        jpeg | png) "$python" "$root/tests/fuzz/pil_seeds.py" "$target" "$corpus" || (($? == 77)) || fail 1 "pil_seeds.py" ;;
+    esac
+    folders=("$corpus")
+    if [[ -n $keep ]]; then
+        mkdir -p "$keep/$target"
+        folders=("$keep/$target" "$corpus")
+    fi
+    dictionary=()
+    [[ ! -s $work/$target.dict ]] || dictionary=("-dict=$work/$target.dict")
+    mkdir -p "$build/findings"
+    status=0
+    "$program" "${limits[@]}" "${dictionary[@]}" "-max_total_time=$seconds" -print_final_stats=1 \
+        "-artifact_prefix=$build/findings/$target-" "${folders[@]}" >"$log" 2>&1 || status=$?
+    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    speed=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")
+    coverage=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
+    found=0
+    if ((status != 0)); then
+        found=1 failed=1
+        grep -vE '^#[0-9]+' "$log" | tail -n 60
+        input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
+        if [[ -n $input ]]; then
+            say "to repeat: LSAN_OPTIONS=$LSAN_OPTIONS $program ${limits[*]} $input"
+        fi
+    fi
+    table+=$(printf '\n%-12s %12s %8s %9s %9s' "$target" "${executions:-?}" "${speed:-?}" "${coverage:-?}" "$found")
+done
+printf '\n%s\n' "$table"
+exit "$failed"
