@@ -131,6 +131,12 @@ if stage "address + undefined: build" configure_and_build "$build-asan" all "${s
 fi
 unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS GTEST_FILTER
 
+if "$root/tests/fuzz/run.sh" --check; then
+    stage "fuzz" "$root/tests/fuzz/run.sh" --seconds 6
+else
+    say "the readers are not fuzzed here"
+fi
+
 variant=(-DCMAKE_BUILD_TYPE=Release -DDEEPLAB_TESTS=OFF -DDEEPLAB_BENCHMARKS=OFF)
 stage "build without MPI" configure_and_build "$build-no-mpi" all "${variant[@]}" -DDEEPLAB_MPI=OFF -DDEEPLAB_CUDA=OFF
 if command -v nvcc >/dev/null; then

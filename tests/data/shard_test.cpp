@@ -242,6 +242,8 @@ TEST(Manifest, EveryLossIsADataErrorNamingTheKey) {
         {"\"list_hash\"", "\"list_bash\""},
         {"val-00001-of-00003.h5", "../val-00001-of-00003.h5"},
         {"\"ignore\": 255", "\"ignore\": 3"},
+        {"\"records\": 7", "\"records\": 4294967296"},
+        {"\"records\": 2", "\"records\": 2305843009213693951"},
         {"\"format_version\": 1", "\"format_version\": 2"},
         {"\"encoding\": \"source\"", "\"encoding\": \"zip\""},
         {"{", "["},
@@ -256,6 +258,25 @@ TEST(Manifest, EveryLossIsADataErrorNamingTheKey) {
             << to;
     }
     EXPECT_THAT(data_error([&] { load_manifest(dir.path(), "train"); }), HasSubstr("deeplab-pack"));
+}
+
+// Numbers that no table of a shard of that size can hold, and whose sum would not fit 64 bits.
+TEST(Manifest, RefusesMoreRecordsThanItsShardsCanHold) {
+    const TempDir dir;
+    Manifest m = write_set(dir.path());
+    const auto refusal = [&] {
+        save_manifest(dir.path(), m);
+        return data_error([&] { load_manifest(dir.path(), "val"); });
+    };
+    m.shards[0].records = m.shards[0].bytes;
+    EXPECT_THAT(refusal(), HasSubstr("bytes cannot hold"));
+    for (ShardInfo& shard : m.shards) {
+        shard.bytes = INT64_MAX / 4;
+        shard.records = shard.bytes / 40;
+    }
+    EXPECT_THAT(refusal(), HasSubstr("too many records"));
+    m.records = INT64_MAX / 4;
+    EXPECT_THAT(refusal(), HasSubstr("\"records\" = 2305843009213693951 is out of range"));
 }
 
 TEST(Classes, VocColoursAndPalette) {

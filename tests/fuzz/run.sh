@@ -4,12 +4,13 @@ set -uo pipefail
 
 usage() {
     cat <<'END'
-usage: tests/fuzz/run.sh [--seconds N] [--keep DIR] [TARGET…]
+usage: tests/fuzz/run.sh [--check] [--seconds N] [--keep DIR] [TARGET…]
 
 Builds the targets with clang, makes their seeds, runs each target (all, if none is named) for N seconds (10), and ends
 with a table. Exit code 0: no finding; 1: a finding, whose input and the command that repeats it are printed; 2: there is
 no clang with its libFuzzer here.
 
+  --check      only say whether there is such a clang
   --seconds N  of each target
   --keep DIR   keep what was found to be worth keeping in DIR/TARGET and start from it the next time
   --help       this text
@@ -23,19 +24,20 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=../../jobs/lib/setup.sh
 source "$root/jobs/lib/setup.sh"
 
-seconds=10 keep='' targets=()
+seconds=10 keep='' check=0 targets=()
 while (($#)); do
     case $1 in
         -h | --help)
             usage
             exit 0
             ;;
+        --check) check=1 ;;
         --seconds | --keep)
             (($# > 1)) || fail 2 "$1 has no value — see --help"
             if [[ $1 == --keep ]]; then keep=$2; else seconds=$2; fi
             shift
             ;;
-        -*) fail 2 "unknown option $1 — there are --seconds and --keep — see --help" ;;
+        -*) fail 2 "unknown option $1 — there are --check, --seconds and --keep — see --help" ;;
         *) targets+=("$1") ;;
     esac
     shift
@@ -48,6 +50,7 @@ compiler=$(command -v clang++-14 || command -v clang++) ||
 echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
     "$compiler" -fsanitize=fuzzer,address -x c++ - -o /dev/null 2>/dev/null ||
     fail 2 "$compiler has no libFuzzer — the targets need it — install libclang-rt-14-dev"
+((!check)) || exit 0
 {
     configure "$build" -DCMAKE_BUILD_TYPE=Sanitize "-DCMAKE_CXX_COMPILER=$compiler" \
         "-DCMAKE_C_COMPILER=${compiler/clang++/clang}" -DDEEPLAB_FUZZ=ON -DDEEPLAB_NATIVE=OFF &&
@@ -101,6 +104,7 @@ for target in "${targets[@]}"; do
     found=0
     if ((status != 0)); then
         found=1 failed=1
+        printf '\n=== %s\n' "$target"
         grep -vE '^#[0-9]+' "$log" | tail -n 60
         input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
         if [[ -n $input ]]; then

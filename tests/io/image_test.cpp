@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 #include "deeplab/io/image.h"
 
 namespace deeplab::io {
@@ -45,8 +46,15 @@ std::string data_error(Call call) {
     return "";
 }
 
-// A JPEG of zeros with `channels` of `space`.
-Bytes jpeg_of_space(int channels, J_COLOR_SPACE in, J_COLOR_SPACE stored) {
+struct JpegSpec {
+    int side = 16;
+    bool arithmetic = false, progressive = false;
+};
+
+// A JPEG of one value with `channels` of `space`.
+Bytes jpeg_of_space(int channels, J_COLOR_SPACE in, J_COLOR_SPACE stored,
+                    const JpegSpec& spec = {}) {
+    const auto side = static_cast<JDIMENSION>(spec.side);
     jpeg_compress_struct info{};
     jpeg_error_mgr errors{};
     info.err = jpeg_std_error(&errors);
@@ -54,15 +62,18 @@ Bytes jpeg_of_space(int channels, J_COLOR_SPACE in, J_COLOR_SPACE stored) {
     unsigned char* bytes = nullptr;
     unsigned long size = 0;
     jpeg_mem_dest(&info, &bytes, &size);
-    info.image_width = info.image_height = 16;
+    info.image_width = info.image_height = side;
     info.input_components = channels;
     info.in_color_space = in;
     jpeg_set_defaults(&info);
     jpeg_set_colorspace(&info, stored);
+    info.arith_code = spec.arithmetic ? TRUE : FALSE;
+    info.optimize_coding = spec.arithmetic ? FALSE : TRUE;
+    if (spec.progressive) jpeg_simple_progression(&info);
     jpeg_start_compress(&info, TRUE);
-    Bytes row(16 * static_cast<std::size_t>(channels), 77);
+    Bytes row(side * static_cast<std::size_t>(channels), 77);
     JSAMPROW rows[1] = {row.data()};
-    while (info.next_scanline < 16) jpeg_write_scanlines(&info, rows, 1);
+    while (info.next_scanline < side) jpeg_write_scanlines(&info, rows, 1);
     jpeg_finish_compress(&info);
     const Bytes made(bytes, bytes + size);
     jpeg_destroy_compress(&info);
@@ -114,6 +125,13 @@ Bytes make_png(const PngSpec& spec) {
     png_write_end(png, info);
     png_destroy_write_struct(&png, &info);
     return bytes;
+}
+
+// After a change of the header.
+void repair_crc(Bytes& png) {
+    const std::uint32_t crc = crc32({png.data() + 12, 17});
+    for (std::size_t i = 0; i < 4; ++i)
+        png[29 + i] = static_cast<std::uint8_t>(crc >> (24 - 8 * i));
 }
 
 // A TIFF structure with one directory of one entry: the orientation.
@@ -316,6 +334,67 @@ TEST(Image, HugeSizesAreRefusedFromTheHeader) {
     for (int side = 5; side <= 7; side += 2)
         sof[side] = 0x7F;  // within 32,768 a side, but a gigapixel
     EXPECT_THAT(data_error([&] { decode_image(jpeg, "huge"); }), HasSubstr("image size"));
+}
+
+// A header may claim a quarter of a gigapixel: what is behind it has to be long enough before
+// memory is taken for them.
+TEST(Image, MorePixelsThanBytesCanHoldAreRefused) {
+    Bytes jpeg = encode_jpeg(gradient(8, 8), 90);
+    const Bytes frame{0xFF, 0xC0, 0x00, 0x11, 0x08};
+    const auto sof = std::search(jpeg.begin(), jpeg.end(), frame.begin(), frame.end());
+    ASSERT_NE(sof, jpeg.end());
+    for (int side = 5; side <= 7; side += 2) sof[side] = 0x3F;  // 16,136 a side
+    EXPECT_THAT(data_error([&] { decode_image(jpeg, "huge.jpg"); }),
+                HasSubstr("bytes cannot hold 16136 x 16136 pixels (huge.jpg)"));
+    EXPECT_THAT(data_error([&] { read_info(jpeg, "huge.jpg"); }), HasSubstr("cannot hold"));
+
+    Bytes png = make_png({8, 1, PNG_COLOR_TYPE_GRAY, {{0xFF}}, 0, false, {}});
+    png[18] = 0x3F;  // 16,136 wide, one row: 2 KiB, which deflate could make of these bytes
+    repair_crc(png);
+    EXPECT_EQ(read_info(png, "wide.png").width, 16136);
+    png[22] = 0x3F;  // 16,129 high
+    repair_crc(png);
+    EXPECT_THAT(data_error([&] { decode_image(png, "huge.png"); }),
+                HasSubstr("bytes cannot hold 16136 x 16129 pixels (huge.png)"));
+}
+
+// What compresses best must pass.
+TEST(Image, BlankImagesAreTaken) {
+    for (const bool progressive : {false, true}) {
+        const JpegSpec spec{.side = 3000, .arithmetic = false, .progressive = progressive};
+        const Bytes gray = jpeg_of_space(1, JCS_GRAYSCALE, JCS_GRAYSCALE, spec);
+        EXPECT_EQ(decode_image(gray, "blank").pixels[9], 77) << gray.size();
+        const Bytes color = jpeg_of_space(3, JCS_RGB, JCS_YCbCr, spec);
+        EXPECT_EQ(decode_image(color, "blank").pixels[9], 77) << color.size();
+    }
+    const std::vector<Rgb> palette(2);
+    const Bytes mask = encode_palette_png({3000, 3000, Bytes(9000000)}, palette);
+    EXPECT_EQ(decode_mask(mask, "blank").width, 3000) << mask.size();
+    const std::vector<Bytes> rows(3000, Bytes(375));
+    const Bytes bits = make_png({3000, 1, PNG_COLOR_TYPE_GRAY, rows, 0, false, {}});
+    EXPECT_EQ(decode_image(bits, "blank").width, 3000) << bits.size();
+}
+
+TEST(Jpeg, ArithmeticCodingIsRefused) {
+    const Bytes bytes = jpeg_of_space(3, JCS_RGB, JCS_YCbCr, {.side = 16, .arithmetic = true});
+    EXPECT_THAT(data_error([&] { decode_image(bytes, "a.jpg"); }),
+                HasSubstr("arithmetic coding (a.jpg)"));
+}
+
+// libpng takes memory of a chunk's length before it reads the chunk.
+TEST(Png, AChunkLongerThanTheFileIsRefused) {
+    const Bytes whole = encode_png(gradient(4, 4));
+    for (const std::size_t length_at : {8u, 33u}) {  // of IHDR, and of IDAT
+        for (const std::uint8_t high : {0x01, 0x7F, 0xFF}) {
+            Bytes bytes = whole;
+            bytes[length_at] = high;
+            EXPECT_THAT(data_error([&] { decode_image(bytes, "x"); }),
+                        HasSubstr("the file ends too early"));
+        }
+    }
+    Bytes more = whole;
+    more.insert(more.end(), 5, 0x55);  // what follows the end is not read
+    EXPECT_EQ(decode_image(more, "x").width, 4);
 }
 
 TEST(Image, OtherFormatsAreNamed) {

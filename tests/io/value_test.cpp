@@ -134,6 +134,42 @@ TEST(Toml, ErrorsNameThePlace) {
     EXPECT_THAT(toml_error("a = " + std::string(100000, '[')), HasSubstr("line 1"));
 }
 
+// A tree is destroyed recursively: its depth is bounded, however it comes about.
+TEST(Toml, DepthIsBounded) {
+    const auto dots = [](int count) {
+        std::string key = "a";
+        for (int i = 0; i < count; ++i) key += ".a";
+        return key;
+    };
+    const std::string deep = dots(100000), half = dots(200);
+    std::string stairs, brackets;
+    for (int i = 0; i < 200; ++i) {
+        stairs += "[{" + half + " = \n";
+        brackets += "}]";
+    }
+    for (const std::string& text :
+         {deep + " = 1\n", "[" + deep + "]\n", "x = {" + deep + " = 1}\n",
+          "x = " + stairs + "1" + brackets, "x = [\"\"\"y\"\"\"\", {" + deep + " = 1}]\n",
+          "# \"\n" + deep + " = 1\n", "x = 'it''s'\n" + deep + " = 1\n",
+          "x = \"\\\"\"\n" + deep + " = 1\n"}) {
+        EXPECT_THAT(toml_error(text), HasSubstr("nested deeper than 256 levels"))
+            << text.substr(0, 40);
+    }
+    EXPECT_THAT(toml_error("a = 1\nb = '''\n'''\n" + deep + " = 1\n"), HasSubstr("line 4"));
+    EXPECT_THAT(usage_error([&] { parse_toml_value("{" + deep + " = 1}"); }),
+                HasSubstr("nested deeper"));
+    // Dots that nest nothing.
+    std::string numbers, text;
+    for (int i = 0; i < 400; ++i) {
+        numbers += "0.5, ";
+        text += "b" + std::to_string(i) + " = 1.5 # " + half + "\n";
+    }
+    const Value tree = parse_toml("a = [" + numbers + "]\nre = \"" + deep + "\"\n" + text, "test");
+    EXPECT_EQ(at(tree, "a").get_if<Array>()->size(), 400u);
+    EXPECT_EQ(at(tree, "re").get_if<std::string>()->size(), deep.size());
+    EXPECT_NO_THROW(parse_toml(half + " = 1\n", "test"));
+}
+
 TEST(Toml, WrittenTextReadsBack) {
     const char* text =
         "title = \"a \\\"b\\\" \\u000A\"\n"

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 
 #include "deeplab/base/error.h"
@@ -150,6 +152,34 @@ TEST_F(Checkpoint, AFlippedBitIsNoticed) {
     bytes[at + 17] = static_cast<char>(bytes[at + 17] ^ 4);
     std::ofstream(dir_ / "flipped.h5", std::ios::binary) << bytes;
     EXPECT_NE(refusal(dir_ / "flipped.h5").find("checksum"), std::string::npos);
+}
+
+// Its checksum holds, but no network can be built from what it says.
+TEST_F(Checkpoint, ImpossibleDescriptionsAreRefused) {
+    const std::pair<const char*, std::function<void(WeightsInfo&)>> changes[] = {
+        {"backbone", [](auto& i) { i.model.backbone = "resnet19"; }},
+        {"output_stride 0", [](auto& i) { i.model.output_stride = 0; }},
+        {"output_stride", [](auto& i) { i.model.output_stride = 12; }},
+        {"num_classes 300", [](auto& i) { i.model.num_classes = 300; }},
+        {"number of class names", [](auto& i) { i.model.num_classes = 3; }},
+        {"width_divisor 0", [](auto& i) { i.model.width_divisor = 0; }},
+        {"width_divisor 1000", [](auto& i) { i.model.width_divisor = 1000; }},
+        {"ignore -1", [](auto& i) { i.classes.ignore = -1; }},
+        {"ignore label", [](auto& i) { i.classes.ignore = 2; }},
+        {"step", [](auto& i) { i.step = -5; }},
+        {"dropout", [](auto& i) { i.model.dropout[0] = 1; }},
+        {"batch normalization", [](auto& i) { i.model.bn_eps = 0; }},
+        {"batch normalization", [](auto& i) { i.model.bn_momentum = NAN; }},
+        {"mean", [](auto& i) { i.normalisation.mean[2] = INFINITY; }},
+        {"std", [](auto& i) { i.normalisation.std[1] = 0; }},
+    };
+    for (const auto& [part, change] : changes) {
+        Snapshot changed = snapshot_;
+        change(changed.info);
+        save_checkpoint(dir_ / "changed.h5", changed);
+        EXPECT_NE(refusal(dir_ / "changed.h5").find(part), std::string::npos)
+            << part << ": " << refusal(dir_ / "changed.h5");
+    }
 }
 
 TEST_F(Checkpoint, AnotherModelIsRefusedWithTheFirstTensorThatDiffers) {

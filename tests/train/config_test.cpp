@@ -194,6 +194,18 @@ TEST(Config, WhatIsPromisedForLaterIsRefusedWithASentence) {
     }
 }
 
+// std::regex is recursive: these would exhaust the stack.
+TEST(Config, LongPatternsAreRefused) {
+    const auto pattern = [](const std::string& text) {
+        return refusal("[[optimizer.groups]]\nmatch = \"" + text + "\"\n");
+    };
+    const std::string open(50000, '('), close(50000, ')');
+    EXPECT_TRUE(contains(pattern(open + close), "at most 1000 characters"));
+    EXPECT_TRUE(contains(pattern(std::string(1001, 'a')), "optimizer.groups.match"));
+    EXPECT_EQ(pattern(open.substr(0, 500) + close.substr(0, 500)), "");
+    EXPECT_EQ(pattern(std::string(1000, 'a')), "");
+}
+
 TEST(Config, OverridesComeLastAndABareWordIsAString) {
     const Config c = parse_config(
         "[train]\nseed = 3\n", "test.toml",
