@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 
+# The batch is the whole split: every record is read.
 CONFIG = """\
 [model]
 backbone = "resnet18"
@@ -27,9 +28,9 @@ crop = 33
 resize = {mode = "none"}
 [train]
 iterations = 1
-global_batch = 2
+global_batch = 6
 """
-LIMIT_S = 120
+LIMIT_S = 120  # of one program; it needs less than a second
 # Keys of the manifest that nothing else tells: names and colours of the classes, and what was left out by the packer.
 UNCHECKED = {"name", "color", "skipped"}
 # What verify compares with the shards, and training does not need.
