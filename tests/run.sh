@@ -132,7 +132,7 @@ fi
 unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS GTEST_FILTER
 
 if "$root/tests/fuzz/run.sh" --check; then
-    stage "fuzz" "$root/tests/fuzz/run.sh" --seconds 6
+    stage "fuzz" "$root/tests/fuzz/run.sh" --seconds 6 --seed 1
 else
     say "the readers are not fuzzed here"
 fi

@@ -4,7 +4,7 @@ set -uo pipefail
 
 usage() {
     cat <<'END'
-usage: tests/fuzz/run.sh [--check] [--seconds N] [--keep DIR] [TARGET…]
+usage: tests/fuzz/run.sh [--check] [--seconds N] [--seed N] [--keep DIR] [TARGET…]
 
 Builds the targets with clang, makes their seeds, runs each target (all, if none is named) for N seconds (10), and ends
 with a table. Exit code 0: no finding; 1: a finding, whose input and the command that repeats it are printed; 2: there is
@@ -12,6 +12,7 @@ no clang with its libFuzzer here.
 
   --check      only say whether there is such a clang
   --seconds N  of each target
+  --seed N     the same mutations every time (default: others each time)
   --keep DIR   keep what was found to be worth keeping in DIR/TARGET and start from it the next time
   --help       this text
 
@@ -24,7 +25,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=../../jobs/lib/setup.sh
 source "$root/jobs/lib/setup.sh"
 
-seconds=10 keep='' check=0 targets=()
+seconds=10 seed=0 keep='' check=0 targets=()
 while (($#)); do
     case $1 in
         -h | --help)
@@ -32,17 +33,18 @@ while (($#)); do
             exit 0
             ;;
         --check) check=1 ;;
-        --seconds | --keep)
-            (($# > 1)) || fail 2 "$1 has no value — see --help"
-            if [[ $1 == --keep ]]; then keep=$2; else seconds=$2; fi
+        --seconds | --seed | --keep)
+            (($# > 1)) || fail 2 "$1 has no value — nothing was run — see --help"
+            printf -v "${1#--}" %s "$2"
             shift
             ;;
-        -*) fail 2 "unknown option $1 — there are --check, --seconds and --keep — see --help" ;;
+        -*) fail 2 "unknown option $1 — there are --check, --seconds, --seed and --keep — see --help" ;;
         *) targets+=("$1") ;;
     esac
     shift
 done
-[[ $seconds =~ ^[1-9][0-9]*$ ]] || fail 2 "--seconds $seconds is not a number of seconds — see --help"
+[[ $seconds =~ ^[1-9][0-9]*$ && $seed =~ ^[0-9]+$ ]] ||
+    fail 2 "--seconds $seconds, --seed $seed: a number is needed — nothing was run — see --help"
 
 build=$(build_folder)-fuzz
 compiler=$(command -v clang++-14 || command -v clang++) ||
@@ -96,7 +98,7 @@ for target in "${targets[@]}"; do
     [[ ! -s $work/$target.dict ]] || dictionary=("-dict=$work/$target.dict")
     mkdir -p "$build/findings"
     status=0
-    "$program" "${limits[@]}" "${dictionary[@]}" "-max_total_time=$seconds" -print_final_stats=1 \
+    "$program" "${limits[@]}" "${dictionary[@]}" "-max_total_time=$seconds" "-seed=$seed" -print_final_stats=1 \
         "-artifact_prefix=$build/findings/$target-" "${folders[@]}" >"$log" 2>&1 || status=$?
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     speed=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")
