@@ -1,0 +1,93 @@
+#pragma once
+// Malformed and well-formed weight files for tests: pieces of pickles, safetensors from parts.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
+#include "deeplab/io/tensor_file.h"
+
+namespace deeplab::testing {
+
+using ByteVector = std::vector<unsigned char>;
+
+inline std::string golden(const std::string& name) {
+    return std::string(DEEPLAB_SOURCE_DIR) + "/tests/golden/weights/" + name;
+}
+
+inline std::string little(std::uint64_t value, int bytes) {
+    std::string text;
+    for (int i = 0; i < bytes; ++i) text += static_cast<char>(value >> (8 * i));
+    return text;
+}
+
+inline ByteVector bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
+
+inline std::string text_of(const std::string& file) {
+    const ByteVector bytes = read_bytes(file);
+    return {bytes.begin(), bytes.end()};
+}
+
+inline ByteVector safetensors(const std::string& header, const std::string& data) {
+    return bytes_of(little(header.size(), 8) + header + data);
+}
+
+// --- Pickles, opcode by opcode (Python's pickletools names them) ---
+inline std::string text(std::string_view s) { return "X" + little(s.size(), 4) + std::string(s); }
+inline std::string global(const std::string& module, const std::string& name) {
+    return "c" + module + "\n" + name + "\n";
+}
+inline std::string integer(std::int64_t v) {
+    return v >= 0 && v < 256 ? "K" + little(static_cast<std::uint64_t>(v), 1)
+                             : "\x8a\x08" + little(static_cast<std::uint64_t>(v), 8);
+}
+inline std::string storage(const std::string& key, std::int64_t elements,
+                           const std::string& type = "FloatStorage") {
+    return "(" + text("storage") + global("torch", type) + text(key) + text("cpu") +
+           integer(elements) + "tQ";
+}
+inline std::string tuple(const std::vector<std::int64_t>& values) {
+    std::string s = "(";
+    for (const std::int64_t v : values) s += integer(v);
+    return s + "t";
+}
+inline std::string tensor(const std::string& from, std::int64_t offset,
+                          const std::vector<std::int64_t>& extents,
+                          const std::vector<std::int64_t>& strides) {
+    return global("torch._utils", "_rebuild_tensor_v2") + "(" + from + integer(offset) +
+           tuple(extents) + tuple(strides) + "\x89" + global("collections", "OrderedDict") + ")RtR";
+}
+inline std::string ordered_dict(const std::string& items) {
+    return global("collections", "OrderedDict") + ")R(" + items + "u";
+}
+
+// A whole .pth (the older stream): `object` is the object's pickle without PROTO and STOP; the
+// storages are named "0", "1", ….
+inline ByteVector stream(const std::string& object, const std::vector<std::string>& storages,
+                         std::size_t element = 4) {
+    std::string s = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+    s += "\x80\x02M\xe9\x03.";
+    s += "\x80\x02}(" + text("protocol_version") + "M\xe9\x03" + text("little_endian") + "\x88u.";
+    s += "\x80\x02" + object + ".";
+    s += "\x80\x02](";
+    for (std::size_t i = 0; i < storages.size(); ++i) s += text(std::to_string(i));
+    s += "e.";
+    for (const std::string& data : storages) s += little(data.size() / element, 8) + data;
+    return bytes_of(s);
+}
+
+// The message of the refusal; "" when the file was taken. Any other exception is the test's end.
+template <class Parse>
+std::string refusal(const Parse& parse) {
+    try {
+        parse();
+    } catch (const DataError& error) {
+        return error.what();
+    }
+    return "";
+}
+
+}  // namespace deeplab::testing
