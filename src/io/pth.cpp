@@ -17,7 +17,8 @@ using Storages = std::unordered_map<std::string_view, Bytes>;
 
 class PthReader {
 public:
-    PthReader(Bytes bytes, const std::string& what) : bytes_(bytes), what_(what) {}
+    PthReader(Bytes bytes, const std::string& what)
+        : bytes_(bytes), what_(what + " (PyTorch .pth)") {}
 
     void read(TensorFile& file) {
         const bool zip = bytes_.size() >= 2 && bytes_[0] == 'P' && bytes_[1] == 'K';
@@ -155,6 +156,7 @@ private:
             const PickleNode& key = pickle_.at(dict.items[i]);
             const PickleNode& value = pickle_.at(dict.items[i + 1]);
             if (key.kind != Kind::text) fail("its state dict has a key that is no text");
+            check_name(key.text, what_);
             if (!names.insert(key.text).second)
                 fail(cat("the tensor ", shown(key.text), " stands twice"));
             if (value.kind == Kind::tensor)
@@ -204,7 +206,7 @@ private:
     }
 
     Bytes bytes_;
-    const std::string& what_;
+    const std::string what_;
     std::vector<ZipEntry> entries_;
     Pickle pickle_, keys_;
     Storages storages_;

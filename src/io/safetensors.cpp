@@ -29,7 +29,7 @@ std::optional<ElementType> type_named(const std::string& text) {
 
 class Reader {
 public:
-    Reader(Bytes bytes, const std::string& what) : bytes_(bytes), what_(what) {}
+    Reader(Bytes bytes, const std::string& what) : bytes_(bytes), what_(what + " (safetensors)") {}
 
     void read(TensorFile& file) {
         const Value header = parse_header();
@@ -92,6 +92,7 @@ private:
     }
 
     StoredTensor read_tensor(const std::string& key, const Value& value) const {
+        check_name(key, what_);
         const Object* entry = value.get_if<Object>();
         const Value* dtype = entry == nullptr ? nullptr : entry->find("dtype");
         const std::string* type_name = dtype == nullptr ? nullptr : dtype->get_if<std::string>();
@@ -150,7 +151,7 @@ private:
     }
 
     Bytes bytes_, data_;
-    const std::string& what_;
+    const std::string what_;
 };
 
 std::string header_text(const std::vector<TensorToWrite>& tensors,

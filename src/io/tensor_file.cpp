@@ -123,12 +123,16 @@ std::optional<std::uint64_t> elements_within(std::span<const std::int64_t> exten
 }
 
 std::string shown(std::string_view text) {
-    constexpr std::size_t longest = 160;
+    constexpr std::size_t longest = 256;
     std::string safe(text.substr(0, longest));
     for (char& c : safe) {
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
     }
     return text.size() > longest ? safe + "..." : safe;
+}
+
+void check_name(std::string_view name, const std::string& what) {
+    if (shown(name) != name) refuse(what, cat("it has a tensor named ", shown(name)));
 }
 
 Content content_of(const std::filesystem::path& file) {

@@ -22,8 +22,10 @@ using Bytes = std::span<const unsigned char>;
                         "fetch or write the file again"));
 }
 
-// A name out of a file, fit for a terminal.
+// Text out of a file, fit for a terminal.
 std::string shown(std::string_view text);
+// A tensor's name that is too long or has control characters is refused: it will be printed.
+void check_name(std::string_view name, const std::string& what);
 
 // An unsigned little-endian number of sizeof(T) bytes at `at`; the caller has checked the bounds.
 template <class T>

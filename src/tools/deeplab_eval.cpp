@@ -44,7 +44,7 @@ bool parse(int argc, char** argv, Arguments& a) {
         "deeplab-eval --weights RUN --data DATA --split val --json val.json\n"
         "mpirun -np 2 --bind-to none deeplab-eval --weights RUN --data DATA --scales 0.5,1,1.5 "
         "--flip");
-    line.option("--weights", a.weights, "a checkpoint, or a run's folder (its best)",
+    line.option("--weights", a.weights, "a checkpoint, a run's folder (its best), or safetensors",
                 value("WEIGHTS", true));
     line.option("--data", a.data, "folder of shards, written by deeplab-pack", value("DIR", true));
     line.option("--split", a.split, "which split of it", value("NAME"));

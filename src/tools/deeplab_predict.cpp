@@ -33,7 +33,7 @@ bool parse(int argc, char** argv, Arguments& a) {
                      "deeplab-predict --weights RUN photo.jpg --out predictions\n"
                      "deeplab-predict --weights RUN/checkpoints/best.h5 images/*.jpg --out "
                      "predictions --logits");
-    line.option("--weights", a.weights, "a checkpoint, or a run's folder (its best)",
+    line.option("--weights", a.weights, "a checkpoint, a run's folder (its best), or safetensors",
                 {true, {}, "WEIGHTS"});
     line.positional("IMAGE", a.images, "JPEG or PNG files of any size", true);
     line.option("--out", a.out, "folder for the results", {true, {}, "DIR"});

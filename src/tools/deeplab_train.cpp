@@ -19,7 +19,7 @@ using namespace deeplab;
 struct Arguments {
     std::string config, data, out, device = "auto", comm = "auto", init, trace;
     std::vector<std::string> set;
-    bool resume = false, dry_run = false, no_graph = false;
+    bool reset_classifier = false, resume = false, dry_run = false, no_graph = false;
     double time_budget = 0;
     std::int64_t threads = 0;
 };
@@ -43,8 +43,12 @@ bool parse(int argc, char** argv, Arguments& a) {
               "key=value over the configuration, e.g. --set train.seed=3; repeatable");
     line.option("--device", a.device, "where to run", one_of({"auto", "cpu", "cuda"}));
     line.option("--comm", a.comm, "how gradients travel", one_of({"auto", "nccl", "mpi"}));
-    line.option("--init", a.init, "weights to start from: a checkpoint, or a run's folder",
-                value("WEIGHTS"));
+    line.option(
+        "--init", a.init,
+        "weights to start from: a checkpoint, a run's folder, safetensors or a PyTorch .pth",
+        value("WEIGHTS"));
+    line.flag("--reset-classifier", a.reset_classifier,
+              "of --init: start the classifier afresh, for other classes");
     line.flag("--resume", a.resume, "go on at the run's latest checkpoint; start if it has none");
     line.flag("--dry-run", a.dry_run, "print plan, memory, ranks and devices, write nothing");
     line.option("--time-budget", a.time_budget,
@@ -66,6 +70,11 @@ void check(Arguments& a) {
         throw UsageError(
             "--no-graph is of the CUDA backend, which is not implemented yet — it would do nothing "
             "— leave it out");
+    }
+    if (a.reset_classifier && a.init.empty()) {
+        throw UsageError(
+            "--reset-classifier is of --init — without weights every tensor starts afresh — add "
+            "--init WEIGHTS, or leave it out");
     }
     if (a.out.empty() && !a.dry_run) {
         throw UsageError(
@@ -100,6 +109,7 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.data = a.data;
     options.run = a.out;
     options.init = a.init;
+    options.reset_classifier = a.reset_classifier;
     options.resume = a.resume;
     options.dry_run = a.dry_run;
     options.time_budget_min = a.time_budget;

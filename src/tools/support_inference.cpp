@@ -7,32 +7,30 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/train/weights.h"
 #include "support.h"
 
 namespace deeplab::tools {
 namespace {
 
-// By content: the name may be anything.
-void require_checkpoint(const std::filesystem::path& file) {
-    char head[9] = {};
-    std::ifstream in(file, std::ios::binary);
-    in.read(head, sizeof(head));
-    const std::string_view bytes(head, static_cast<std::size_t>(in.gcount()));
-    if (bytes.starts_with("\x89HDF\r\n")) return;
-    const char* kind = nullptr;
-    if (bytes.starts_with("PK\x03\x04") || bytes.starts_with("\x80\x02"))
-        kind = "a PyTorch .pth file";
-    if (bytes.size() == sizeof(head) && head[8] == '{')
-        kind = "a safetensors file";  // after 8 bytes of length
-    if (kind != nullptr) {
-        throw DataError(cat(file.string(), " is ", kind,
-                            " — this version reads its own checkpoints only, the other formats "
-                            "come later — give a checkpoint of deeplab-train, or a run's folder"));
+// Nobody should take the noise of a fresh network for a result.
+train::WeightsInfo info_of(const train::WeightsFile& file) {
+    const std::string name = file.path().string();
+    if (!file.info()) {
+        throw DataError(cat(name, " (", file.kind(),
+                            ") does not say of which network it is (backbone, output stride, "
+                            "classes, mean and std) — it cannot be run as it is — make a file that "
+                            "does: deeplab-weights convert ",
+                            name, " OUT.safetensors"));
     }
-    throw DataError(cat(
-        file.string(),
-        " is not a weights file: ", bytes.empty() ? "it is empty or unreadable" : "unknown content",
-        " — there is no network to run — give a checkpoint of deeplab-train, or a run's folder"));
+    if (!file.untrained().empty()) {
+        throw DataError(
+            cat(name, " was converted from a backbone: its ", file.untrained(),
+                " hold initial values — its predictions would be noise — train it first: "
+                "deeplab-train --init ",
+                name));
+    }
+    return *file.info();
 }
 
 std::string npy_header(std::span<const std::int64_t> shape) {
@@ -75,10 +73,9 @@ std::streamsize bytes_of(std::size_t count, std::size_t size) {
 Network load_network(const std::string& weights, std::int64_t output_stride,
                      const std::string& device, std::int64_t threads, comm::Communicator& world) {
     Network network;
-    network.file = train::find_weights(weights);
-    require_checkpoint(network.file);
-    const train::Snapshot snapshot = train::load_checkpoint(network.file);
-    network.info = snapshot.info;
+    const train::WeightsFile file(weights);
+    network.file = file.path();
+    network.info = info_of(file);
     if (output_stride != 0) network.info.model.output_stride = static_cast<int>(output_stride);
     network.backend = make_backend(parse_device(device), world, thread_count(world, threads));
     // Parameters do not depend on the image's size.
@@ -86,7 +83,8 @@ Network load_network(const std::string& weights, std::int64_t output_stride,
     const std::int64_t side = model::padded_size(model, 1);
     const graph::Plan plan = model::inference_plan(model, 1, side, side);
     network.backend->allocate(plan);
-    train::apply_snapshot(*network.backend, plan, snapshot, false);
+    train::apply_snapshot(*network.backend, plan, train::import_weights(file, plan, {}).snapshot,
+                          false);
     return network;
 }
 

@@ -19,8 +19,8 @@ struct Network {
     std::unique_ptr<exec::Backend> backend;
 };
 
-// WEIGHTS: a checkpoint or a run's folder, told apart by content. output_stride 0: the one it was
-// trained with. Collective over `world`.
+// WEIGHTS: a checkpoint, a run's folder, or safetensors of deeplab-weights, told apart by content.
+// output_stride 0: the one it was trained with. Collective over `world`.
 Network load_network(const std::string& weights, std::int64_t output_stride,
                      const std::string& device, std::int64_t threads, comm::Communicator& world);
 

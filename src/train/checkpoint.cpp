@@ -10,29 +10,16 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/hdf5.h"
+#include "extents.h"
 
 namespace deeplab::train {
 
 namespace {
 
-using Extents = std::vector<std::int64_t>;
 using Tensors = std::map<std::string, std::vector<float>>;
 
 constexpr std::int64_t format_version = 1;
 const char* const format_name = "deeplab-hpc checkpoint";
-
-// Vectors have one extent in PyTorch, convolution weights four.
-Extents extents_of(const graph::Parameter& p) {
-    if (p.kind == graph::ParameterKind::conv_weight)
-        return {p.shape.n, p.shape.c, p.shape.h, p.shape.w};
-    return {p.shape.c};
-}
-
-std::string text_of(const Extents& extents) {
-    std::string text;
-    for (const auto e : extents) text += cat(text.empty() ? "" : "x", e);
-    return text.empty() ? "a scalar" : text;
-}
 
 std::int64_t elements_of(const Extents& extents) {
     std::int64_t n = 1;
@@ -202,7 +189,7 @@ std::string first_difference(const graph::Plan& plan, const Snapshot& snapshot) 
         }
     };
     for (const auto& p : plan.parameters) check(p.name, extents_of(p), snapshot.parameters);
-    for (const auto& s : plan.states) check(s.name, {s.shape.c}, snapshot.states);
+    for (const auto& s : plan.states) check(s.name, extents_of(s), snapshot.states);
     if (!problem.empty()) return problem;
     std::sort(known.begin(), known.end());
     for (const auto* tensors : {&snapshot.parameters, &snapshot.states}) {
@@ -228,7 +215,7 @@ Snapshot take_snapshot(exec::Backend& backend, const graph::Plan& plan, const We
     }
     for (const auto& s : plan.states) {
         snapshot.states[s.name] = backend.download(s);
-        snapshot.extents[s.name] = {s.shape.c};
+        snapshot.extents[s.name] = extents_of(s);
     }
     return snapshot;
 }

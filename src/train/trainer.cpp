@@ -13,6 +13,7 @@
 #include "deeplab/data/loader.h"
 #include "deeplab/train/checkpoint.h"
 #include "deeplab/train/evaluator.h"
+#include "deeplab/train/weights.h"
 #include "describe.h"
 #include "reporter.h"
 #include "startup.h"
@@ -187,15 +188,15 @@ void Trainer::fresh_values() {
 }
 
 void Trainer::initial_weights() {
-    const std::filesystem::path file = find_weights(options_.init);
-    const std::string kind = file.extension().string();
-    if (kind == ".pth" || kind == ".pt" || kind == ".safetensors") {
-        throw UsageError(
-            cat("--init ", file.string(),
-                ": PyTorch and safetensors weights are not read yet — the network would "
-                "start from nothing — use a checkpoint of this program, or leave --init out"));
-    }
-    apply_snapshot(backend_, setup_.plan, load_checkpoint(file), false);
+    const WeightsFile file(options_.init);
+    const auto seed = static_cast<std::uint64_t>(setup_.config.train.seed);
+    const ImportedWeights weights = import_weights(
+        file, setup_.plan, {.seed = seed, .reset_classifier = options_.reset_classifier});
+    apply_snapshot(backend_, setup_.plan, weights.snapshot, false);
+    if (!root()) return;
+    log::info(
+        cat("starting from ", file.path().string(), ", ", file.kind(), "; ", summary(weights)));
+    if (!options_.dry_run) write_atomically(options_.run / "initial_weights.txt", to_text(weights));
 }
 
 void Trainer::resume(const std::filesystem::path& file) {
@@ -238,6 +239,7 @@ void Trainer::compile() {
 
 void Trainer::dry_run() {
     backend_.allocate(setup_.plan);
+    agreed(*control_, !options_.init.empty(), "weights to start from", [&] { initial_weights(); });
     compile();
     print_dry_run(setup_, backend_, executable_->memory(), *control_);
 }

@@ -25,7 +25,8 @@ struct StepReport {
 struct TrainOptions {
     Config config;
     std::filesystem::path data, run;
-    std::filesystem::path init;  // weights to start from; empty: fresh values
+    std::filesystem::path init;     // weights to start from; empty: fresh values
+    bool reset_classifier = false;  // of init: its classifier is not taken
     bool resume = false;         // goes on where the run's latest checkpoint stands, if it has one
     bool dry_run = false;        // prints plan, memory, ranks and devices; writes nothing
     double time_budget_min = 0;  // stop with a checkpoint after this long; 0: no limit
