@@ -280,6 +280,20 @@ TEST(MalformedWeights, BombsStaySmall) {
 }
 
 TEST(MalformedWeights, Zips) {
+    const std::string object = "}(" + text("w") + tensor(storage("0", 1), 0, {1}, {1}) + "u";
+    EXPECT_EQ(pth_refusal(archive(object, {"1234"})), "");
+    expect_part(pth_refusal(archive(object, {})), "storage 0 is missing");
+    expect_part(pth_refusal(archive(object, {"12345"})), "5 bytes and should have 1 F32");
+    expect_part(pth_refusal(archive(global("os", "system"), {})), "os.system is refused");
+    const std::string pickle = "\x80\x02" + object + ".";
+    expect_part(pth_refusal(zip({{"a/data.pkl", pickle}, {"b/data.pkl", pickle}})), "several");
+    expect_part(pth_refusal(zip({{"a/data.pkl", pickle}, {"a/data.pkl", pickle}})), "stands twice");
+    expect_part(pth_refusal(zip({{"a/data.pkl", pickle}, {"a/byteorder", "big"}})),
+                "little-endian");
+    expect_part(pth_refusal(zip({{"a/data.pkl", pickle}, {"a/constants.pkl", ""}})), "TorchScript");
+    expect_part(pth_refusal(zip({{"a/data.pkl", pickle + "."}})), "does not end");
+    expect_part(pth_refusal(zip({{"data.pkl", pickle}})), "without data.pkl");
+
     const std::string whole = text_of(golden("types.pth"));
     const auto changed = [&](std::size_t at, const std::string& to) {
         std::string bytes = whole;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "deeplab/base/error.h"
@@ -77,6 +78,34 @@ inline ByteVector stream(const std::string& object, const std::vector<std::strin
     s += "e.";
     for (const std::string& data : storages) s += little(data.size() / element, 8) + data;
     return bytes_of(s);
+}
+
+// A zip of stored entries as PyTorch writes them, but for its padding and zip64 records.
+inline ByteVector zip(const std::vector<std::pair<std::string, std::string>>& entries) {
+    std::string all, directory;
+    for (const auto& [name, data] : entries) {
+        const auto* bytes = reinterpret_cast<const unsigned char*>(data.data());
+        const std::string fields = little(0, 8) + little(crc32({bytes, data.size()}), 4) +
+                                   little(data.size(), 4) + little(data.size(), 4) +
+                                   little(name.size(), 2) + little(0, 2);
+        directory += "PK\1\2" + little(0, 4) + fields + little(0, 10) + little(all.size(), 4) +
+                     name;
+        all += "PK\3\4" + little(0, 2) + fields + name + data;
+    }
+    const std::size_t offset = all.size();
+    all += directory + "PK\5\6" + little(0, 4) + little(entries.size(), 2) +
+           little(entries.size(), 2) + little(directory.size(), 4) + little(offset, 4) +
+           little(0, 2);
+    return bytes_of(all);
+}
+
+// A whole .pth of the newer kind around an object's pickle without PROTO and STOP.
+inline ByteVector archive(const std::string& object, const std::vector<std::string>& storages) {
+    std::vector<std::pair<std::string, std::string>> entries = {
+        {"archive/data.pkl", "\x80\x02" + object + "."}, {"archive/byteorder", "little"}};
+    for (std::size_t i = 0; i < storages.size(); ++i)
+        entries.emplace_back("archive/data/" + std::to_string(i), storages[i]);
+    return zip(entries);
 }
 
 // The message of the refusal; "" when the file was taken. Any other exception is the test's end.

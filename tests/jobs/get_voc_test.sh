@@ -21,27 +21,11 @@ echo '<!DOCTYPE html><p>too many requests' >"$served/page.zip"
 echo 'not an archive' >"$served/text.tar"
 voc_bytes=$(wc -c <"$served/voc.tar")
 
-server=
-stop_server() { if [[ -n $server ]]; then kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; fi; server=; }
-cleanups+=(stop_server)
-start_server() { # server options
-    stop_server
-    rm -f "$temporary/port"
-    : >"$temporary/log"
-    python3 "$root/tests/jobs/range_server.py" "$served" "$temporary/port" "$temporary/log" "$@" &
-    server=$!
-    for _ in $(seq 100); do
-        [[ ! -f $temporary/port ]] || break
-        sleep 0.05
-    done
-    address=http://127.0.0.1:$(<"$temporary/port")
-}
-
 get() { # DIR
     run env VOC_URL="$address/voc.tar" VOC_BYTES="$voc_bytes" AUG_URL="$address/aug.zip?dl=1" "${extra[@]}" \
         timeout 60 bash "$root/jobs/get_voc.sh" "$1"
 }
-requests() { wc -l <"$temporary/log"; }
+requests() { wc -l <"$requests"; }
 is_complete() { # DIR
     diff -r "$temporary/src/VOCdevkit/VOC2012" "$1/VOCdevkit/VOC2012" --exclude SegmentationClassAug &&
         diff -r "$temporary/src/SegmentationClassAug" "$1/VOCdevkit/VOC2012/SegmentationClassAug" &&
@@ -69,25 +53,25 @@ for tool in "${downloaders[@]}"; do
     extra=(PATH="$temporary/only-$tool:$temporary/tools")
     data=$temporary/data-$tool
 
-    start_server --cut 7000
+    start_server "$served" --cut 7000
     get "$data"
     expect_status 0 "$tool: a download that breaks off is continued"
     expect "$tool: everything is unpacked, nothing else is left" is_complete "$data"
-    expect "$tool: continued at the byte where it broke off" grep -q '^/voc.tar 7000 206$' "$temporary/log"
+    expect "$tool: continued at the byte where it broke off" grep -q '^/voc.tar 7000 206$' "$requests"
     before=$(requests)
     get "$data"
     expect_status 0 "$tool: second call"
     expect "$tool: the second call fetches nothing" [ "$(requests)" = "$before" ]
 
     # What an interrupted call leaves.
-    start_server
+    start_server "$served"
     mkdir -p "$temporary/left-$tool"
     head -c 30000 "$served/voc.tar" >"$temporary/left-$tool/VOCtrainval_11-May-2012.tar.part"
     cp "$served/aug.zip" "$temporary/left-$tool/SegmentationClassAug.zip.part"
     get "$temporary/left-$tool"
     expect_status 0 "$tool: an earlier call's parts are continued"
     expect "$tool: … to the same data" is_complete "$temporary/left-$tool"
-    expect "$tool: only the rest was fetched" grep -q '^/voc.tar 30000 206$' "$temporary/log"
+    expect "$tool: only the rest was fetched" grep -q '^/voc.tar 30000 206$' "$requests"
 
     extra+=(VOC_BYTES=$((voc_bytes + 1)))
     get "$temporary/size-$tool"
@@ -102,7 +86,7 @@ for tool in "${downloaders[@]}"; do
     expect_status 4 "$tool: a missing file"
     expect_text "VOC_URL" "$tool: a missing file names the variable"
 
-    start_server --no-range
+    start_server "$served" --no-range
     extra=(PATH="$temporary/only-$tool:$temporary/tools")
     mkdir "$temporary/whole-$tool"
     head -c 30000 "$served/voc.tar" >"$temporary/whole-$tool/VOCtrainval_11-May-2012.tar.part"
@@ -111,7 +95,7 @@ for tool in "${downloaders[@]}"; do
     expect "$tool: … gives the same data" is_complete "$temporary/whole-$tool"
 done
 
-start_server
+start_server "$served"
 extra=(AUG_URL="$address/page.zip")
 get "$temporary/page"
 expect_status 3 "a web page in place of the zip is refused"

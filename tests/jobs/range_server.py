@@ -1,4 +1,4 @@
-"""A file server on 127.0.0.1 that knows byte ranges, for get_voc_test.sh.
+"""A file server on 127.0.0.1 that knows byte ranges, for the tests of what fetches.
 
 usage: range_server.py FOLDER PORT_FILE LOG [--cut BYTES] [--no-range]
 

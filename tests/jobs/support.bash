@@ -22,7 +22,7 @@ built=${DEEPLAB_BUILD:-build}
 
 # Nothing of the caller's environment may decide a test.
 unset DEEPLAB_ROOT DEEPLAB_BUILD DEEPLAB_SITE DEEPLAB_LAUNCHER DEEPLAB_REQUEUE CUDA_VISIBLE_DEVICES
-unset VOC_URL VOC_BYTES AUG_URL AUG_BYTES
+unset VOC_URL VOC_BYTES AUG_URL AUG_BYTES WEIGHTS_URL WEIGHTS_BYTES
 for name in $(compgen -e); do
     case $name in SLURM_* | SBATCH_* | SRUN_* | OMPI_MCA_*) unset "$name" ;; esac
 done
@@ -73,6 +73,30 @@ expect() { # WHAT COMMAND…
     local what=$1
     shift
     if "$@"; then passed; else failed "$what: $*"; fi
+}
+
+# Serves FOLDER on this machine, with the options of range_server.py; leaves `address`, and the requests in `$requests`.
+server=
+requests=$temporary/requests
+stop_server() {
+    if [[ -n $server ]]; then
+        kill "$server" 2>/dev/null || true
+        wait "$server" 2>/dev/null || true
+    fi
+    server=
+}
+start_server() { # FOLDER OPTION…
+    stop_server
+    cleanups+=(stop_server)
+    rm -f "$temporary/port"
+    : >"$requests"
+    python3 "$root/tests/jobs/range_server.py" "$1" "$temporary/port" "$requests" "${@:2}" &
+    server=$!
+    for _ in $(seq 100); do
+        [[ ! -f $temporary/port ]] || break
+        sleep 0.05
+    done
+    address=http://127.0.0.1:$(<"$temporary/port")
 }
 
 verdict() {
