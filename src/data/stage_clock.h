@@ -2,7 +2,7 @@
 // Attributes a thread's CPU time to stages, without gaps: each mark takes what passed since the
 // last.
 
-#include <time.h>
+#include <ctime>
 
 #include "deeplab/data/loader.h"
 
