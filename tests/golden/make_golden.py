@@ -316,7 +316,7 @@ def network(name):
     if name.startswith("rates_"):
         return f
     heads = [p for n, p in model.named_parameters() if not n.startswith("backbone.")]
-    decay = [float(np.float32(v)) for v in (4e-5, 1e-3)]
+    decay = [float(np.float32(v)) for v in (0.1, 0.3)]  # large: 10 steps must show it
     backbone_sgd = torch.optim.SGD(model.backbone.parameters(), LR, MOMENTUM, weight_decay=decay[0])
     head_sgd = torch.optim.SGD(heads, 10 * LR, MOMENTUM, weight_decay=decay[1])
     model.train()

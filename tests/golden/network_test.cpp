@@ -43,8 +43,8 @@ protected:
          .bucket_bytes = 1 << 16,
          .keep_logits = true},
         {.momentum = 0.9f,
-         .weight_decay = 4e-5f,
-         .groups = {{"^(aspp|decoder)\\.", 10.0f, 1e-3f, fixture_.attribute("head_steps")}}});
+         .weight_decay = 0.1f,
+         .groups = {{"^(aspp|decoder)\\.", 10.0f, 0.3f, fixture_.attribute("head_steps")}}});
     const std::unique_ptr<exec::Backend> backend_ = cpu::make_cpu_backend(2);
     const std::unique_ptr<comm::Communicator> gradients_ = comm::make_self(),
                                               batch_norm_ = comm::make_self();
