@@ -1,0 +1,128 @@
+// deeplab-plan-check PROPERTIES CONFIGS: offers every convolution of the presets to cuDNN, for a
+// GPU that a file describes (or "current"), and fails when one has no plan. Nothing is executed.
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <set>
+
+#include "convolution_graph.h"
+#include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
+#include "deeplab/train/config.h"
+#include "runtime_compiler.h"
+
+namespace {
+
+using namespace deeplab;
+using cuda::ConvolutionProblem;
+using cuda::Precision;
+
+struct Problems {
+    std::vector<ConvolutionProblem> list;
+    std::set<std::string> keys;
+
+    // Deterministic: what it leaves out can only add engines, and it is the default.
+    void add(const graph::Plan& plan, std::initializer_list<Precision> precisions) {
+        for (const Precision precision : precisions) {
+            for (const ConvolutionProblem& p : cuda::convolution_problems(plan, precision, true)) {
+                if (keys.insert(key(p)).second) list.push_back(p);
+            }
+        }
+    }
+};
+
+graph::Plan plan_of(model::ModelConfig model, std::int64_t batch, std::int64_t crop) {
+    if (model.num_classes == 0) model.num_classes = 21;  // VOC's
+    model::TrainingOptions training;
+    training.batch = batch;
+    training.height = training.width = crop;
+    return model::training_plan(model, training, {});
+}
+
+Problems problems_of(const std::filesystem::path& configs) {
+    Problems problems;
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : std::filesystem::directory_iterator(configs)) {
+        if (entry.path().extension() == ".toml") files.push_back(entry.path());
+    }
+    std::sort(files.begin(), files.end());
+    for (const auto& file : files) {
+        const train::Config config = train::load_config(file, {});
+        problems.add(plan_of(config.model, config.train.global_batch / config.train.accumulation,
+                             config.data.augmentation.crop),
+                     {Precision::bf16, Precision::tf32, Precision::fp32});
+    }
+    const auto add = [&](const std::string& backbone, int stride, std::int64_t batch) {
+        model::ModelConfig model;
+        model.backbone = backbone;
+        model.output_stride = stride;
+        problems.add(plan_of(model, batch, 513), {Precision::bf16, Precision::fp32});
+    };
+    // What tf32 may do includes what fp32 may.
+    for (const char* backbone : {"resnet18", "resnet50", "resnet101"}) {
+        for (const int stride : {16, 8}) add(backbone, stride, 16);
+    }
+    for (const std::int64_t batch : {2, 15, 31, 32}) add("resnet101", 16, batch);
+    return problems;
+}
+
+bool check(const ConvolutionProblem& problem, const cuda::Target& target) {
+    const cuda::ConvolutionGraph graph(problem, target);
+    const std::vector<cuda::EngineConfig> configs = graph.configs(false);
+    for (const cuda::EngineConfig& config : configs) {
+        const auto plan = graph.plan(config.choice);
+        if (!plan) continue;
+        std::cout << key(problem) << " | " << configs.size() << " | " << config.choice.engine
+                  << " | " << human_bytes(static_cast<std::uint64_t>(plan->workspace)) << " | "
+                  << config.notes() << '\n';
+        return true;
+    }
+    std::cout << key(problem) << " | " << configs.size() << " | NO PLAN\n";
+    return false;
+}
+
+int run(const std::string& properties, const std::filesystem::path& configs) {
+    std::unique_ptr<cuda::CudnnHandle> handle;
+    std::string json;
+    if (properties == "current") {
+        json = cuda::device_properties_json(0);
+        handle = std::make_unique<cuda::CudnnHandle>(nullptr);
+    } else {
+        json = read_text(properties);
+    }
+    const cuda::Target target = handle ? cuda::Target(*handle)
+                                       : cuda::Target::described(json, properties);
+    testing::hold_runtime_compiler();
+    const auto begin = std::chrono::steady_clock::now();
+    const Problems problems = problems_of(configs);
+    std::cout << trim(json)
+              << "\nconvolution pass | engine configurations | first engine | "
+                 "workspace | notes\n";
+    std::size_t missing = 0;
+    for (const ConvolutionProblem& problem : problems.list)
+        missing += check(problem, target) ? 0 : 1;
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    std::cout << problems.list.size() << " distinct convolution passes, " << missing
+              << " without a plan, cuDNN " << cudnnGetVersion() << ", " << target.device() << ", "
+              << fixed(seconds.count(), 1) << " s\n";
+    return missing == 0 && !problems.list.empty() ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 3) {
+        std::cerr << "usage: deeplab-plan-check PROPERTIES.json|current CONFIGS\n";
+        return 2;
+    }
+    try {
+        return run(argv[1], argv[2]);
+    } catch (const std::exception& error) {
+        std::cerr << error.what() << '\n';
+        return 1;
+    }
+}
