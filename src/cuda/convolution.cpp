@@ -71,17 +71,16 @@ EnginePlan choose_plan(const ConvolutionGraph& graph, ChoiceCache& cache,
     return plan;
 }
 
-void execute(const CudnnHandle& handle, const EnginePlan& plan, void* x, void* w, void* y,
-             void* workspace) {
-    const std::array uids = {static_cast<std::int64_t>(TensorUid::x),
-                             static_cast<std::int64_t>(TensorUid::w),
-                             static_cast<std::int64_t>(TensorUid::y)};
-    const std::array<void*, 3> pointers = {x, w, y};
+void execute(const CudnnHandle& handle, const EnginePlan& plan, const ConvolutionPointers& p) {
+    constexpr std::array uids = {
+        static_cast<std::int64_t>(TensorUid::x), static_cast<std::int64_t>(TensorUid::w),
+        static_cast<std::int64_t>(TensorUid::y), static_cast<std::int64_t>(TensorUid::bias)};
+    const std::array<void*, uids.size()> pointers = {p.x, p.w, p.y, p.bias};
+    const std::int64_t count = p.bias != nullptr ? 4 : 3;
     Descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-    pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, uids.size(), uids.data());
-    pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, pointers.size(),
-             pointers.data());
-    pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
+    pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, uids.data());
+    pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, pointers.data());
+    pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &p.workspace);
     pack.finalize();
     check(cudnnBackendExecute(handle.get(), plan.descriptor.get(), pack.get()), "a convolution");
 }
@@ -90,9 +89,5 @@ Convolution::Convolution(const ConvolutionProblem& problem, const CudnnHandle& h
                          const Target& target, ChoiceCache& cache, const TuningOptions& options)
     : plan_(choose_plan(ConvolutionGraph(problem, target), cache, options,
                         device_timer(problem, handle))) {}
-
-void Convolution::run(const CudnnHandle& handle, void* x, void* w, void* y, void* workspace) const {
-    execute(handle, plan_, x, w, y, workspace);
-}
 
 }  // namespace deeplab::cuda

@@ -27,6 +27,15 @@ EnginePlan choose_plan(const ConvolutionGraph& graph, ChoiceCache& cache,
 // Key of a graph's entry in the cache: cuDNN's version, device, problem, what is allowed.
 std::string cache_key(const ConvolutionGraph& graph, const TuningOptions& options);
 
+// Device memory, 16-byte aligned. The tensor that the pass writes is overwritten whole, but for the
+// gaps of its pitch. Passes that may run at the same time have distinct workspaces.
+struct ConvolutionPointers {
+    void *x = nullptr, *w = nullptr, *y = nullptr;
+    void* bias = nullptr;  // where the problem has one
+    void* workspace = nullptr;
+};
+void execute(const CudnnHandle& handle, const EnginePlan& plan, const ConvolutionPointers& p);
+
 class Convolution {
 public:
     // Times the candidates on the handle's device unless the cache knows better: allocates for that
@@ -37,17 +46,14 @@ public:
     const Choice& choice() const { return plan_.choice; }
     std::int64_t workspace_bytes() const { return plan_.workspace; }
 
-    // Enqueues on the handle's stream; nothing is allocated, nothing waited for. Device memory,
-    // 16-byte aligned; the tensor that the pass does not read is overwritten. Workspaces of
-    // passes that may run at the same time are distinct.
-    void run(const CudnnHandle& handle, void* x, void* w, void* y, void* workspace) const;
+    // Enqueues on the handle's stream; nothing is allocated, nothing waited for.
+    void run(const CudnnHandle& handle, const ConvolutionPointers& pointers) const {
+        execute(handle, plan_, pointers);
+    }
 
 private:
     EnginePlan plan_;
 };
-
-void execute(const CudnnHandle& handle, const EnginePlan& plan, void* x, void* w, void* y,
-             void* workspace);
 
 // Times plans of one problem with random data as a step runs them, in a CUDA graph; those that
 // cannot be captured or fail are infinitely slow. The handle's stream is not the default one.

@@ -15,13 +15,16 @@ cudnnDataType_t data_type(DType type) {
     return type == DType::f32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
 }
 
-Descriptor tensor(TensorUid uid, DType type, const Shape& s, std::int64_t pitch) {
+// Virtual: between two operations of a graph, never in memory.
+Descriptor tensor(TensorUid uid, DType type, const Shape& s, std::int64_t pitch,
+                  bool is_virtual = false) {
     Descriptor d(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     d.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, static_cast<std::int64_t>(uid));
     d.set(CUDNN_ATTR_TENSOR_DATA_TYPE, data_type(type));
     d.set(CUDNN_ATTR_TENSOR_DIMENSIONS, {s.n, s.c, s.h, s.w});
     d.set(CUDNN_ATTR_TENSOR_STRIDES, {s.h * s.w * pitch, 1, s.w * pitch, pitch});
     d.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, alignment);
+    d.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual);
     d.finalize();
     return d;
 }
@@ -76,20 +79,47 @@ Names names(Pass pass) {
     throw LogicError("unknown pass");
 }
 
+// y = sums + bias, rounded once.
+Descriptor bias_operation(const ConvolutionProblem& p, const Descriptor& sums,
+                          const Descriptor& y) {
+    Descriptor addition(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+    const cudnnPointwiseMode_t mode = CUDNN_POINTWISE_ADD;
+    addition.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    addition.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
+    addition.finalize();
+    Descriptor operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, addition);
+    operation.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, sums);
+    operation.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC,
+                  tensor(TensorUid::bias, p.in, {1, p.y.c, 1, 1}, p.y.c));
+    operation.set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+    operation.finalize();
+    return operation;
+}
+
 Descriptor build(const ConvolutionProblem& p, const Target& target) {
+    expects(!p.bias || p.pass == Pass::forward, "a bias belongs to the forward pass");
     const auto type = [&](Pass writer) { return p.pass == writer ? p.out : p.in; };
     const Names n = names(p.pass);
-    Descriptor operation(n.type);
-    // An operation copies what it is given.
-    operation.set(n.x, tensor(TensorUid::x, type(Pass::data), p.x, p.x_pitch));
-    operation.set(n.w, tensor(TensorUid::w, type(Pass::weights), p.w, p.w.c));
-    operation.set(n.y, tensor(TensorUid::y, type(Pass::forward), p.y, p.y_pitch));
-    operation.set(n.convolution, convolution(p.geometry));
-    operation.set(n.alpha, 1.0).set(n.beta, 0.0);
-    operation.finalize();
+    // Operations copy what they are given.
+    const Descriptor y = tensor(TensorUid::y, type(Pass::forward), p.y, p.y_pitch);
+    const Descriptor sums = tensor(TensorUid::sums, DType::f32, p.y, p.y_pitch, true);
+    std::vector<Descriptor> operations;
+    operations.emplace_back(n.type)
+        .set(n.x, tensor(TensorUid::x, type(Pass::data), p.x, p.x_pitch))
+        .set(n.w, tensor(TensorUid::w, type(Pass::weights), p.w, p.w.c))
+        .set(n.y, p.bias ? sums : y)
+        .set(n.convolution, convolution(p.geometry))
+        .set(n.alpha, 1.0)
+        .set(n.beta, 0.0)
+        .finalize();
+    if (p.bias) operations.push_back(bias_operation(p, sums, y));
 
     Descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, operation);
+    std::vector<cudnnBackendDescriptor_t> handles;
+    for (const Descriptor& operation : operations) handles.push_back(operation.get());
+    graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+              static_cast<std::int64_t>(handles.size()), handles.data());
     target.set_handle(graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE);
     graph.finalize();
     return graph;

@@ -13,7 +13,7 @@
 namespace deeplab::cuda {
 
 // Names of a graph's tensors in a variant pack.
-enum class TensorUid : std::int64_t { x = 1, w = 2, y = 3 };
+enum class TensorUid : std::int64_t { x = 1, w = 2, y = 3, bias = 4, sums = 5 };
 
 // What cuDNN's heuristics propose.
 struct EngineConfig {

@@ -25,8 +25,9 @@ struct ConvolutionProblem {
     Shape x, w, y;  // (N,C,H,W), (K,C/groups,R,S), (N,K,P,Q)
     std::int64_t x_pitch = 0, y_pitch = 0;
     DType in = DType::f32, out = DType::f32;  // f32 or bf16: of what is read, of what is written
-    bool tf32 = false;                        // f32 inputs may be rounded to tf32
-    bool deterministic = false;               // the same bits each time
+    bool bias = false;           // forward: K values of type `in` are added to the sums
+    bool tf32 = false;           // f32 inputs may be rounded to tf32
+    bool deterministic = false;  // the same bits each time
 
     bool operator==(const ConvolutionProblem&) const = default;
 };

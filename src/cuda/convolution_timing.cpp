@@ -103,7 +103,8 @@ private:
     double measure(const EnginePlan& plan) {
         const cudaStream_t stream = handle_.stream();
         const auto run = [&] {
-            execute(handle_, plan, x_.data(), w_.data(), y_.data(), workspace_.data());
+            execute(handle_, plan,
+                    {x_.data(), w_.data(), y_.data(), bias_.data(), workspace_.data()});
         };
         run();  // loads the kernels
         const double first = timed(run);
@@ -137,6 +138,7 @@ private:
             x_ = random_tensor(type(Pass::data), x_pixels * p.x_pitch, stream);
             w_ = random_tensor(type(Pass::weights), p.w.elements(), stream);
             y_ = random_tensor(type(Pass::forward), y_pixels * p.y_pitch, stream);
+            if (p.bias) bias_ = random_tensor(p.in, p.y.c, stream);
         }
         if (static_cast<std::int64_t>(workspace_.bytes()) < workspace) {
             workspace_ = DeviceBuffer();  // the old one first: both may not fit
@@ -147,7 +149,7 @@ private:
 
     ConvolutionProblem problem_;
     const CudnnHandle& handle_;
-    DeviceBuffer x_, w_, y_, workspace_;
+    DeviceBuffer x_, w_, y_, bias_, workspace_;
     Event begin_, end_;
     double fastest_ = std::numeric_limits<double>::infinity();  // ms
 };

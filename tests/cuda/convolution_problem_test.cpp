@@ -38,6 +38,7 @@ TEST(ConvolutionProblem, APlansConvolutionsAreCollectedOnce) {
         EXPECT_EQ(p.in, DType::bf16);
         EXPECT_TRUE(p.deterministic);
         EXPECT_FALSE(p.tf32);
+        EXPECT_EQ(p.bias, p.pass == Pass::forward && p.y.c == 7) << "the classifier has a bias";
     }
     EXPECT_EQ(keys.size(), problems.size());
     // Every convolution of the plan is among them; the images need no gradient.
@@ -56,7 +57,7 @@ TEST(ConvolutionProblem, APlansConvolutionsAreCollectedOnce) {
 
 TEST(ConvolutionProblem, WhatChangesThePlanChangesTheKey) {
     const ConvolutionProblem base = convolution_problems(tiny_plan(), Precision::fp32, false)[3];
-    std::vector<ConvolutionProblem> all(14, base);
+    std::vector<ConvolutionProblem> all(15, base);
     all[1].pass = Pass::weights;
     ++all[2].geometry.stride;
     ++all[3].geometry.pad;
@@ -70,6 +71,7 @@ TEST(ConvolutionProblem, WhatChangesThePlanChangesTheKey) {
     all[11].in = DType::bf16;
     all[12].tf32 = true;
     all[13].deterministic = true;
+    all[14].bias = true;
     std::set<std::string> keys;
     for (const ConvolutionProblem& p : all) keys.insert(key(p));
     EXPECT_EQ(keys.size(), all.size());
