@@ -91,8 +91,10 @@ std::unique_ptr<exec::Backend> make_backend(Device device, comm::Communicator& w
     const auto node = world.split_by_node();
     if (device != Device::cpu) {
         const cuda::Availability availability = cuda::availability();
-        if (availability.devices > 0)
-            return cuda::make_cuda_backend(node->rank() % availability.devices);
+        if (availability.devices > 0) {
+            return cuda::make_cuda_backend(
+                cuda::choose_device(node->rank(), node->size(), availability.devices));
+        }
         if (device == Device::cuda) {
             throw DeviceError(cat("--device cuda cannot be used: ", availability.reason,
                                   " — no network can run there — use --device cpu, or a build and "

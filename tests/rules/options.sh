@@ -54,7 +54,9 @@ if [ -e /usr/include/dnnl.hpp ]; then
 fi
 
 if command -v nvcc > /dev/null; then
-    configures "CUDA without oneDNN" 'CUDA +yes: ' -DDEEPLAB_CUDA=ON -DDEEPLAB_ONEDNN=OFF
+    configures "CUDA without oneDNN" 'CUDA +yes: .*cuDNN [0-9]' -DDEEPLAB_CUDA=ON -DDEEPLAB_ONEDNN=OFF
+    refuses "CUDA=ON without cuDNN" 'DEEPLAB_CUDA=ON, but it was not found: nvcc is there, cuDNN' -DDEEPLAB_CUDA=ON \
+        -DCUDNN_INCLUDE_DIR="$work"
 else
     echo "skipped: no nvcc, so CUDA=ON cannot be configured"
 fi

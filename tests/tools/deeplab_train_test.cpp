@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "deeplab/base/files.h"
+#include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/train/run_folder.h"
 #include "harness/process.h"
 #include "harness/temp_dir.h"
@@ -104,6 +105,17 @@ TEST_F(DeeplabTrain, RefusesWrongInput) {
     std::ofstream(dir_ / "weights.h5") << "not HDF5";
     refused(train({"--init", (dir_ / "weights.h5").string()}), 3, "weights.h5");
     EXPECT_FALSE(fs::exists(dir_ / "run/checkpoints/latest.h5"));
+}
+
+// Also of a build with CUDA, on a machine without a driver: it starts, says so, and --device auto
+// (every other test here) runs on the CPU.
+TEST_F(DeeplabTrain, ADeviceThatIsNotThereIsExitCode4) {
+    if (cuda::availability().devices > 0) GTEST_SKIP() << "skipped: there is a GPU";
+    refused(train({"--device", "cuda"}), 4, "--device cuda cannot be used: CUDA backend: ");
+    refused(testing::run_process(testing::with_ranks(2, command({"--device", "cuda"}))), 4,
+            "--device cuda cannot be used");
+    refused(train({"--comm", "nccl"}), 2, "--comm mpi");
+    EXPECT_FALSE(fs::exists(dir_ / "run/checkpoints"));
 }
 
 TEST_F(DeeplabTrain, ACheckpointOfAnotherModelIsRefusedWithItsTensor) {

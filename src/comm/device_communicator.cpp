@@ -1,0 +1,56 @@
+#include "deeplab/comm/device_communicator.h"
+
+#include <chrono>
+#include <thread>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+
+namespace deeplab::comm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A step takes milliseconds: waking up this late costs less than a percent of it.
+constexpr std::chrono::microseconds spin{500}, nap{30};
+constexpr std::chrono::milliseconds between_checks{5};
+
+void abort_all(std::span<DeviceCommunicator* const> communicators) {
+    for (DeviceCommunicator* communicator : communicators) communicator->abort();
+}
+
+[[noreturn]] void time_out(std::span<DeviceCommunicator* const> communicators, double timeout_s) {
+    std::string last;
+    for (const DeviceCommunicator* communicator : communicators)
+        last += cat(last.empty() ? "" : ", ", communicator->last_collective());
+    abort_all(communicators);
+    throw DeviceError(cat("the device has not finished within ", human_seconds(timeout_s),
+                          " (collectives last started: ", last.empty() ? "none" : last,
+                          ") — another rank is gone or hangs, and waiting longer would not help — "
+                          "look for the first rank that failed, then start again with --resume"));
+}
+
+}  // namespace
+
+void wait_until(const std::function<bool()>& done,
+                std::span<DeviceCommunicator* const> communicators, double timeout_s) {
+    const Clock::time_point begin = Clock::now();
+    Clock::time_point checked = begin;
+    while (!done()) {
+        const Clock::time_point now = Clock::now();
+        if (now - checked > between_checks) {
+            checked = now;
+            try {
+                for (DeviceCommunicator* communicator : communicators) communicator->check();
+            } catch (...) {
+                abort_all(communicators);
+                throw;
+            }
+            if (timeout_s > 0 && std::chrono::duration<double>(now - begin).count() > timeout_s)
+                time_out(communicators, timeout_s);
+        }
+        if (now - begin > spin) std::this_thread::sleep_for(nap);
+    }
+}
+
+}  // namespace deeplab::comm

@@ -1,0 +1,54 @@
+#include <gtest/gtest.h>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/log.h"
+#include "deeplab/cuda/cuda_backend.h"
+
+namespace deeplab::cuda {
+namespace {
+
+TEST(ChooseDevice, ByLocalRank) {
+    for (int rank = 0; rank < 4; ++rank) {
+        EXPECT_EQ(choose_device(rank, 4, 4), rank);
+        EXPECT_EQ(choose_device(rank, 4, 8), rank) << "more devices than ranks";
+    }
+}
+
+// The launcher has shown each rank its own, or the ranks share it on purpose.
+TEST(ChooseDevice, TheOnlyOneThatIsVisible) {
+    for (int rank = 0; rank < 4; ++rank) EXPECT_EQ(choose_device(rank, 4, 1), 0);
+}
+
+std::string refusal(int rank, int size, int devices) {
+    try {
+        choose_device(rank, size, devices);
+    } catch (const DeviceError& error) {
+        return error.what();
+    }
+    return "";
+}
+
+TEST(ChooseDevice, ARankWithoutAGpuOfItsOwnIsNamed) {
+    EXPECT_EQ(refusal(1, 3, 2), "");
+    const std::string text = refusal(2, 3, 2);
+    for (const std::string& part :
+         {log::host(), std::string("rank 0 on"), std::string("number 3 of 3 ranks"),
+          std::string("sees 2 devices"), std::string("CUDA_VISIBLE_DEVICES")}) {
+        EXPECT_NE(text.find(part), std::string::npos) << part << " in " << text;
+    }
+    EXPECT_NE(refusal(0, 1, 0).find("number 1 of 1 rank of this node, which sees no devices"),
+              std::string::npos)
+        << refusal(0, 1, 0);
+    EXPECT_THROW(choose_device(3, 3, 8), LogicError);
+}
+
+// Without a driver the program starts and says what is missing.
+TEST(Availability, SaysWhyThereIsNoDevice) {
+    const Availability found = availability();
+    if (found.devices > 0) GTEST_SKIP() << "skipped: there is a GPU";
+    EXPECT_EQ(found.reason.rfind("CUDA backend: ", 0), 0u) << found.reason;
+    EXPECT_THROW(make_cuda_backend(0), DeviceError);
+}
+
+}  // namespace
+}  // namespace deeplab::cuda
