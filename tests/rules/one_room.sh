@@ -16,7 +16,7 @@ rooms='
 ^(mpi|nccl)\.h$          src/comm
 ^(oneapi/|dnnl)          src/cpu
 ^omp\.h$                 src/cpu
-^(cu[a-zA-Z_]*\.h(pp)?|cuda/.*|cub/.*|cudnn.*|cooperative_groups.*|nvtx3/.*|driver_types\.h)$  src/cuda
+^(cu[a-zA-Z0-9_]*\.h(pp)?|cuda/.*|cub/.*|cudnn.*|cooperative_groups.*|nvtx3/.*|driver_types\.h)$  src/cuda
 ^nlohmann/               src/io    one
 ^toml\+\+/               src/io    one
 ^(hdf5|H5[A-Za-z]*)\.h$  src/io
@@ -25,7 +25,7 @@ rooms='
 ^(gtest|gmock)/          tests
 ^fuzzer/                  tests/fuzz
 ^benchmark/              benchmarks
-^(unistd|fcntl|poll|sched|signal|stdlib|pthread|dlfcn|sys/[a-z]+|[a-z]*intrin)\.h$  anywhere
+^(unistd|fcntl|poll|sched|signal|stdlib|pthread|dlfcn|ucontext|sys/[a-z]+|sanitizer/[a-z_]+|[a-z]*intrin)\.h$  anywhere
 '
 
 grep -rnoE --include='*.h' --include='*.cpp' --include='*.cu' --include='*.cuh' '#include <[^>]*[./][^>]*>' \

@@ -1,0 +1,205 @@
+#pragma once
+// Stands in for CUDA's header where kernels are compiled for the host: what src/cuda/kernels and
+// src/cuda/runtime.h use of it, no more. Memory of the "device" is the host's, in exact sizes and
+// 0xff in every byte, so that sanitizers and NaN show what is read or written by mistake.
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <source_location>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "fibers.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+// --- Types and built-in variables ---
+struct uint2 {
+    unsigned x, y;
+};
+struct uint3 {
+    unsigned x, y, z;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+inline uint3 threadIdx, blockIdx;
+inline dim3 blockDim, gridDim;
+
+// --- Device functions ---
+using std::max;
+using std::min;
+
+inline void __syncthreads(std::source_location where = std::source_location::current()) {
+    deeplab::shim::wait_for_block(where);
+}
+inline void __syncwarp(unsigned mask = 0xffffffffu,
+                       std::source_location where = std::source_location::current()) {
+    deeplab::shim::wait_for_warp(mask, where);
+}
+inline void __threadfence() {}
+inline std::byte* host_shared_memory() { return deeplab::shim::dynamic_shared_memory(); }
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source,
+              std::source_location where = std::source_location::current()) {
+    static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8);
+    deeplab::shim::exchange_in_warp(mask, &value, sizeof value, source % 32, where);
+    return value;
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int lanes,
+                  std::source_location where = std::source_location::current()) {
+    return __shfl_sync(mask, value, deeplab::shim::lane() ^ lanes, where);
+}
+// Lanes past the last keep their own value.
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta,
+                   std::source_location where = std::source_location::current()) {
+    const int from = deeplab::shim::lane() + static_cast<int>(delta);
+    return __shfl_sync(mask, value, from < 32 ? from : deeplab::shim::lane(), where);
+}
+
+template <class T>
+T atomicAdd(T* at, T value) {
+    return std::exchange(*at, static_cast<T>(*at + value));
+}
+inline unsigned atomicInc(unsigned* at, unsigned limit) {
+    return std::exchange(*at, *at >= limit ? 0u : *at + 1u);
+}
+template <class T>
+T __ldcg(const T* at) {
+    return *at;
+}
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
+
+// --- Errors ---
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
+inline const char* cudaGetErrorString(cudaError_t status) {
+    return status == cudaSuccess
+               ? "no error"
+               : (status == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument");
+}
+
+// --- Streams and events: everything is done when a call returns ---
+using cudaStream_t = struct CUstream_st*;
+using cudaEvent_t = struct CUevent_st*;
+constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2, cudaStreamNonBlocking = 1;
+inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
+    *stream = static_cast<cudaStream_t>(std::malloc(1));
+    return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+    *least = 0, *greatest = -5;
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    std::free(stream);
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0) {
+    return cudaSuccess;
+}
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+    *event = static_cast<cudaEvent_t>(std::malloc(1));
+    return cudaSuccess;
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    std::free(event);
+    return cudaSuccess;
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+
+// --- Memory ---
+inline cudaError_t cudaMalloc(void** data, std::size_t bytes) {
+    *data = nullptr;
+    if (bytes == 0) return cudaSuccess;
+    if (bytes > std::size_t{1} << 33 || posix_memalign(data, 256, bytes) != 0)
+        return cudaErrorMemoryAllocation;
+    std::memset(*data, 0xff, bytes);
+    return cudaSuccess;
+}
+inline cudaError_t cudaFree(void* data) {
+    std::free(data);
+    return cudaSuccess;
+}
+inline cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
+    return cudaMalloc(data, bytes);
+}
+inline cudaError_t cudaFreeHost(void* data) { return cudaFree(data); }
+enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
+                                   cudaStream_t) {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+    return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
+    if (bytes > 0) std::memset(to, value, bytes);
+    return cudaSuccess;
+}
+
+// --- Launching ---
+struct cudaLaunchConfig_t {
+    dim3 gridDim, blockDim;
+    std::size_t dynamicSmemBytes = 0;
+    cudaStream_t stream = nullptr;
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+
+namespace deeplab::shim {
+// What a kernel may have; raised for the next launch by cudaFuncSetAttribute.
+constexpr std::size_t shared_default = 48 * 1024, shared_most = 163 * 1024;  // sm_80's
+inline std::size_t shared_allowed = shared_default;
+}  // namespace deeplab::shim
+
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int value) {
+    if (static_cast<std::size_t>(value) > deeplab::shim::shared_most) return cudaErrorInvalidValue;
+    deeplab::shim::shared_allowed = std::max(deeplab::shim::shared_default,
+                                             static_cast<std::size_t>(value));
+    return cudaSuccess;
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+    static_assert((std::is_trivially_copyable_v<Parameters> && ...),
+                  "a kernel's parameters are copied byte by byte");
+    const dim3 grid = config->gridDim, block = config->blockDim;
+    const std::size_t shared = config->dynamicSmemBytes;
+    const std::size_t allowed = std::exchange(deeplab::shim::shared_allowed,
+                                              deeplab::shim::shared_default);
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 ||
+        grid.z > 65535 || block.x * block.y * block.z == 0 || block.x * block.y * block.z > 1024 ||
+        block.z > 64 || shared > allowed) {
+        return cudaErrorInvalidValue;
+    }
+    blockDim = block;
+    gridDim = grid;
+    const std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
+    deeplab::shim::run_grid(
+        {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared,
+        [](const deeplab::shim::Extent& b, const deeplab::shim::Extent& t) {
+            blockIdx = {b.x, b.y, b.z};
+            threadIdx = {t.x, t.y, t.z};
+        },
+        [&] { std::apply(kernel, values); });
+    return cudaSuccess;
+}
