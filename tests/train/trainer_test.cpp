@@ -340,7 +340,7 @@ TEST_F(TrainerTest, InitTakesTheBestCheckpointOfARun) {
     std::ofstream(dir_ / "weights.pth") << "zip";
     options_.init = dir_ / "weights.pth";
     options_.run = dir_ / "third";
-    EXPECT_EQ(refusal(options_).first, 2);
+    EXPECT_EQ(refusal(options_).first, 3);
 }
 
 TEST_F(TrainerTest, ADryRunWritesNothing) {
