@@ -1,7 +1,6 @@
 // deeplab-bench loader as a user runs it: that it measures, not what.
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
