@@ -8,8 +8,9 @@ loader), the reference recipe. Results go to OUT: csv files, summary.json, compa
 Parts (--parts a,b,…):
   kinkfree  one step from weights that keep every ReLU away from its kink: logits and every gradient
   random    one step from fresh weights: our distance from float64 beside PyTorch's own in float32
-  steps     the reference recipe from fresh weights, beside runs of PyTorch with permuted batches
-  small_lr  from weights trained for --warm-up steps, at a learning rate of 1e-5
+  steps     the reference recipe, beside runs of PyTorch with permuted batches
+  small_lr  the same at a learning rate of 1e-5
+The last two start from weights that our side trained for --warm-up steps of the recipe from fresh ones.
 """
 
 import argparse
@@ -104,13 +105,14 @@ class Comparison:
         os.rename(path + ".part", path)
         return path
 
-    def ours(self, name, weights, batches, steps, first=0, lr=LR, details=False):
+    def ours(self, name, weights, batches, steps, first=0, lr=LR, details=False, save=None):
         """Our losses, and the file of details."""
         out = self.file(f"{name}_ours.h5")
-        if not (self.o.resume and os.path.exists(out)):
+        if not (self.o.resume and os.path.exists(out) and (save is None or os.path.exists(save))):
             self.program("train", "--set", f"optimizer.lr={lr}", "--weights", weights, "--batches", batches,
                          "--first", first, "--steps", steps, "--threads", self.o.threads, "--out",
-                         out + ".part", *(["--details"] if details else []))
+                         out + ".part", *(["--details"] if details else []),
+                         *(["--save", save] if save else []))
             os.rename(out + ".part", out)
         with h5py.File(out, "r") as f:
             return f["losses"][()], out
@@ -118,16 +120,30 @@ class Comparison:
     # --- PyTorch's side ---
 
     def weights(self, name, value_of):
-        """Writes value_of(name, shape) of every parameter and running statistic."""
-        path = self.file(f"{name}.h5")
+        """Writes value_of(name, tensor) of every parameter and running statistic."""
+        path = self.file(f"{name}.safetensors")
         model = deeplab_torch.DeepLabV3Plus(self.o.backbone, self.o.output_stride, CLASSES, (0, 0, 0))
-        values = {k: value_of(k, v) for k, v in deeplab_torch.state(model).items()}
-        write_weights(path, values)
+        write_safetensors(path, {k: value_of(k, v) for k, v in deeplab_torch.state(model).items()})
+        return path
+
+    def fresh(self):
+        torch.manual_seed(self.o.seed)
+        return self.weights("fresh", lambda k, v: v.numpy())
+
+    def start(self, batches):
+        """What `steps` and `small_lr` start from."""
+        if self.o.weights:
+            return self.o.weights
+        if self.o.warm_up == 0:
+            return self.fresh()
+        path = self.file(f"trained_{self.o.warm_up}.safetensors")
+        if not os.path.exists(path):
+            self.ours("warm_up", self.fresh(), batches, self.o.warm_up, save=path)
         return path
 
     def model(self, weights, dtype):
         model = deeplab_torch.DeepLabV3Plus(self.o.backbone, self.o.output_stride, CLASSES, (0, 0, 0))
-        model.load_state_dict(read_weights(weights), strict=True)
+        model.load_state_dict(read_safetensors(weights), strict=True)
         model = model.to(dtype).train()
         if dtype == torch.float64 or self.o.low_memory:
             # Activations of a block are computed again in the backward pass. Running statistics are
@@ -153,10 +169,10 @@ class Comparison:
                 {n: p.grad.numpy().astype(np.float64) for n, p in model.named_parameters()}, margin.value)
 
     def train(self, name, weights, batches, steps, first=0, lr=LR, dtype=torch.float32, permutation=None,
-              layout=torch.contiguous_format, save=None):
+              layout=torch.contiguous_format):
         """PyTorch's losses; permutation: seed of another order inside each batch."""
         cache = self.file(f"{name}.npy")
-        if self.o.resume and os.path.exists(cache) and (save is None or os.path.exists(save)):
+        if self.o.resume and os.path.exists(cache):
             return np.load(cache)
         model = self.model(weights, dtype).to(memory_format=layout)
         heads = [p for n, p in model.named_parameters() if not n.startswith("backbone.")]
@@ -179,8 +195,6 @@ class Comparison:
             losses.append(loss.item())
             print(f"{name}: step {step + 1}/{steps}  loss {losses[-1]:.6f}  {time.time() - start:.2f} s",
                   flush=True)
-        if save is not None:
-            write_weights(save, {k: v.numpy() for k, v in deeplab_torch.state(model).items()})
         np.save(cache, np.array(losses))
         return np.array(losses)
 
@@ -225,12 +239,6 @@ class Comparison:
                      f"{r['pytorch32_logits']:.1e}, {r['pytorch32_worst_gradient']:.1e}; "
                      f"ReLU inputs stay {r['relu_margin']:.2f} from 0")
 
-    def fresh(self):
-        if self.o.weights:
-            return self.o.weights
-        torch.manual_seed(self.o.seed)
-        return self.weights("fresh", lambda k, v: v.numpy())
-
     def random(self):
         r = self.one_step("random", self.fresh())
         ratios = {k: r[f"ours_{k}"] / r[f"pytorch32_{k}"] for k in ("logits", "gradient")}
@@ -244,20 +252,22 @@ class Comparison:
         """Permuting a batch reorders PyTorch's sums over it, and leaves the rounding inside each sample
         as it was. Two more runs, outside the criterion, show what that rounding does: PyTorch's with
         other kernels (channels_last), and one in float64, for the first steps."""
-        weights, count = self.fresh(), self.o.steps
-        batches = self.batches(count)
-        baseline = self.train("steps_pytorch", weights, batches, count)
-        ours, _ = self.ours("steps", weights, batches, count)
-        permuted = [self.train(f"steps_permuted{i}", weights, batches, count, permutation=i)
+        warm, count = self.o.warm_up, self.o.steps
+        batches = self.batches(warm + count)
+        weights = self.start(batches)
+        baseline = self.train("steps_pytorch", weights, batches, count, warm)
+        ours, _ = self.ours("steps", weights, batches, count, warm)
+        permuted = [self.train(f"steps_permuted{i}", weights, batches, count, warm, permutation=i)
                     for i in range(1, 1 + self.o.permutations)]
         others = {f"permuted{i + 1}_difference": np.abs(p - baseline) / baseline
                   for i, p in enumerate(permuted)}
         limit = PERMUTED_FACTOR * np.max([np.maximum.accumulate(p) for p in others.values()], 0)
         limit[:FIRST_STEPS] = FIRST_LIMIT
-        other = self.train("steps_channels_last", weights, batches, count, layout=torch.channels_last)
+        other = self.train("steps_channels_last", weights, batches, count, warm, layout=torch.channels_last)
         others["channels_last_difference"] = np.abs(other - baseline) / baseline
         if self.o.exact_steps > 0:
-            exact = self.train("steps_float64", weights, batches, self.o.exact_steps, dtype=torch.float64)
+            exact = self.train("steps_float64", weights, batches, self.o.exact_steps, warm,
+                               dtype=torch.float64)
             for label, side in (("ours", ours), ("pytorch32", baseline)):
                 distance = np.full(count, np.nan)
                 distance[:len(exact)] = np.abs(side[:len(exact)] - exact) / exact
@@ -280,12 +290,11 @@ class Comparison:
                      f"permuted runs' running maximum ({limit[-1] / PERMUTED_FACTOR:.1e} at the end)")
 
     def small_lr(self):
-        fresh, warm, count = self.fresh(), self.o.warm_up, self.o.steps
+        warm, count = self.o.warm_up, self.o.steps
         batches = self.batches(warm + count)
-        trained = self.file(f"trained_{warm}.h5")
-        self.train("small_lr_warm_up", fresh, batches, warm, save=trained)
-        baseline = self.train("small_lr_pytorch", trained, batches, count, first=warm, lr=1e-5)
-        ours, _ = self.ours("small_lr", trained, batches, count, first=warm, lr=1e-5)
+        weights = self.start(batches)
+        baseline = self.train("small_lr_pytorch", weights, batches, count, warm, lr=1e-5)
+        ours, _ = self.ours("small_lr", weights, batches, count, warm, lr=1e-5)
         difference = np.abs(ours - baseline) / baseline
         self.csv("small_lr", ("step", "pytorch", "ours", "ours_difference"),
                  [(i + 1, float(baseline[i]), float(ours[i]), float(difference[i])) for i in range(count)])
@@ -299,17 +308,27 @@ def recomputed(forward):
     return lambda x: checkpoint(forward, x, use_reentrant=False)
 
 
-def write_weights(path, values):
-    with h5py.File(path, "w") as f:
-        for name, value in values.items():
-            group = "states" if name.split(".")[-1].startswith("running_") else "parameters"
-            f.create_dataset(f"{group}/{name}", data=np.asarray(value, np.float32))
+def write_safetensors(path, values):
+    header, at = {}, 0
+    for name, value in values.items():
+        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [at, at + 4 * value.size]}
+        at += 4 * value.size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(len(text).to_bytes(8, "little") + text)
+        for value in values.values():
+            f.write(np.ascontiguousarray(value, "<f4").tobytes())
 
 
-def read_weights(path):
-    with h5py.File(path, "r") as f:
-        return {name: torch.from_numpy(f[group][name][()])
-                for group in ("parameters", "states") for name in f[group]}
+def read_safetensors(path):
+    """Those of float32: ours, and what write_safetensors wrote."""
+    with open(path, "rb") as f:
+        header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+        data = f.read()
+    header.pop("__metadata__", None)
+    return {name: torch.from_numpy(np.frombuffer(data[slice(*t["data_offsets"])], "<f4").reshape(t["shape"]).copy())
+            for name, t in header.items()}
 
 
 def load_batch(path, step, dtype):
@@ -404,10 +423,10 @@ def main():
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--parts", default="kinkfree,random,steps,small_lr")
     p.add_argument("--steps", type=int, default=50)
-    p.add_argument("--warm-up", type=int, default=150, help="steps before the small learning rate")
+    p.add_argument("--warm-up", type=int, default=150, help="steps before those that are compared")
     p.add_argument("--permutations", type=int, default=4)
     p.add_argument("--exact-steps", type=int, default=3, help="steps that float64 takes too (slow); 0: none")
-    p.add_argument("--weights", help="start here, not from fresh weights (random, steps, small_lr)")
+    p.add_argument("--weights", help="safetensors that steps and small_lr start from instead")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--low-memory", action="store_true", help="recompute activations in float32 too")

@@ -16,13 +16,14 @@
 #include "deeplab/io/hdf5.h"
 #include "deeplab/model/deeplab.h"
 #include "deeplab/train/config.h"
+#include "deeplab/train/weights.h"
 
 namespace {
 
 using namespace deeplab;
 
 struct Arguments {
-    std::string config, data, batches, weights, out;
+    std::string config, data, batches, weights, out, save;
     std::vector<std::string> set;
     std::int64_t first = 0, steps = 1, threads = 0;
     bool details = false;
@@ -84,13 +85,17 @@ public:
         }
     }
     void load(const std::string& path) {
-        const io::Hdf5Reader file(path);
-        for (const graph::Parameter& p : plan.parameters) {
-            backend->upload(p, exec::Slot::value,
-                            file.read_all<float>(cat("parameters/", p.name), DType::f32));
-        }
-        for (const graph::State& s : plan.states)
-            backend->upload(s, file.read_all<float>(cat("states/", s.name), DType::f32));
+        const train::ImportedWeights weights = train::import_weights(train::WeightsFile(path), plan,
+                                                                     {});
+        train::apply_snapshot(*backend, plan, weights.snapshot, false);
+    }
+    void save(const std::string& path, const train::Config& config, std::int64_t steps) const {
+        train::WeightsInfo info;
+        info.model = config.model;
+        info.classes = data::voc_classes();
+        info.step = steps;
+        info.config_toml = train::to_toml(config);
+        train::save_weights(path, train::take_snapshot(*backend, plan, info), "");
     }
     // Of the mean over valid pixels, as PyTorch has it.
     void write_gradients(io::Hdf5Writer& file, double valid_pixels) const {
@@ -154,6 +159,7 @@ void run_steps(const Arguments& a) {
         network.write_gradients(file, valid);
         network.write_states(file);
     }
+    if (!a.save.empty()) network.save(a.save, config, a.steps);
     const std::int64_t count[] = {a.steps};
     file.write("losses", losses.data(), DType::f64, count);
     file.close();
@@ -177,7 +183,8 @@ int main(int argc, char** argv) {
     }
     batches.option("--data", a.data, "folder of shards", {true, {}, "DIR"});
     train.option("--batches", a.batches, "written by `batches`", {true, {}, "FILE"});
-    train.option("--weights", a.weights, "HDF5: parameters/NAME, states/NAME", {true, {}, "FILE"});
+    train.option("--weights", a.weights, "what to start from", {true, {}, "WEIGHTS"});
+    train.option("--save", a.save, "safetensors to write after the last step", {false, {}, "FILE"});
     train.option("--threads", a.threads, "0: all processors");
     train.flag("--details", a.details, "also logits, gradients and statistics of the first step");
     try {
