@@ -142,6 +142,11 @@ stage "build without MPI" configure_and_build "$build-no-mpi" all "${variant[@]}
 if command -v nvcc >/dev/null; then
     stage "build of the CUDA part alone" configure_and_build "$build-cuda-only" all "${variant[@]}" -DDEEPLAB_CUDA=ON \
         -DDEEPLAB_ONEDNN=OFF
+    # Without a GPU: what cuDNN plans for devices that are described, and that the programs say what is missing.
+    if stage "CUDA part alone: build of its tests" configure_and_build "$build-cuda-only" \
+        "cuda_tests comm_mpi_tests tools_tests" -DDEEPLAB_TESTS=ON; then
+        stage "CUDA part alone: tests" run_ctest "$build-cuda-only" -R '^(cuda|comm_mpi)\.|DeviceThatIsNotThere'
+    fi
 else
     say "no nvcc: the CUDA part is not compiled here"
 fi

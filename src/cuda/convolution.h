@@ -46,7 +46,8 @@ public:
     const Choice& choice() const { return plan_.choice; }
     std::int64_t workspace_bytes() const { return plan_.workspace; }
 
-    // Enqueues on the handle's stream; nothing is allocated, nothing waited for.
+    // Enqueues on the stream of a handle of the same device; nothing is allocated, nothing waited
+    // for.
     void run(const CudnnHandle& handle, const ConvolutionPointers& pointers) const {
         execute(handle, plan_, pointers);
     }
