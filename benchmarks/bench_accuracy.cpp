@@ -12,10 +12,10 @@
 #include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/graph/builder.h"
-#include "deeplab/math/philox.h"
 #include "deeplab/model/deeplab.h"
 #include "deeplab/train/checkpoint.h"
 #include "deeplab/train/config.h"
+#include "step_input.h"
 #include "tensor_errors.h"
 
 namespace deeplab::bench {
@@ -26,39 +26,6 @@ struct Options {
                 split = "train_aug";
     std::int64_t crop = 129, batch = 4, threads = 0, seed = 1;
 };
-
-// What both devices get.
-struct Input {
-    std::vector<float> images;
-    std::vector<std::uint8_t> labels;
-    std::vector<exec::SampleId> samples;
-    double valid = 0;
-};
-
-// Squares whose brightness is their class, with noise: large values beside small ones.
-Input generated(const Options& o, int classes) {
-    Input in;
-    const std::int64_t side = o.crop;
-    for (std::int64_t n = 0; n < o.batch; ++n) {
-        in.samples.push_back({0, static_cast<std::uint32_t>(n)});
-        for (std::int64_t c = 0; c < 3; ++c) {
-            for (std::int64_t p = 0; p < side * side; ++p) {
-                const std::int64_t truth = (p / side / 16 + 3 * (p % side / 16) + n) % classes;
-                const math::Philox4 r = math::philox(
-                    static_cast<std::uint64_t>(o.seed),
-                    {{static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(c),
-                      static_cast<std::uint32_t>(n), 0}});
-                in.images.push_back(4.0f * static_cast<float>(truth) / static_cast<float>(classes) -
-                                    2.5f + math::uniform(r.v[0]));
-                if (c > 0) continue;
-                const bool ignored = p / side % 16 == 0 || p % side % 16 == 0;
-                in.labels.push_back(ignored ? 255 : static_cast<std::uint8_t>(truth));
-                in.valid += ignored ? 0 : 1;
-            }
-        }
-    }
-    return in;
-}
 
 // With the augmentation of the run that the weights are from.
 Input loaded(const Options& o, const data::ClassTable& classes, int outputs,
@@ -268,7 +235,7 @@ Report measure(const Options& o, const comm::Communicator& world) {
             train::load_checkpoint(train::find_weights(o.weights)));
         config = weights->info.model;
     }
-    const Input in = o.data.empty() ? generated(o, config.num_classes)
+    const Input in = o.data.empty() ? generated_input(o.batch, o.crop, config.num_classes, o.seed)
                                     : loaded(o, classes, config.num_classes, weights.get());
     const graph::Plan plan = model::training_plan(
         config,

@@ -7,6 +7,7 @@
 
 #include "bench_accuracy.h"
 #include "bench_loader.h"
+#include "bench_step.h"
 #include "deeplab/base/command_line.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
@@ -29,6 +30,7 @@ int run(int argc, char** argv, comm::Communicator& world) {
     std::vector<bench::Bench> benches;
     benches.push_back(bench::loader(line));
     benches.push_back(bench::accuracy(line));
+    benches.push_back(bench::step(line));
     std::string json, csv;
     for (const bench::Bench& bench : benches) {
         bench.command->option("--json", json, "write settings, machine, table and summary there",

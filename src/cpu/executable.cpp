@@ -12,6 +12,10 @@
 namespace deeplab::cpu {
 namespace {
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 // N C H W on the host to N H W C.
 template <class T>
 void load(const Threads& threads, const T* from, const View& to) {
@@ -88,9 +92,7 @@ void CpuExecutable::load_inputs() {
 void CpuExecutable::wait(comm::Communicator& communicator, comm::Request request) {
     const auto start = std::chrono::steady_clock::now();
     communicator.finish(request);
-    result_.comm_exposed_s += std::chrono::duration<double>(std::chrono::steady_clock::now() -
-                                                            start)
-                                  .count();
+    result_.comm_exposed_s += seconds_since(start);
 }
 
 void CpuExecutable::finish_all_reduces() {
@@ -125,7 +127,9 @@ exec::StepResult CpuExecutable::run(const exec::Step& step) {
         model_->scratch.poison(0, model_->scratch.bytes());
     }
     for (std::size_t i = 0; i < steps_.size(); ++i) {
+        const auto start = std::chrono::steady_clock::now();
         steps_[i]();
+        if (options_.time_nodes) node_seconds_[i] = seconds_since(start);
         progress();
         if (options_.poison) poison_dead(i);
     }

@@ -31,6 +31,7 @@ public:
     exec::StepResult run(const exec::Step& step) override;
     std::vector<float> download(graph::TensorId tensor) override;
     const graph::MemoryPlan& memory() const override { return memory_; }
+    std::vector<double> node_seconds() const override { return node_seconds_; }
 
 private:
     using Action = std::function<void()>;
@@ -100,6 +101,7 @@ private:
     std::vector<math::SampleKey> keys_;
     std::vector<comm::Request> exchanges_, all_reduces_;  // by message; those not finished
     int open_exchanges_ = 0;
+    std::vector<double> node_seconds_;  // by node; empty without time_nodes
 };
 
 }  // namespace deeplab::cpu

@@ -47,6 +47,7 @@ CpuExecutable::CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& pl
         steps_.push_back(
             rounding(std::visit([&](const auto& op) { return lower(op, node); }, node.op), node));
     }
+    if (options_.time_nodes) node_seconds_.resize(plan_.nodes.size());
     dying_.resize(plan_.nodes.size());
     for (std::size_t t = 0; t < memory_.placements.size(); ++t) {
         const graph::Placement& p = memory_.placements[t];

@@ -33,6 +33,7 @@ struct CompileOptions {
     bool poison = false;  // fill dead arena memory with NaN during a run: for tests of the memory
                           // plan
     bool graph = true;    // CUDA: capture the step
+    bool time_nodes = false;  // node_seconds() tells; each node waits for the one before it
     // The same plan, ranks and threads give the same bits (src/README.md, "The same bits again"). A
     // backend that cannot do that throws UsageError; the CPU's always does it.
     bool deterministic = true;
@@ -64,6 +65,8 @@ public:
     // A tensor with `keep` set, as f32 N C H W, as the last run left it.
     virtual std::vector<float> download(graph::TensorId tensor) = 0;
     virtual const graph::MemoryPlan& memory() const = 0;
+    // How long each node of the plan took in the last run; empty without time_nodes.
+    virtual std::vector<double> node_seconds() const { return {}; }
 };
 
 enum class Slot { value, gradient, momentum };

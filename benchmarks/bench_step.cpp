@@ -1,0 +1,246 @@
+#include "bench_step.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+#include "deeplab/cpu/cpu_backend.h"
+#include "deeplab/cuda/cuda_backend.h"
+#include "deeplab/graph/builder.h"
+#include "deeplab/model/deeplab.h"
+#include "step_input.h"
+
+namespace deeplab::bench {
+namespace {
+
+struct Options {
+    std::string backbone = "resnet101", device = "cpu", precision = "fp32";
+    std::int64_t crop = 513, batch = 2, classes = 21, output_stride = 16, steps = 5, warmup = 2,
+                 threads = 0;
+    bool layers = false;
+};
+
+using Clock = std::chrono::steady_clock;
+
+// What the table splits a step into.
+const char* group_of(const graph::Op& op) {
+    return std::visit(
+        [](const auto& o) {
+            using T = std::decay_t<decltype(o)>;
+            const auto is = [](auto... of) { return (std::is_same_v<T, decltype(of)> || ...); };
+            if (is(graph::Conv2d{})) return "convolution, forward";
+            if (is(graph::Conv2dGradData{})) return "convolution, backward data";
+            if (is(graph::Conv2dGradWeights{})) return "convolution, backward weights";
+            if (is(graph::BatchNormSums{}, graph::BatchNormAct{}, graph::BatchNormGradSums{},
+                   graph::BatchNormActGrad{}))
+                return "batch norm";
+            if (is(graph::ExchangeStart{}, graph::ExchangeFinish{})) return "batch-norm exchange";
+            if (is(graph::SegmentationLoss{})) return "head";
+            if (is(graph::AllReduce{}, graph::Update{})) return "all-reduce and optimizer";
+            return "pooling, upsampling, dropout, sums";
+        },
+        op);
+}
+
+// A network with initial values on one device, ready to take steps on generated input.
+class Subject {
+public:
+    Subject(const Options& o, comm::Communicator& world, bool time_nodes)
+        : gradients_(world.duplicate()), batch_norm_(world.duplicate()) {
+        model::ModelConfig config;
+        config.backbone = o.backbone;
+        config.num_classes = static_cast<int>(o.classes);
+        config.output_stride = static_cast<int>(o.output_stride);
+        plan = model::training_plan(config, {.batch = o.batch, .height = o.crop, .width = o.crop},
+                                    {.momentum = 0.9f, .weight_decay = 4e-5f, .groups = {}});
+        if (o.precision == "bf16") graph::set_activation_type(plan, DType::bf16);
+        backend = o.device == "cuda" ? cuda::make_cuda_backend(0)
+                                     : cpu::make_cpu_backend(static_cast<int>(o.threads));
+        backend->allocate(plan);
+        for (const auto& p : plan.parameters)
+            backend->upload(p, exec::Slot::value, model::initial_value(p, plan, 1));
+        for (const auto& s : plan.states) {
+            const auto count = static_cast<std::size_t>(s.shape.elements());
+            backend->upload(s, std::vector<float>(count, s.initial));
+        }
+        executable = backend->compile(plan, {gradients_.get(), batch_norm_.get()},
+                                      {.time_nodes = time_nodes});
+        input_ = generated_input(o.batch, o.crop, config.num_classes, 1 + world.rank());
+        valid_ = input_.valid;
+        world.all_reduce(&valid_, 1, DType::f64, comm::ReduceOp::sum, "valid pixels");
+    }
+
+    exec::StepResult step() {
+        const exec::StepResult result = executable->run({.images = input_.images,
+                                                         .labels = input_.labels,
+                                                         .samples = input_.samples,
+                                                         .learning_rate = 1e-3,
+                                                         .valid_pixels = valid_});
+        if (!result.finite)
+            throw DeviceError(
+                "the gradient is not finite — the step's times would be of NaN — this is a bug, or "
+                "the device computes wrongly");
+        return result;
+    }
+
+    graph::Plan plan;
+    std::unique_ptr<exec::Backend> backend;
+    std::unique_ptr<exec::Executable> executable;
+
+private:
+    std::unique_ptr<comm::Communicator> gradients_, batch_norm_;
+    Input input_;
+    double valid_ = 0;
+};
+
+void check(const Options& o) {
+    if (o.crop < 17 || o.crop > 4097 || o.batch < 1 || o.batch > 1024 || o.steps < 1 ||
+        o.steps > 100000 || o.warmup < 0 || o.threads < 0 || o.classes < 2 || o.classes > 255)
+        throw UsageError(
+            "--crop is 17 to 4097, --batch 1 to 1024, --steps at least 1, --classes 2 to 255, "
+            "--warmup and --threads not negative — there is no step to measure — correct the "
+            "command line");
+}
+
+struct Times {
+    std::vector<double> seconds, exposed;
+};
+
+// Whole steps, as training takes them.
+Times whole_steps(const Options& o, Subject& subject, comm::Communicator& world) {
+    Times times;
+    for (std::int64_t i = 0; i < o.warmup + o.steps; ++i) {
+        world.barrier("start of a step");
+        const Clock::time_point start = Clock::now();
+        const exec::StepResult result = subject.step();
+        if (i < o.warmup) continue;
+        times.seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+        times.exposed.push_back(result.comm_exposed_s);
+    }
+    return times;
+}
+
+// The median over steps of each node's time, one node after the other.
+std::vector<double> node_times(const Options& o, Subject& subject) {
+    std::vector<std::vector<double>> all(subject.plan.nodes.size());
+    for (std::int64_t i = 0; i < 1 + std::min<std::int64_t>(o.steps, 5); ++i) {
+        subject.step();
+        const std::vector<double> times = subject.executable->node_seconds();
+        if (i == 0 || times.empty()) continue;
+        for (std::size_t n = 0; n < all.size(); ++n) all[n].push_back(times[n]);
+    }
+    std::vector<double> medians;
+    for (std::vector<double>& times : all) medians.push_back(median(std::move(times)));
+    return medians;
+}
+
+void add_groups(const graph::Plan& plan, const std::vector<double>& times, Report& report) {
+    double total = 0;
+    std::map<std::string, std::pair<std::int64_t, double>> groups;
+    for (std::size_t n = 0; n < times.size(); ++n) {
+        auto& [count, seconds] = groups[group_of(plan.nodes[n].op)];
+        ++count;
+        seconds += times[n];
+        total += times[n];
+    }
+    report.columns = {"part", "nodes", "ms", "percent"};
+    for (const auto& [name, group] : groups)
+        report.rows.push_back({name, group.first, 1e3 * group.second, 100 * group.second / total});
+    report.rows.push_back(
+        {"sum of the parts", static_cast<std::int64_t>(times.size()), 1e3 * total, 100.0});
+}
+
+void add_layers(const graph::Plan& plan, const std::vector<double>& times, Report& report) {
+    report.columns = {"op", "tensor", "shape", "ms"};
+    for (std::size_t n = 0; n < times.size(); ++n) {
+        const graph::Node& node = plan.nodes[n];
+        const graph::TensorId id = !node.out.empty()  ? node.out[0]
+                                   : !node.in.empty() ? node.in[0]
+                                                      : graph::none;
+        const bool named = id != graph::none;
+        const Shape shape = named ? plan.tensor(id).shape : Shape{};
+        report.rows.push_back({graph::name(node.op), named ? plan.tensor(id).name : "",
+                               cat(shape.n, "x", shape.c, "x", shape.h, "x", shape.w),
+                               1e3 * times[n]});
+    }
+}
+
+Report measure(const Options& o, comm::Communicator& world) {
+    check(o);
+    Report report;
+    double seconds = 0, exposed = 0, flops = 0;
+    std::int64_t arena = 0;
+    {
+        Subject subject(o, world, false);
+        const Times times = whole_steps(o, subject, world);
+        double all[] = {median(times.seconds), median(times.exposed)};
+        world.all_reduce(all, 2, DType::f64, comm::ReduceOp::max, "times of the steps");
+        seconds = all[0];
+        exposed = all[1];
+        flops = graph::convolution_flops(subject.plan);
+        arena = subject.executable->memory().arena_bytes;
+        report.title = cat("training step of ", o.backbone, ", crop ", o.crop, ", batch ", o.batch,
+                           " a rank, ", world.size(), world.size() == 1 ? " rank, " : " ranks, ",
+                           o.precision, ": ", subject.backend->description());
+        report.settings["device"] = subject.backend->description();
+    }
+    {
+        Subject subject(o, world, true);
+        const std::vector<double> times = node_times(o, subject);
+        if (o.layers)
+            add_layers(subject.plan, times, report);
+        else
+            add_groups(subject.plan, times, report);
+    }
+    const double images = static_cast<double>(o.batch * world.size()) / seconds;
+    const std::string prefix = cat("step_", o.backbone, "_", o.crop, "_batch", o.batch, "_ranks",
+                                   world.size(), "_", o.precision, "_");
+    report.settings["backbone"] = o.backbone;
+    report.settings["crop"] = o.crop;
+    report.settings["batch_per_rank"] = o.batch;
+    report.settings["steps"] = o.steps;
+    report.summary[prefix + "ms"] = 1e3 * seconds;
+    report.summary[prefix + "images_per_s"] = images;
+    report.summary[prefix + "convolution_gflops_per_rank"] = flops / seconds / 1e9;
+    report.summary[prefix + "comm_exposed_ms"] = 1e3 * exposed;
+    report.summary[prefix + "arena_bytes"] = arena;
+    report.notes = {
+        cat("step: ", fixed(1e3 * seconds, 2), " ms (median of ", o.steps, "), ", fixed(images, 2),
+            " images/s, ", fixed(flops / seconds / 1e9, 1),
+            " GFLOP/s of convolutions a rank, exchanges exposed ", fixed(1e3 * exposed, 2),
+            " ms, activations ", human_bytes(static_cast<std::uint64_t>(arena))),
+        "the parts are measured in steps of their own, one node after the other: what overlaps in "
+        "a "
+        "step counts twice there"};
+    return report;
+}
+
+}  // namespace
+
+Bench step(CommandLine& program) {
+    const auto o = std::make_shared<Options>();
+    CommandLine& line = program.command("step",
+                                        "A training step on generated input, and its parts");
+    line.option("--backbone", o->backbone, "network, with initial weights",
+                {false, model::backbone_names(), ""});
+    line.option("--crop", o->crop, "side of the crop");
+    line.option("--batch", o->batch, "images of a rank");
+    line.option("--classes", o->classes, "outputs of the network");
+    line.option("--output-stride", o->output_stride, "8 or 16");
+    line.option("--device", o->device, "where", {false, {"cpu", "cuda"}, ""});
+    line.option("--precision", o->precision, "bf16 is emulated on the CPU",
+                {false, {"fp32", "bf16"}, ""});
+    line.option("--steps", o->steps, "counted; the median is given");
+    line.option("--warmup", o->warmup, "not counted, first");
+    line.option("--threads", o->threads, "of the CPU; 0: all of this rank's");
+    line.flag("--layers", o->layers, "a line for every node instead of a line for every part");
+    return {&line, [o](comm::Communicator& world) { return measure(*o, world); }};
+}
+
+}  // namespace deeplab::bench
