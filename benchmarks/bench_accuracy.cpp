@@ -57,7 +57,7 @@ Input loaded(const Options& o, const data::ClassTable& classes, int outputs,
 }
 
 std::unique_ptr<exec::Backend> device(const Options& o) {
-    if (o.device == "cuda") return cuda::make_cuda_backend(0);
+    if (o.device == "cuda") return cuda::make_cuda_backend({});
     return cpu::make_cpu_backend(static_cast<int>(o.threads));
 }
 

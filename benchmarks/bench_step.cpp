@@ -60,7 +60,7 @@ public:
         plan = model::training_plan(config, {.batch = o.batch, .height = o.crop, .width = o.crop},
                                     {.momentum = 0.9f, .weight_decay = 4e-5f, .groups = {}});
         if (o.precision == "bf16") graph::set_activation_type(plan, DType::bf16);
-        backend = o.device == "cuda" ? cuda::make_cuda_backend(0)
+        backend = o.device == "cuda" ? cuda::make_cuda_backend({})
                                      : cpu::make_cpu_backend(static_cast<int>(o.threads));
         backend->allocate(plan);
         for (const auto& p : plan.parameters)

@@ -5,6 +5,8 @@
 
 namespace deeplab::comm {
 
+bool nccl_built() { return false; }
+
 std::string nccl_status() {
     return "nccl: not built (install the CUDA Toolkit and libnccl, configure with "
            "-DDEEPLAB_CUDA=ON -DDEEPLAB_NCCL=ON)";

@@ -8,6 +8,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/cuda/cuda_backend.h"
 
 namespace fs = std::filesystem;
 

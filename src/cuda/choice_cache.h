@@ -54,8 +54,4 @@ private:
     Entries entries_, inserted_;
 };
 
-// $DEEPLAB_TUNING_CACHE (empty: none), else deeplab-hpc/convolutions.txt in the user's cache
-// folder ($XDG_CACHE_HOME, $HOME/.cache); empty where there is none.
-std::filesystem::path default_choice_cache();
-
 }  // namespace deeplab::cuda

@@ -8,6 +8,8 @@ Availability availability() {
     return {0, "CUDA backend: not built — put nvcc on PATH, configure with -DDEEPLAB_CUDA=ON"};
 }
 
-std::unique_ptr<exec::Backend> make_cuda_backend(int) { throw DeviceError(availability().reason); }
+std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions&) {
+    throw DeviceError(availability().reason);
+}
 
 }  // namespace deeplab::cuda

@@ -66,16 +66,6 @@ void check(Arguments& a) {
         throw UsageError(
             "--trace is not implemented yet — no time line would be written — leave it out");
     }
-    if (a.no_graph) {
-        throw UsageError(
-            "--no-graph is of the CUDA backend, which is not implemented yet — it would do nothing "
-            "— leave it out");
-    }
-    if (a.reset_classifier && a.init.empty()) {
-        throw UsageError(
-            "--reset-classifier is of --init — without weights every tensor starts afresh — add "
-            "--init WEIGHTS, or leave it out");
-    }
     if (a.out.empty() && !a.dry_run) {
         throw UsageError(
             "--out is missing — checkpoints and metrics need a folder — give --out RUN, or "
@@ -116,10 +106,11 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.command = command;
     options.stop = &tools::stop_requested();
 
-    const tools::Device device = tools::parse_device(a.device);
-    tools::require_communicator(a.comm, device);
+    options.graph = !a.no_graph;
     options.threads = tools::thread_count(world, a.threads);
-    const auto backend = tools::make_backend(device, world, options.threads);
+    const auto backend = tools::make_backend({tools::parse_device(a.device), options.threads,
+                                              options.config.train.precision == "tf32", a.comm},
+                                             world);
     log::info(cat("deeplab-train ", version(), " on ", world.size(),
                   world.size() == 1 ? " rank, " : " ranks, ", backend->description()));
     const train::TrainResult result = train::run_training(options, *backend, world, world);

@@ -87,36 +87,54 @@ int thread_count(comm::Communicator& world, std::int64_t requested) {
         std::max<std::int64_t>(1, processors(mine) / std::max<std::int64_t>(1, sharing)));
 }
 
-std::unique_ptr<exec::Backend> make_backend(Device device, comm::Communicator& world, int threads) {
-    const auto node = world.split_by_node();
-    if (device != Device::cpu) {
-        const cuda::Availability availability = cuda::availability();
-        if (availability.devices > 0) {
-            return cuda::make_cuda_backend(
-                cuda::choose_device(node->rank(), node->size(), availability.devices));
-        }
-        if (device == Device::cuda) {
-            throw DeviceError(cat("--device cuda cannot be used: ", availability.reason,
-                                  " — no network can run there — use --device cpu, or a build and "
-                                  "a machine with a GPU"));
-        }
-    }
-    return cpu::make_cpu_backend(threads);
-}
+namespace {
 
-void require_communicator(const std::string& choice, Device device) {
-    if (choice == "auto" || choice == "mpi") return;
-    if (choice != "nccl") {
+void check(const BackendChoice& choice, const cuda::Availability& found) {
+    const std::string& comm = choice.comm;
+    if (comm != "auto" && comm != "mpi" && comm != "nccl") {
         throw UsageError(
-            cat("--comm ", choice,
+            cat("--comm ", comm,
                 " is not a communicator — gradients could not travel — use auto, mpi or nccl"));
     }
-    if (device == Device::cpu || cuda::availability().devices == 0) {
+    const bool cuda = choice.device != Device::cpu && found.devices > 0;
+    if (choice.device == Device::cuda && !cuda) {
+        throw DeviceError(cat("--device cuda cannot be used: ", found.reason,
+                              " — no network can run there — use --device cpu, or a build and "
+                              "a machine with a GPU"));
+    }
+    if (comm == "nccl" && !cuda) {
         throw UsageError(
             "--comm nccl needs --device cuda — NCCL sums device memory only — use --comm mpi");
     }
-    throw DeviceError(cat("--comm nccl cannot be used (", comm::nccl_status(),
-                          ") — gradients could not travel — use --comm mpi"));
+    if (comm == "nccl" && !comm::nccl_built()) {
+        throw DeviceError(cat("--comm nccl cannot be used (", comm::nccl_status(),
+                              ") — gradients could not travel — use --comm mpi"));
+    }
+    if (choice.tf32 && !cuda) {
+        throw UsageError(
+            "train.precision = \"tf32\" needs --device cuda — other devices do not have these "
+            "numbers — use fp32");
+    }
+}
+
+}  // namespace
+
+std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice,
+                                            comm::Communicator& world) {
+    const auto node = world.split_by_node();
+    const cuda::Availability found = choice.device == Device::cpu ? cuda::Availability{}
+                                                                  : cuda::availability();
+    check(choice, found);
+    if (found.devices == 0) return cpu::make_cpu_backend(choice.threads);
+    cuda::CudaOptions options;
+    options.device = choice.comm == "mpi"
+                         ? node->rank() % found.devices
+                         : cuda::choose_device(node->rank(), node->size(), found.devices);
+    options.tf32 = choice.tf32;
+    options.nccl = choice.comm == "nccl" ||
+                   (choice.comm == "auto" && world.size() > 1 && comm::nccl_built());
+    options.choices = cuda::default_choice_cache();
+    return cuda::make_cuda_backend(options);
 }
 
 const std::atomic<bool>& stop_requested() {

@@ -21,13 +21,17 @@ Device parse_device(const std::string& text);  // "auto" | "cpu" | "cuda"; Usage
 // the ranks to fewer processors than it has.
 int thread_count(comm::Communicator& world, std::int64_t requested);
 
-// A backend for this rank: with several devices on a node, one per local rank. DeviceError says
-// what is missing and how to get it. Collective over `world`.
-std::unique_ptr<exec::Backend> make_backend(Device device, comm::Communicator& world, int threads);
+struct BackendChoice {
+    Device device = Device::automatic;
+    int threads = 1;            // on the CPU
+    bool tf32 = false;          // train.precision
+    std::string comm = "auto";  // --comm: how gradients and batch-norm sums travel
+};
 
-// Checks --comm auto|mpi|nccl against what the build and the device have. UsageError or DeviceError
-// otherwise.
-void require_communicator(const std::string& choice, Device device);
+// A backend for this rank: with several devices on a node, one per local rank; through host memory
+// (--comm mpi) ranks may share one. UsageError or DeviceError says what is missing and how to get
+// it. Collective over `world`.
+std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice, comm::Communicator& world);
 
 // Set once SIGTERM or SIGUSR1 has arrived; the first call installs the handlers.
 const std::atomic<bool>& stop_requested();

@@ -77,7 +77,8 @@ Network load_network(const std::string& weights, std::int64_t output_stride,
     network.file = file.path();
     network.info = info_of(file);
     if (output_stride != 0) network.info.model.output_stride = static_cast<int>(output_stride);
-    network.backend = make_backend(parse_device(device), world, thread_count(world, threads));
+    network.backend = make_backend(
+        {parse_device(device), thread_count(world, threads), false, "auto"}, world);
     // Parameters do not depend on the image's size.
     const model::ModelConfig& model = network.info.model;
     const std::int64_t side = model::padded_size(model, 1);

@@ -234,6 +234,7 @@ void Trainer::compile() {
     executable_ = backend_.compile(setup_.plan, {gradients_.get(), batch_norm_.get()},
                                    {.seed = static_cast<std::uint64_t>(train.seed),
                                     .overlap = train.overlap,
+                                    .graph = options_.graph,
                                     .deterministic = train.deterministic});
 }
 

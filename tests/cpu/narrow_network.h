@@ -69,10 +69,14 @@ struct Trainer {
     Trainer(const model::ModelConfig& config, const model::TrainingOptions& options,
             const exec::CompileOptions& compile = {.seed = 9}, int threads = 2,
             DType activations = DType::f32)
+        : Trainer(config, options, compile, cpu::make_cpu_backend(threads), activations) {}
+    Trainer(const model::ModelConfig& config, const model::TrainingOptions& options,
+            const exec::CompileOptions& compile, std::unique_ptr<exec::Backend> device,
+            DType activations = DType::f32)
         : plan(model::training_plan(
               config, options,
               {.momentum = 0.9f, .weight_decay = 1e-4f, .clip_norm = 0, .groups = {}})),
-          backend(cpu::make_cpu_backend(threads)) {
+          backend(std::move(device)) {
         graph::set_activation_type(plan, activations);
         backend->allocate(plan);
         for (const graph::Parameter& p : plan.parameters) {

@@ -7,6 +7,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
+#include "deeplab/cuda/cuda_backend.h"
 #include "harness/temp_dir.h"
 
 namespace deeplab::cuda {

@@ -47,7 +47,7 @@ TEST(Availability, SaysWhyThereIsNoDevice) {
     const Availability found = availability();
     if (found.devices > 0) GTEST_SKIP() << "skipped: there is a GPU";
     EXPECT_EQ(found.reason.rfind("CUDA backend: ", 0), 0u) << found.reason;
-    EXPECT_THROW(make_cuda_backend(0), DeviceError);
+    EXPECT_THROW(make_cuda_backend({}), DeviceError);
 }
 
 }  // namespace

@@ -93,7 +93,7 @@ TEST_F(DeeplabTrain, TrainsAndGoesOnOnAnotherNumberOfRanks) {
 TEST_F(DeeplabTrain, RefusesWrongInput) {
     refused(train({"--data", (dir_ / "nowhere").string()}), 3, "nowhere");
     refused(train({"--set", "train.iteration=3"}), 2, "train.iterations");
-    refused(train({"--set", "train.precision=tf32"}), 2, "not implemented yet");
+    refused(train({"--device", "cpu", "--set", "train.precision=tf32"}), 2, "needs --device cuda");
     refused(train({"--set", "model.num_classes=21"}), 2, "21");
     refused(testing::run_process(testing::with_ranks(3, command({}))), 2, "not divisible");
     refused(train({"--bogus"}), 2, "--bogus");

@@ -83,5 +83,6 @@ int run_guarded(MpiSession& session, const std::function<int()>& body);
 
 // What was built in and why not, e.g. "nccl: not built (configure with -DDEEPLAB_NCCL=ON)".
 std::string nccl_status();
+bool nccl_built();
 
 }  // namespace deeplab::comm

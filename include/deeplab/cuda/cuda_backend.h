@@ -1,6 +1,9 @@
 #pragma once
-// Runs plans on one NVIDIA GPU.
+// Runs plans on one NVIDIA GPU: cuDNN convolutions, own kernels for the rest, the step as one CUDA
+// graph. Activations in the plan's type: f32, or bf16 with f32 weights, statistics and gradients of
+// weights ("Numbers" in graph/plan.h).
 
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -10,7 +13,7 @@ namespace deeplab::cuda {
 
 struct Availability {
     int devices = 0;  // usable devices
-    // Why there is none: not built, no driver, none visible, backend not finished.
+    // Why there is none: not built, no driver, none visible.
     std::string reason;
 };
 
@@ -21,7 +24,19 @@ Availability availability();
 // two ranks of one visible device each share it is for make_nccl to see.
 int choose_device(int local_rank, int local_size, int visible_devices);
 
+struct CudaOptions {
+    int device = 0;     // of the visible ones
+    bool tf32 = false;  // convolutions of f32 activations may round their inputs to tf32
+    bool nccl = false;  // sums over ranks travel by NCCL; else through host memory
+    // Engines of the convolutions, found by timing: kept there, and taken from there. Empty: none.
+    std::filesystem::path choices;
+};
+
+// $DEEPLAB_TUNING_CACHE (empty: none), else deeplab-hpc/convolutions.txt in the user's cache
+// folder.
+std::filesystem::path default_choice_cache();
+
 // Throws DeviceError with availability().reason where the backend cannot run.
-std::unique_ptr<exec::Backend> make_cuda_backend(int device);
+std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions& options);
 
 }  // namespace deeplab::cuda

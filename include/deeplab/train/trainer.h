@@ -31,6 +31,7 @@ struct TrainOptions {
     bool dry_run = false;        // prints plan, memory, ranks and devices; writes nothing
     double time_budget_min = 0;  // stop with a checkpoint after this long; 0: no limit
     int threads = 1;             // of this rank
+    bool graph = true;           // CUDA: the step as one graph
     std::string command;         // for environment.json
     const std::atomic<bool>*
         stop = nullptr;  // set by a signal: stop with a checkpoint after this step

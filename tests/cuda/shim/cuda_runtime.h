@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "fibers.h"
+#include "streams.h"
 
 #define __global__
 #define __device__
@@ -90,14 +91,30 @@ inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits);
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 
 // --- Errors ---
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100,
+    cudaErrorNotReady = 600
+};
 inline const char* cudaGetErrorString(cudaError_t status) {
     return status == cudaSuccess
                ? "no error"
                : (status == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument");
 }
 
-// --- Streams and events: everything is done when a call returns ---
+// --- Devices ---
+inline cudaError_t cudaGetDeviceCount(int* devices) {
+    *devices = 1;
+    return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int device) {
+    return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+// --- Streams and events: but for captures, everything is done when a call returns ---
 using cudaStream_t = struct CUstream_st*;
 using cudaEvent_t = struct CUevent_st*;
 constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2, cudaStreamNonBlocking = 1;
@@ -126,6 +143,41 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
     return cudaSuccess;
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
+    *ms = 0;
+    return cudaSuccess;
+}
+
+// --- Graphs ---
+using cudaGraph_t = deeplab::shim::Graph*;
+using cudaGraphExec_t = deeplab::shim::Graph*;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+    deeplab::shim::capturing = new deeplab::shim::Graph;
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+    *graph = std::exchange(deeplab::shim::capturing, nullptr);
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned) {
+    *ready = new deeplab::shim::Graph(*graph);
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
+    for (const auto& work : *graph) work();
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
 
 // --- Memory ---
 inline cudaError_t cudaMalloc(void** data, std::size_t bytes) {
@@ -147,11 +199,20 @@ inline cudaError_t cudaFreeHost(void* data) { return cudaFree(data); }
 enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                                    cudaStream_t) {
-    if (bytes > 0) std::memcpy(to, from, bytes);
+    deeplab::shim::enqueue([=] {
+        if (bytes > 0) std::memcpy(to, from, bytes);
+    });
+    return cudaSuccess;
+}
+inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+    return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+}
+inline cudaError_t cudaMemset(void* to, int value, std::size_t bytes) {
+    if (bytes > 0) std::memset(to, value, bytes);
     return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
-    if (bytes > 0) std::memset(to, value, bytes);
+    deeplab::shim::enqueue([=] { cudaMemset(to, value, bytes); });
     return cudaSuccess;
 }
 
@@ -191,15 +252,17 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
         block.z > 64 || shared > allowed) {
         return cudaErrorInvalidValue;
     }
-    blockDim = block;
-    gridDim = grid;
     const std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-    deeplab::shim::run_grid(
-        {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared,
-        [](const deeplab::shim::Extent& b, const deeplab::shim::Extent& t) {
-            blockIdx = {b.x, b.y, b.z};
-            threadIdx = {t.x, t.y, t.z};
-        },
-        [&] { std::apply(kernel, values); });
+    deeplab::shim::enqueue([=] {
+        blockDim = block;
+        gridDim = grid;
+        deeplab::shim::run_grid(
+            {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared,
+            [](const deeplab::shim::Extent& b, const deeplab::shim::Extent& t) {
+                blockIdx = {b.x, b.y, b.z};
+                threadIdx = {t.x, t.y, t.z};
+            },
+            [&] { std::apply(kernel, values); });
+    });
     return cudaSuccess;
 }

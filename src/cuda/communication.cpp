@@ -1,0 +1,135 @@
+// How a plan's sums over ranks travel: on streams of their own, joined to the computation by
+// events.
+
+#include <type_traits>
+
+#include "executable.h"
+
+namespace deeplab::cuda {
+namespace {
+
+class PinnedStaging final : public comm::Staging {
+public:
+    void* reserve(std::size_t bytes) override {
+        if (bytes > memory_.bytes()) memory_ = PinnedBuffer(bytes, "sums on their way to the host");
+        return memory_.data();
+    }
+    void to_host(void* host, const void* device, std::size_t bytes,
+                 comm::DeviceStream stream) override {
+        copy(host, device, bytes, stream);
+    }
+    void to_device(void* device, const void* host, std::size_t bytes,
+                   comm::DeviceStream stream) override {
+        copy(device, host, bytes, stream);
+    }
+
+private:
+    static void copy(void* to, const void* from, std::size_t bytes, comm::DeviceStream given) {
+        auto* stream = static_cast<cudaStream_t>(given);
+        cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "sums over ranks");
+        cuda::check(cudaStreamSynchronize(stream), "sums over ranks");
+    }
+
+    PinnedBuffer memory_;
+};
+
+template <class Op>
+bool has(const graph::Plan& plan) {
+    return std::any_of(plan.nodes.begin(), plan.nodes.end(),
+                       [](const graph::Node& node) { return std::holds_alternative<Op>(node.op); });
+}
+
+}  // namespace
+
+Traffic::Traffic(comm::Communicator& group, bool nccl, const char* name, int max_ctas)
+    : stream(Stream::Priority::high), ready(cudaEventDisableTiming), done(cudaEventDisableTiming) {
+    if (nccl) {
+        communicator = comm::make_nccl(group, {.name = name, .max_ctas = max_ctas});
+    } else if (group.size() > 1) {
+        communicator = comm::make_staged(group, std::make_unique<PinnedStaging>());
+    }
+}
+
+// Collective where the plan has sums over ranks: all ranks compile the same plan.
+void CudaExecutable::open_traffic() {
+    // Few blocks each: both may run beside the computation, and at the same time.
+    constexpr int gradient_ctas = 8, batch_norm_ctas = 2;
+    const bool nccl = model_->options.nccl;
+    if (has<graph::AllReduce>(plan_))
+        gradients_ = std::make_unique<Traffic>(*communicators_.gradients, nccl, "gradients",
+                                               gradient_ctas);
+    if (has<graph::ExchangeStart>(plan_))
+        batch_norm_ = std::make_unique<Traffic>(*communicators_.batch_norm, nccl, "batch-norm sums",
+                                                batch_norm_ctas);
+    for (const auto& traffic : {gradients_.get(), batch_norm_.get()}) {
+        if (traffic == nullptr || !traffic->communicator) continue;
+        watched_.push_back(traffic->communicator.get());
+        capturable_ = capturable_ && traffic->communicator->capturable();
+    }
+}
+
+// The sum of what the computation has enqueued so far.
+void CudaExecutable::start_sum(Traffic& traffic, void* data, std::int64_t count, DType type,
+                               const char* what) {
+    traffic.ready.record(model_->stream.get());
+    traffic.stream.wait(traffic.ready.get());
+    traffic.communicator->all_reduce(data, static_cast<std::size_t>(count), type,
+                                     traffic.stream.get(), what);
+}
+
+void CudaExecutable::join(Traffic& traffic) {
+    traffic.done.record(traffic.stream.get());
+    model_->stream.wait(traffic.done.get());
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeStart&, const graph::Node& node) {
+    std::int64_t count = 0;
+    for (const graph::TensorId id : node.in) count += view(id).shape.elements();
+    return [this, count, first = view(node.in.front()).data] {
+        if (batch_norm_->communicator)
+            start_sum(*batch_norm_, first, count, DType::f64, "batch-norm sums");
+    };
+}
+
+// Messages finish in the order of their start: joining the stream joins this one and those before.
+CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeFinish&, const graph::Node&) {
+    return [this] {
+        if (batch_norm_->communicator) join(*batch_norm_);
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::AllReduce& op, const graph::Node&) {
+    const graph::Bucket bucket = plan_.buckets[static_cast<std::size_t>(op.bucket)];
+    return [this, bucket] {
+        if (!last_micro_ || !gradients_->communicator) return;
+        start_sum(*gradients_, model_->gradients.as<float>() + bucket.offset, bucket.count,
+                  DType::f32, "gradients");
+        summing_ = true;
+        if (!options_.overlap) finish_all_reduces();
+    };
+}
+
+void CudaExecutable::finish_all_reduces() {
+    if (summing_) join(*gradients_);
+    summing_ = false;
+}
+
+// Until the run's results are on the host, watching the communicators.
+void CudaExecutable::wait() {
+    finished_.record(model_->stream.get());
+    if (watched_.empty()) {
+        cuda::check(cudaEventSynchronize(finished_.get()), "a step");
+        return;
+    }
+    constexpr double timeout_s = 600;
+    comm::wait_until(
+        [this] {
+            const cudaError_t status = cudaEventQuery(finished_.get());
+            if (status == cudaErrorNotReady) return false;
+            cuda::check(status, "a step");
+            return true;
+        },
+        watched_, timeout_s);
+}
+
+}  // namespace deeplab::cuda

@@ -1,0 +1,163 @@
+#include "deeplab/cuda/cuda_backend.h"
+
+#include <algorithm>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+#include "executable.h"
+#include "layout.h"
+
+namespace deeplab::cuda {
+namespace {
+
+const CudaOptions& made_current(const CudaOptions& options) {
+    check(cudaSetDevice(options.device), "the device");
+    return options;
+}
+
+std::size_t floats(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(float); }
+
+class CudaBackend final : public exec::Backend {
+public:
+    explicit CudaBackend(const CudaOptions& options) : model_(std::make_shared<Model>(options)) {}
+
+    std::string description() const override {
+        return cat("CUDA device ", model_->options.device, ": ", model_->target.device(),
+                   ", cuDNN ", cudnnGetVersion());
+    }
+
+    void allocate(const graph::Plan& plan) override {
+        expects(!allocated_, "a backend's state is allocated once");
+        Model& m = *model_;
+        m.parameter_count = plan.parameter_count;
+        m.state_count = plan.state_count;
+        const std::pair<DeviceBuffer*, const char*> buffers[] = {
+            {&m.values, "parameters"}, {&m.gradients, "gradients"}, {&m.momenta, "momentum"}};
+        for (const auto& [buffer, what] : buffers)
+            *buffer = DeviceBuffer(floats(plan.parameter_count), what);
+        m.states = DeviceBuffer(floats(plan.state_count), "running statistics");
+        for (const DeviceBuffer* buffer : {&m.values, &m.gradients, &m.momenta, &m.states})
+            check(cudaMemset(buffer->data(), 0, buffer->bytes()), "parameters");
+        parameter_hash_ = graph::parameter_hash(plan);
+        allocated_ = true;
+    }
+
+    void upload(const graph::Parameter& p, exec::Slot slot, std::span<const float> data) override {
+        send(buffer(slot), p.offset, p.shape, data);
+        if (slot == exec::Slot::value) model_->bf16_stale = true;
+    }
+    std::vector<float> download(const graph::Parameter& p, exec::Slot slot) override {
+        return fetch(buffer(slot), p.offset, p.shape);
+    }
+    void upload(const graph::State& s, std::span<const float> data) override {
+        send(model_->states, s.offset, s.shape, data);
+    }
+    std::vector<float> download(const graph::State& s) override {
+        return fetch(model_->states, s.offset, s.shape);
+    }
+
+    std::unique_ptr<exec::Executable> compile(const graph::Plan& plan,
+                                              const exec::Communicators& communicators,
+                                              const exec::CompileOptions& options) override {
+        expects(allocated_, "allocate() comes before compile()");
+        expects(graph::parameter_hash(plan) == parameter_hash_,
+                "all plans of a backend have the parameters it allocated");
+        check(cudaSetDevice(model_->options.device), "the device");
+        return std::make_unique<CudaExecutable>(model_, plan, communicators, options);
+    }
+
+private:
+    const DeviceBuffer& buffer(exec::Slot slot) const {
+        switch (slot) {
+            case exec::Slot::value: return model_->values;
+            case exec::Slot::gradient: return model_->gradients;
+            case exec::Slot::momentum: return model_->momenta;
+        }
+        throw LogicError("unknown slot");
+    }
+
+    // The tensor as a kernel sees it: K R S C/groups, where the host has K C/groups R S.
+    View view(const DeviceBuffer& buffer, std::int64_t offset, const Shape& shape) const {
+        expects(allocated_ && offset >= 0 && floats(offset + shape.elements()) <= buffer.bytes(),
+                "a parameter or state lies in the allocated buffers");
+        check(cudaSetDevice(model_->options.device), "the device");
+        return {shape, shape.c, DType::f32, buffer.as<float>() + offset};
+    }
+
+    void send(const DeviceBuffer& buffer, std::int64_t offset, const Shape& shape,
+              std::span<const float> data) {
+        const View to = view(buffer, offset, shape);
+        expects(static_cast<std::int64_t>(data.size()) == shape.elements(),
+                "an upload has its parameter's size");
+        const DeviceBuffer ordered(data.size_bytes(), "an upload");
+        check(cudaMemcpy(ordered.data(), data.data(), data.size_bytes(), cudaMemcpyDefault),
+              "an upload");
+        from_nchw(model_->stream.get(), ordered.as<float>(), to);
+        model_->stream.synchronize();
+    }
+
+    std::vector<float> fetch(const DeviceBuffer& buffer, std::int64_t offset, const Shape& shape) {
+        const View from = view(buffer, offset, shape);
+        std::vector<float> host(static_cast<std::size_t>(shape.elements()));
+        const DeviceBuffer ordered(host.size() * sizeof(float), "a download");
+        to_nchw(model_->stream.get(), from, ordered.as<float>());
+        model_->stream.synchronize();
+        check(cudaMemcpy(host.data(), ordered.data(), ordered.bytes(), cudaMemcpyDefault),
+              "a download");
+        return host;
+    }
+
+    std::shared_ptr<Model> model_;  // executables may outlive the backend
+    std::uint64_t parameter_hash_ = 0;
+    bool allocated_ = false;
+};
+
+}  // namespace
+
+Model::Model(const CudaOptions& given)
+    : options(made_current(given)),
+      cudnn(stream.get()),
+      target(cudnn),
+      choices(given.choices),
+      tickets(static_cast<std::size_t>(ticket_count) * sizeof(std::uint32_t), "tickets") {
+    check(cudaMemset(tickets.data(), 0, tickets.bytes()), "tickets");
+}
+
+void Model::reserve(DeviceBuffer& buffer, std::int64_t bytes, const char* what) {
+    if (bytes <= static_cast<std::int64_t>(buffer.bytes())) return;
+    stream.synchronize();
+    buffer = {};  // the old one first: both may not fit
+    buffer = DeviceBuffer(static_cast<std::size_t>(bytes), what);
+    ++moved;
+}
+
+Availability availability() {
+    int devices = 0;
+    const cudaError_t status = cudaGetDeviceCount(&devices);
+    // A machine without a driver answers "insufficient driver" (35), not "no device".
+    if (status == cudaErrorInsufficientDriver) {
+        return {0,
+                "CUDA backend: no usable driver on this machine — use --device cpu, or install the "
+                "NVIDIA driver"};
+    }
+    if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0)) {
+        return {
+            0, "CUDA backend: no visible device — use --device cpu, or check CUDA_VISIBLE_DEVICES"};
+    }
+    if (status != cudaSuccess)
+        return {0, cat("CUDA backend: ", cudaGetErrorString(status), " — use --device cpu")};
+    return {devices, ""};
+}
+
+std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions& options) {
+    const Availability found = availability();
+    if (found.devices == 0) throw DeviceError(found.reason);
+    if (options.device < 0 || options.device >= found.devices) {
+        throw DeviceError(
+            cat("CUDA device ", options.device, " of ", found.devices,
+                " visible ones — nothing can run there — check CUDA_VISIBLE_DEVICES"));
+    }
+    return std::make_unique<CudaBackend>(options);
+}
+
+}  // namespace deeplab::cuda

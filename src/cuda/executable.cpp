@@ -1,0 +1,195 @@
+// Running a compiled plan.
+
+#include "executable.h"
+
+#include <cstring>
+
+#include "deeplab/base/text.h"
+#include "layout.h"
+
+namespace deeplab::cuda {
+namespace {
+
+// Asynchronous copies on the stream: the memory on the host is pinned, or the stream is waited for.
+void copy(void* to, const void* from, std::size_t bytes, cudaStream_t stream, const char* what) {
+    if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), what);
+}
+
+void* at(const void* base, std::int64_t offset) {
+    return static_cast<char*>(const_cast<void*>(base)) + offset;
+}
+
+}  // namespace
+
+CudaExecutable::~CudaExecutable() {
+    for (const auto& of_first : graphs_) {
+        for (cudaGraphExec_t graph : of_first)
+            if (graph != nullptr) cudaGraphExecDestroy(graph);
+    }
+}
+
+void CudaExecutable::check(const exec::Step& step) const {
+    expects(static_cast<std::int64_t>(step.images.size()) == image_elements_ &&
+                static_cast<std::int64_t>(step.labels.size()) == label_elements_,
+            "images and labels have the plan's sizes");
+    expects(static_cast<std::int64_t>(step.samples.size()) >= samples_,
+            "a plan with dropout gets its samples");
+    check_labels(step.labels);
+}
+
+void CudaExecutable::check_labels(std::span<const std::uint8_t> labels) const {
+    const auto wrong = [this](std::uint8_t label) {
+        return static_cast<std::int64_t>(label) >= classes_ && label != ignore_;
+    };
+    // Counting vectorises; the place is looked for only when there is something to find.
+    if (std::count_if(labels.begin(), labels.end(), wrong) == 0) return;
+    const auto first = std::find_if(labels.begin(), labels.end(), wrong);
+    throw DataError(cat(
+        "label ", static_cast<int>(*first), " in sample ", (first - labels.begin()) / label_pixels_,
+        " of the batch, of ", classes_, " classes and ignore label ", ignore_,
+        " — the loss is not defined there — pack the data set again or change model.num_classes"));
+}
+
+// One copy: scalars, keys, images, labels lie in `sent_` as in `received_`.
+void CudaExecutable::send_inputs(const exec::Step& step) {
+    const StepScalars scalars{step.learning_rate, step.valid_pixels};
+    std::memcpy(sent_.data(), &scalars, sizeof scalars);
+    auto* keys = static_cast<math::SampleKey*>(at(sent_.data(), keys_at_));
+    for (std::int64_t i = 0; i < samples_; ++i) {
+        const exec::SampleId& id = step.samples[static_cast<std::size_t>(i)];
+        keys[i] = {id.epoch, id.sample};
+    }
+    std::memcpy(at(sent_.data(), images_at_), step.images.data(), step.images.size_bytes());
+    if (!step.labels.empty())
+        std::memcpy(at(sent_.data(), labels_at_), step.labels.data(), step.labels.size_bytes());
+    copy(received_.data(), sent_.data(), received_.bytes(), model_->stream.get(), "a batch");
+}
+
+// The launches of a micro-batch, from the received inputs to the results on the host.
+void CudaExecutable::enqueue() {
+    cudaStream_t stream = model_->stream.get();
+    std::int64_t images = images_at_, labels = labels_at_;
+    for (std::size_t t = 0; t < views_.size(); ++t) {
+        if (plan_.tensors[t].space != graph::Space::input) continue;
+        const View& v = views_[t];
+        const std::int64_t elements = v.shape.elements();
+        if (v.type == DType::u8) {  // one channel: the same order
+            copy(v.data, at(received_.data(), labels), static_cast<std::size_t>(elements), stream,
+                 "labels");
+            labels += elements;
+        } else {
+            from_nchw(stream, static_cast<const float*>(at(received_.data(), images)), v);
+            images += elements * static_cast<std::int64_t>(sizeof(float));
+        }
+    }
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        if (!node_events_.empty()) node_events_[i]->record(stream);
+        steps_[i]();
+    }
+    if (!node_events_.empty()) node_events_.back()->record(stream);
+    copy(answered_.data(), results_.data(), results_.bytes(), stream, "results");
+}
+
+void CudaExecutable::capture(cudaGraphExec_t& graph) {
+    cudaStream_t stream = model_->stream.get();
+    cudaGraph_t captured = nullptr;
+    // Other threads (loader, checkpoints) may call CUDA meanwhile.
+    cuda::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "a capture");
+    try {
+        enqueue();
+    } catch (...) {
+        if (cudaStreamEndCapture(stream, &captured) == cudaSuccess) cudaGraphDestroy(captured);
+        throw;
+    }
+    cuda::check(cudaStreamEndCapture(stream, &captured), "the end of a capture");
+    const cudaError_t status = cudaGraphInstantiate(&graph, captured, 0);
+    cudaGraphDestroy(captured);
+    cuda::check(status, "instantiation of the step's graph");
+}
+
+// The first run of a variant is eager: libraries load their kernels then.
+void CudaExecutable::launch() {
+    auto& runs = runs_[first_micro_ ? 1 : 0][last_micro_ ? 1 : 0];
+    auto& graph = graphs_[first_micro_ ? 1 : 0][last_micro_ ? 1 : 0];
+    if (!capturable_ || runs++ == 0) {
+        enqueue();
+        return;
+    }
+    if (graph == nullptr) capture(graph);
+    cuda::check(cudaGraphLaunch(graph, model_->stream.get()), "the step's graph");
+}
+
+exec::StepResult CudaExecutable::run(const exec::Step& step) {
+    check(step);
+    cuda::check(cudaSetDevice(model_->options.device), "the device");
+    if (moved_ != model_->moved) build();
+    first_micro_ = step.first_micro;
+    last_micro_ = step.last_micro;
+    if (needs_bf16_ && model_->bf16_stale) {
+        to_bf16(model_->stream.get(), model_->values.as<float>(), model_->bf16.data(),
+                model_->parameter_count);
+        model_->bf16_stale = false;
+    }
+    send_inputs(step);
+    launch();
+    wait();
+    return results();
+}
+
+exec::StepResult CudaExecutable::results() const {
+    exec::StepResult result;
+    if (plan_.loss != graph::none) {
+        const std::int64_t offset = static_cast<const char*>(view(plan_.loss).data) -
+                                    static_cast<const char*>(results_.data());
+        std::memcpy(&result.loss_sum, at(answered_.data(), offset), sizeof(double));
+    }
+    if (last_micro_ && updates_) {
+        UpdateOutcome outcome;
+        std::memcpy(&outcome, at(answered_.data(), outcome_at_), sizeof outcome);
+        result.finite = outcome.finite != 0;
+        result.gradient_norm = outcome.norm;
+    }
+    return result;
+}
+
+std::vector<double> CudaExecutable::node_seconds() const {
+    std::vector<double> seconds;
+    for (std::size_t i = 0; i + 1 < node_events_.size(); ++i) {
+        float ms = 0;
+        cuda::check(cudaEventElapsedTime(&ms, node_events_[i]->get(), node_events_[i + 1]->get()),
+                    "the time of a node");
+        seconds.push_back(static_cast<double>(ms) / 1e3);
+    }
+    return seconds;
+}
+
+std::vector<float> CudaExecutable::download(graph::TensorId tensor) {
+    expects(tensor >= 0 && static_cast<std::size_t>(tensor) < views_.size(),
+            "the tensor belongs to the plan");
+    const View& v = views_[static_cast<std::size_t>(tensor)];
+    const graph::Tensor& t = plan_.tensor(tensor);
+    expects(t.space != graph::Space::arena || plan_.tensor(plan_.root(tensor)).keep,
+            "download() of a kept tensor");
+    cudaStream_t stream = model_->stream.get();
+    const auto elements = static_cast<std::size_t>(v.shape.elements());
+    const auto fetch = [&](auto zero) {
+        std::vector<decltype(zero)> host(elements);
+        expects(v.pitch == v.shape.c || v.shape.c == 1, "a small tensor lies in one piece");
+        copy(host.data(), v.data, elements * sizeof zero, stream, "a tensor");
+        model_->stream.synchronize();
+        return std::vector<float>(host.begin(), host.end());
+    };
+    if (v.type == DType::f64) return fetch(double{});
+    if (v.type == DType::u8) {
+        expects(v.shape.c == 1, "bytes with one channel have the host's order");
+        return fetch(std::uint8_t{});
+    }
+    DeviceBuffer ordered(elements * sizeof(float), "a tensor on its way to the host");
+    to_nchw(stream, v, ordered.as<float>());
+    std::vector<float> host(elements);
+    copy(host.data(), ordered.data(), ordered.bytes(), stream, "a tensor");
+    model_->stream.synchronize();
+    return host;
+}
+
+}  // namespace deeplab::cuda

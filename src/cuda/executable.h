@@ -1,0 +1,138 @@
+#pragma once
+// A plan on one GPU: every node becomes launches on a stream, fixed when the plan is compiled. A
+// run enqueues them, from its second on as one CUDA graph, and waits once, for its small results.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "convolution.h"
+#include "deeplab/comm/device_communicator.h"
+#include "deeplab/exec/backend.h"
+#include "deeplab/math/philox.h"
+#include "model.h"
+#include "runtime.h"
+#include "scratch.h"
+#include "update.h"
+#include "view.h"
+
+namespace deeplab::cuda {
+
+// The way of one kind of sums over ranks. No communicator: one rank, nothing to sum.
+struct Traffic {
+    // Collective over `group`.
+    Traffic(comm::Communicator& group, bool nccl, const char* name, int max_ctas);
+
+    std::unique_ptr<comm::DeviceCommunicator> communicator;
+    Stream stream;
+    Event ready, done;  // of the computation; of the sums
+};
+
+class CudaExecutable final : public exec::Executable {
+public:
+    CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
+                   const exec::Communicators& communicators, const exec::CompileOptions& options);
+    ~CudaExecutable() override;
+
+    exec::StepResult run(const exec::Step& step) override;
+    std::vector<float> download(graph::TensorId tensor) override;
+    const graph::MemoryPlan& memory() const override { return memory_; }
+    std::vector<double> node_seconds() const override;
+
+private:
+    // Enqueues a node's launches on the model's stream.
+    using Action = std::function<void()>;
+
+    // Compiling.
+    void open_traffic();
+    void build();
+    void place_exchanges(std::vector<std::int64_t>& offsets);
+    void place_tensors();
+    void allocate_host_side(std::int64_t inputs, std::int64_t results);
+    View placed(graph::TensorId id, std::int64_t offset) const;
+    View view(graph::TensorId id) const {
+        return id == graph::none ? View{} : views_[static_cast<std::size_t>(id)];
+    }
+    std::vector<View> views(const graph::Node& node, std::size_t first) const;
+    void need_scratch(std::int64_t bytes) { scratch_bytes_ = std::max(scratch_bytes_, bytes); }
+    Scratch scratch() const {
+        return {model_->scratch.data(), model_->tickets.as<std::uint32_t>()};
+    }
+    ConvolutionProblem problem(Pass pass, const graph::ConvGeometry& geometry, graph::TensorId x,
+                               graph::TensorId w, graph::TensorId y) const;
+    const Convolution& convolution(const ConvolutionProblem& problem);
+    void* weights(graph::TensorId w, DType type) const;
+    Action dropout(float probability, std::uint32_t layer, const graph::Node& node);
+    Action lower(const graph::Conv2d& op, const graph::Node& node);
+    Action lower(const graph::Conv2dGradData& op, const graph::Node& node);
+    Action lower(const graph::Conv2dGradWeights& op, const graph::Node& node);
+    Action lower(const graph::BatchNormSums& op, const graph::Node& node);
+    Action lower(const graph::ExchangeStart& op, const graph::Node& node);
+    Action lower(const graph::ExchangeFinish& op, const graph::Node& node);
+    Action lower(const graph::BatchNormAct& op, const graph::Node& node);
+    Action lower(const graph::BatchNormGradSums& op, const graph::Node& node);
+    Action lower(const graph::BatchNormActGrad& op, const graph::Node& node);
+    Action lower(const graph::MaxPool& op, const graph::Node& node);
+    Action lower(const graph::MaxPoolGrad& op, const graph::Node& node);
+    Action lower(const graph::GlobalAveragePool& op, const graph::Node& node);
+    Action lower(const graph::GlobalAveragePoolGrad& op, const graph::Node& node);
+    Action lower(const graph::Upsample& op, const graph::Node& node);
+    Action lower(const graph::UpsampleGrad& op, const graph::Node& node);
+    Action lower(const graph::Dropout& op, const graph::Node& node);
+    Action lower(const graph::DropoutGrad& op, const graph::Node& node);
+    Action lower(const graph::Sum& op, const graph::Node& node);
+    Action lower(const graph::SegmentationLoss& op, const graph::Node& node);
+    Action lower(const graph::AllReduce& op, const graph::Node& node);
+    Action lower(const graph::Update& op, const graph::Node& node);
+
+    // Running.
+    void check(const exec::Step& step) const;
+    void check_labels(std::span<const std::uint8_t> labels) const;
+    void send_inputs(const exec::Step& step);
+    void enqueue();
+    void launch();
+    void capture(cudaGraphExec_t& graph);
+    void start_sum(Traffic& traffic, void* data, std::int64_t count, DType type, const char* what);
+    void join(Traffic& traffic);
+    void finish_all_reduces();
+    void wait();
+    exec::StepResult results() const;
+
+    std::shared_ptr<Model> model_;
+    graph::Plan plan_;
+    exec::Communicators communicators_;
+    exec::CompileOptions options_;
+    graph::MemoryPlan memory_;
+    std::vector<View> views_;  // by TensorId
+    std::vector<Action> steps_;
+    // Equal problems share an engine.
+    std::vector<std::pair<ConvolutionProblem, std::unique_ptr<Convolution>>> convolutions_;
+    std::int64_t scratch_bytes_ = 0, image_elements_ = 0, label_elements_ = 0, samples_ = 0;
+    std::int64_t classes_ = 0, label_pixels_ = 1;  // 0 classes: a plan without loss
+    std::int32_t ignore_ = -1;
+    double gradient_scale_ = 1;
+
+    std::unique_ptr<Traffic> gradients_, batch_norm_;
+    std::vector<comm::DeviceCommunicator*> watched_;
+
+    DeviceBuffer exchange_, inputs_, results_, received_, pieces_;
+    // Sent before a run, in this order: scalars, keys of the samples, images as the host has them,
+    // labels. Answered after it: the plan's results, the optimizer's outcome.
+    PinnedBuffer sent_, answered_;
+    std::int64_t keys_at_ = 0, images_at_ = 0, labels_at_ = 0, outcome_at_ = 0;  // bytes
+    bool needs_bf16_ = false, updates_ = false, capturable_ = false;
+    std::int64_t moved_ = -1;  // the model's when the launches were made
+
+    // Of the micro-batch under way. Graphs by [first][last].
+    bool first_micro_ = true, last_micro_ = true;
+    bool summing_ = false;  // all-reduces of gradients are under way
+    Event finished_{cudaEventDisableTiming};
+    std::array<std::array<cudaGraphExec_t, 2>, 2> graphs_{};
+    std::array<std::array<std::int64_t, 2>, 2> runs_{};
+    std::vector<std::unique_ptr<Event>> node_events_;  // with time_nodes: one more than nodes
+};
+
+}  // namespace deeplab::cuda

@@ -1,0 +1,414 @@
+// Compiling a plan: where its tensors lie, and what each node enqueues.
+
+#include "batch_norm.h"
+#include "bias.h"
+#include "deeplab/base/text.h"
+#include "elementwise.h"
+#include "executable.h"
+#include "layout.h"
+#include "loss.h"
+#include "pooling.h"
+#include "resize.h"
+
+namespace deeplab::cuda {
+namespace {
+
+std::int64_t bytes_of(const graph::Tensor& t) {
+    return t.shape.elements() * static_cast<std::int64_t>(size_of(t.dtype));
+}
+
+// What vector accesses and cuDNN want.
+constexpr std::int64_t alignment = 256;
+constexpr std::int64_t align(std::int64_t bytes) {
+    return (bytes + alignment - 1) / alignment * alignment;
+}
+std::size_t size(std::int64_t bytes) { return static_cast<std::size_t>(bytes); }
+
+}  // namespace
+
+CudaExecutable::CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
+                               const exec::Communicators& communicators,
+                               const exec::CompileOptions& options)
+    : model_(std::move(model)),
+      plan_(plan),
+      communicators_(communicators),
+      options_(options),
+      memory_(graph::plan_memory(plan_, bytes_of, alignment)) {
+    expects(communicators.gradients != nullptr && communicators.batch_norm != nullptr,
+            "a plan has its communicators");
+    for (const graph::Tensor& t : plan_.tensors) {
+        needs_bf16_ = needs_bf16_ || t.dtype == DType::bf16;
+    }
+    if (needs_bf16_) {
+        model_->reserve(model_->bf16, 2 * model_->parameter_count, "bf16 weights");
+    }
+    capturable_ = options_.graph && !options_.time_nodes;
+    open_traffic();
+    if (options_.time_nodes) {
+        for (std::size_t i = 0; i <= plan_.nodes.size(); ++i)
+            node_events_.push_back(std::make_unique<Event>());
+    }
+    build();
+    model_->choices.save();
+}
+
+// Again after a buffer that plans share has moved: the launches hold addresses. What takes long,
+// the choice of engines, is kept.
+void CudaExecutable::build() {
+    for (auto& of_first : graphs_) {
+        for (cudaGraphExec_t& graph : of_first) {
+            if (graph != nullptr) cudaGraphExecDestroy(graph);
+            graph = nullptr;
+        }
+    }
+    runs_ = {};
+    model_->reserve(model_->arena, memory_.arena_bytes, "activations");
+    do {
+        moved_ = model_->moved;
+        place_tensors();
+        steps_.clear();
+        for (const graph::Node& node : plan_.nodes) {
+            steps_.push_back(std::visit([&](const auto& op) { return lower(op, node); }, node.op));
+        }
+        model_->reserve(model_->scratch, scratch_bytes_, "scratch");
+    } while (moved_ != model_->moved);
+}
+
+// The tensors of one message lie side by side, in its order: the exchange needs no packing.
+void CudaExecutable::place_exchanges(std::vector<std::int64_t>& offsets) {
+    std::int64_t end = 0;
+    const auto place = [&](graph::TensorId id) {
+        offsets[static_cast<std::size_t>(id)] = end;
+        end += bytes_of(plan_.tensor(id));
+    };
+    for (const graph::Node& node : plan_.nodes) {
+        if (!std::holds_alternative<graph::ExchangeStart>(node.op)) continue;
+        for (const graph::TensorId id : node.in) {
+            expects(offsets[static_cast<std::size_t>(id)] < 0,
+                    "an exchange tensor belongs to one message");
+            place(id);
+        }
+        end = align(end);
+    }
+    for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
+        if (plan_.tensors[t].space == graph::Space::exchange && offsets[t] < 0) {
+            place(static_cast<graph::TensorId>(t));
+            end = align(end);
+        }
+    }
+    if (exchange_.bytes() == 0) exchange_ = DeviceBuffer(size(end), "batch-norm sums");
+}
+
+void CudaExecutable::place_tensors() {
+    const std::size_t count = plan_.tensors.size();
+    std::vector<std::int64_t> offsets(count, -1);  // bytes, outside the arena
+    place_exchanges(offsets);
+    const auto place = [&](graph::TensorId id, std::int64_t elements) {
+        if (id != graph::none)
+            offsets[static_cast<std::size_t>(id)] = elements *
+                                                    static_cast<std::int64_t>(sizeof(float));
+    };
+    for (const graph::Parameter& p : plan_.parameters) {
+        place(p.value, p.offset);
+        place(p.gradient, p.offset);
+    }
+    for (const graph::State& s : plan_.states) place(s.value, s.offset);
+
+    std::int64_t inputs = 0, results = 0;
+    image_elements_ = label_elements_ = 0;
+    views_.assign(count, View{});
+    for (std::size_t t = 0; t < count; ++t) {
+        const graph::Tensor& tensor = plan_.tensors[t];
+        if (tensor.space == graph::Space::input) {
+            offsets[t] = inputs;
+            inputs += align(bytes_of(tensor));
+            (tensor.dtype == DType::u8 ? label_elements_
+                                       : image_elements_) += tensor.shape.elements();
+        } else if (tensor.space == graph::Space::result) {
+            offsets[t] = results;
+            results += align(bytes_of(tensor));
+        }
+    }
+    allocate_host_side(inputs, results);
+    for (std::size_t t = 0; t < count; ++t)
+        views_[t] = placed(static_cast<graph::TensorId>(t), offsets[t]);
+}
+
+// What goes to and fro each run: scalars, keys of the samples, images, labels; results.
+void CudaExecutable::allocate_host_side(std::int64_t inputs, std::int64_t results) {
+    if (received_.bytes() > 0) return;
+    for (const graph::Node& node : plan_.nodes) {
+        if (std::holds_alternative<graph::Dropout>(node.op))
+            samples_ = plan_.tensor(node.in[0]).shape.n;
+    }
+    keys_at_ = align(sizeof(StepScalars));
+    images_at_ = align(keys_at_ + samples_ * static_cast<std::int64_t>(sizeof(math::SampleKey)));
+    labels_at_ = align(images_at_ + image_elements_ * static_cast<std::int64_t>(sizeof(float)));
+    received_ = DeviceBuffer(size(align(labels_at_ + label_elements_)), "received inputs");
+    sent_ = PinnedBuffer(received_.bytes(), "inputs to be sent");
+    inputs_ = DeviceBuffer(size(inputs), "inputs");
+    outcome_at_ = results;
+    results_ = DeviceBuffer(size(results + align(sizeof(UpdateOutcome))), "results");
+    answered_ = PinnedBuffer(results_.bytes(), "results on the host");
+}
+
+View CudaExecutable::placed(graph::TensorId id, std::int64_t offset) const {
+    const graph::Tensor& tensor = plan_.tensor(id);
+    View v{tensor.shape, tensor.shape.c, tensor.dtype, nullptr};
+    const auto in = [&](const DeviceBuffer& buffer) {
+        expects(offset >= 0 && size(offset + bytes_of(tensor)) <= buffer.bytes(),
+                "every parameter, gradient and state tensor belongs to one of the plan's");
+        v.data = static_cast<char*>(buffer.data()) + offset;
+    };
+    switch (tensor.space) {
+        case graph::Space::arena: {
+            const graph::TensorId root = plan_.root(id);
+            std::int64_t channel = 0;
+            for (graph::TensorId at = id; at != root; at = plan_.tensor(at).parent)
+                channel += plan_.tensor(at).channel_offset;
+            v.pitch = plan_.tensor(root).shape.c;
+            v.data = static_cast<char*>(model_->arena.data()) +
+                     memory_.placements[static_cast<std::size_t>(root)].offset +
+                     channel * static_cast<std::int64_t>(size_of(tensor.dtype));
+            break;
+        }
+        case graph::Space::input: in(inputs_); break;
+        case graph::Space::result: in(results_); break;
+        case graph::Space::parameter: in(model_->values); break;
+        case graph::Space::gradient: in(model_->gradients); break;
+        case graph::Space::state: in(model_->states); break;
+        case graph::Space::exchange: in(exchange_); break;
+    }
+    return v;
+}
+
+std::vector<View> CudaExecutable::views(const graph::Node& node, std::size_t first) const {
+    std::vector<View> all;
+    for (std::size_t i = first; i < node.in.size(); ++i) all.push_back(view(node.in[i]));
+    return all;
+}
+
+// What a convolution reads as its weights.
+void* CudaExecutable::weights(graph::TensorId w, DType type) const {
+    const View v = view(w);
+    if (type != DType::bf16) return v.data;
+    const std::int64_t offset = v.as<float>() - model_->values.as<float>();
+    return static_cast<char*>(model_->bf16.data()) + 2 * offset;
+}
+
+ConvolutionProblem CudaExecutable::problem(Pass pass, const graph::ConvGeometry& geometry,
+                                           graph::TensorId x, graph::TensorId w,
+                                           graph::TensorId y) const {
+    ConvolutionProblem p;
+    p.pass = pass;
+    p.geometry = geometry;
+    p.x = plan_.tensor(x).shape, p.w = plan_.tensor(w).shape, p.y = plan_.tensor(y).shape;
+    p.x_pitch = view(x).pitch, p.y_pitch = view(y).pitch;
+    p.in = p.out = view(x).type;
+    p.tf32 = model_->options.tf32 && p.in == DType::f32;
+    p.deterministic = options_.deterministic;
+    return p;
+}
+
+const Convolution& CudaExecutable::convolution(const ConvolutionProblem& wanted) {
+    const auto known = std::find_if(convolutions_.begin(), convolutions_.end(),
+                                    [&](const auto& entry) { return entry.first == wanted; });
+    if (known != convolutions_.end()) return *known->second;
+    convolutions_.emplace_back(wanted,
+                               std::make_unique<Convolution>(wanted, model_->cudnn, model_->target,
+                                                             model_->choices, TuningOptions{}));
+    return *convolutions_.back().second;
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::Conv2d& op, const graph::Node& node) {
+    ConvolutionProblem p = problem(Pass::forward, op.geometry, node.in[0], node.in[1], node.out[0]);
+    p.bias = node.in.size() > 2;
+    const Convolution& c = convolution(p);
+    need_scratch(c.workspace_bytes());
+    return [this, &c, x = view(node.in[0]).data, w = weights(node.in[1], p.in),
+            y = view(node.out[0]).data, bias = view(p.bias ? node.in[2] : graph::none).data] {
+        c.run(model_->cudnn, {x, w, y, bias, model_->scratch.data()});
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradData& op,
+                                             const graph::Node& node) {
+    const ConvolutionProblem p = problem(Pass::data, op.geometry, node.out[0], node.in[1],
+                                         node.in[0]);
+    const Convolution& c = convolution(p);
+    need_scratch(c.workspace_bytes());
+    return [this, &c, x = view(node.out[0]).data, w = weights(node.in[1], p.in),
+            y = view(node.in[0]).data] {
+        c.run(model_->cudnn, {x, w, y, nullptr, model_->scratch.data()});
+    };
+}
+
+// The gradient comes in the activations' type, at the start of the scratch memory; the workspace
+// follows it.
+CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradWeights& op,
+                                             const graph::Node& node) {
+    const ConvolutionProblem p = problem(Pass::weights, op.geometry, node.in[0], node.out[0],
+                                         node.in[1]);
+    const Convolution& c = convolution(p);
+    const std::int64_t count = p.w.elements(),
+                       own = align(count * static_cast<std::int64_t>(size_of(p.out)));
+    need_scratch(own + c.workspace_bytes());
+    const View dy = view(node.in[1]), dbias = view(node.out.size() > 1 ? node.out[1] : graph::none);
+    if (dbias) need_scratch(bias_grad_scratch_bytes(dy.shape, dy.type));
+    return [this, &c, own, count, type = p.out, x = view(node.in[0]).data, dy, dbias,
+            dw = view(node.out[0]).as<float>()] {
+        char* given = model_->scratch.as<char>();
+        c.run(model_->cudnn, {x, given, dy.data, nullptr, given + own});
+        accumulate(model_->stream.get(), type, given, dw, count, !first_micro_);
+        if (dbias) bias_grad(model_->stream.get(), dy, dbias, !first_micro_, scratch());
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormSums&, const graph::Node& node) {
+    const View x = view(node.in[0]), sums = view(node.out[0]);
+    need_scratch(batch_norm_scratch_bytes(x.shape, x.type));
+    return [this, x, sums] { batch_norm_sums(model_->stream.get(), x, sums, scratch()); };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormAct& op,
+                                             const graph::Node& node) {
+    BatchNormTensors t;
+    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]);
+    t.mean = view(node.in[3]), t.variance = view(node.in[4]);
+    if (!op.frozen) t.sums = view(node.in[5]);
+    if (op.residual) t.residual = view(node.in.back());
+    t.y = view(node.out[0]);
+    if (node.out.size() > 1) t.saved = view(node.out[1]);
+    return [this, op, t] { batch_norm_act(model_->stream.get(), op, t); };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormGradSums& op,
+                                             const graph::Node& node) {
+    BatchNormGradTensors t;
+    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]);
+    t.saved = view(node.in[3]);
+    if (op.residual) t.y = view(node.in[4]);
+    t.dy = views(node, op.residual ? 5 : 4);
+    t.gsums = view(node.out[0]), t.dgamma = view(node.out[1]), t.dbeta = view(node.out[2]);
+    if (op.residual) t.dz = view(node.out[3]);
+    need_scratch(batch_norm_scratch_bytes(t.x.shape, t.x.type));
+    return [this, op, t] {
+        batch_norm_grad_sums(model_->stream.get(), op, t, !first_micro_, scratch());
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormActGrad& op,
+                                             const graph::Node& node) {
+    BatchNormGradTensors t;
+    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]);
+    t.saved = view(node.in[3]);
+    t.gsums = view(node.in[4]);
+    if (!op.frozen) t.sums = view(node.in[5]);
+    t.dy = views(node, op.frozen ? 5 : 6);
+    t.dx = view(node.out[0]);
+    return [this, op, t] { batch_norm_act_grad(model_->stream.get(), op, t); };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::MaxPool& op, const graph::Node& node) {
+    return [this, op, x = view(node.in[0]), y = view(node.out[0]),
+            arg = view(node.out.size() > 1 ? node.out[1] : graph::none)] {
+        max_pool(model_->stream.get(), op, x, y, arg);
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::MaxPoolGrad& op,
+                                             const graph::Node& node) {
+    return [this, op, dy = view(node.in[0]), arg = view(node.in[1]), dx = view(node.out[0])] {
+        max_pool_grad(model_->stream.get(), op, dy, arg, dx);
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePool&,
+                                             const graph::Node& node) {
+    return [this, x = view(node.in[0]), y = view(node.out[0])] {
+        global_average_pool(model_->stream.get(), x, y);
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePoolGrad&,
+                                             const graph::Node& node) {
+    return [this, dy = view(node.in[0]), dx = view(node.out[0])] {
+        global_average_pool_grad(model_->stream.get(), dy, dx);
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::Upsample&, const graph::Node& node) {
+    return [this, x = view(node.in[0]), y = view(node.out[0])] {
+        upsample(model_->stream.get(), x, y);
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::UpsampleGrad&, const graph::Node& node) {
+    return [this, dy = view(node.in[0]), dx = view(node.out[0])] {
+        upsample_grad(model_->stream.get(), dy, dx);
+    };
+}
+
+CudaExecutable::Action CudaExecutable::dropout(float probability, std::uint32_t layer,
+                                               const graph::Node& node) {
+    const auto* keys = reinterpret_cast<const math::SampleKey*>(received_.as<char>() + keys_at_);
+    const DropoutRule rule{options_.seed, probability, layer};
+    return [this, rule, keys, x = view(node.in[0]), y = view(node.out[0])] {
+        cuda::dropout(model_->stream.get(), rule, keys, x, y);
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::Dropout& op, const graph::Node& node) {
+    return dropout(op.probability, op.layer, node);
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::DropoutGrad& op,
+                                             const graph::Node& node) {
+    return dropout(op.probability, op.layer, node);
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::Sum&, const graph::Node& node) {
+    return [this, in = views(node, 0), out = view(node.out[0])] {
+        sum(model_->stream.get(), in, out);
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::SegmentationLoss& op,
+                                             const graph::Node& node) {
+    const View logits = view(node.in[0]), labels = view(node.in[1]), loss = view(node.out[0]);
+    const View dlogits = view(node.out.size() > 1 ? node.out[1] : graph::none);
+    ignore_ = op.ignore;
+    classes_ = logits.shape.c;
+    label_pixels_ = labels.shape.h * labels.shape.w;
+    gradient_scale_ = static_cast<double>(op.gradient_scale);
+    need_scratch(segmentation_loss_scratch_bytes(logits.shape, labels.shape));
+    return [this, op, logits, labels, loss, dlogits] {
+        segmentation_loss(model_->stream.get(), op, logits, labels, loss, dlogits, scratch());
+    };
+}
+
+CudaExecutable::Action CudaExecutable::lower(const graph::Update&, const graph::Node&) {
+    const std::vector<UpdatePiece> pieces = update_pieces(plan_.update);
+    if (pieces_.bytes() == 0) {
+        pieces_ = DeviceBuffer(pieces.size() * sizeof(UpdatePiece), "the optimizer's pieces");
+        cuda::check(cudaMemcpy(pieces_.data(), pieces.data(), pieces_.bytes(), cudaMemcpyDefault),
+                    "the optimizer's pieces");
+    }
+    need_scratch(gradient_norm_scratch_bytes());
+    updates_ = true;
+    return [this, count = static_cast<std::int64_t>(pieces.size())] {
+        if (!last_micro_) return;
+        finish_all_reduces();
+        cudaStream_t stream = model_->stream.get();
+        const auto* step = received_.as<StepScalars>();
+        auto* outcome = reinterpret_cast<UpdateOutcome*>(results_.as<char>() + outcome_at_);
+        gradient_norm(stream, model_->gradients.as<float>(), model_->parameter_count,
+                      gradient_scale_, plan_.update.clip_norm, step, outcome, scratch());
+        sgd(stream,
+            {model_->values.as<float>(), model_->gradients.as<float>(), model_->momenta.as<float>(),
+             model_->bf16.data()},
+            pieces_.as<UpdatePiece>(), count, plan_.update.momentum, step, outcome);
+    };
+}
+
+}  // namespace deeplab::cuda
