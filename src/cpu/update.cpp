@@ -54,7 +54,7 @@ UpdateResult update(const Threads& threads, const graph::UpdateRule& rule, std::
     for (const graph::UpdateSegment& segment : rule.segments) {
         const math::SgdRule sgd{
             static_cast<float>(learning_rate * static_cast<double>(segment.lr_multiplier)),
-            rule.momentum, segment.weight_decay, segment.steps};
+            rule.momentum, segment.weight_decay, segment.steps, rule.accumulate_decay};
         threads.split(segment.count, [&](int, std::int64_t first, std::int64_t last) {
             const float* g = gradients + segment.offset;
             float *value = values + segment.offset, *momentum = momenta + segment.offset;

@@ -86,6 +86,7 @@ std::uint64_t hash(const Plan& plan) {
     }
     for (const Bucket& b : plan.buckets) h.add(b.offset), h.add(b.count);
     h.add(plan.update.momentum), h.add(plan.update.clip_norm);
+    h.add(plan.update.accumulate_decay);
     for (const UpdateSegment& s : plan.update.segments) {
         h.add(s.offset), h.add(s.count), h.add(s.lr_multiplier), h.add(s.weight_decay),
             h.add(s.steps);

@@ -142,7 +142,11 @@ graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& t,
         return s;
     };
     graph::Plan plan = b.training_plan(t.bucket_bytes,
-                                       {optimizer.momentum, optimizer.clip_norm, {}}, rule_of);
+                                       {.momentum = optimizer.momentum,
+                                        .clip_norm = optimizer.clip_norm,
+                                        .segments = {},
+                                        .accumulate_decay = optimizer.accumulate_decay},
+                                       rule_of);
     for (std::size_t i = 0; i < used.size(); ++i) {
         if (!used[i]) {
             throw UsageError(cat("\"", optimizer.groups[i].match,

@@ -331,6 +331,8 @@ void add_optimizer_keys(std::vector<Key>& keys) {
                            "an integer not below 0"));
     keys.push_back(
         real_key("optimizer.clip_norm", DEEPLAB_FIELD(optimizer.clip_norm), 0, huge, not_negative));
+    keys.push_back(
+        bool_key("optimizer.accumulate_decay", DEEPLAB_FIELD(optimizer.accumulate_decay)));
     keys.push_back({"optimizer.groups",
                     [](Config& c, const Item& i) {
                         const auto* list = i.value.get_if<Array>();

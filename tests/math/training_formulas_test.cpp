@@ -64,6 +64,10 @@ TEST(Sgd, TwoStepsByHand) {
     sgd(twice, other, 0.5f, {0.1f, 0.9f, 0.01f, 2});
     EXPECT_EQ(twice, value);
     EXPECT_EQ(other, buffer);
+    // Into the gradient: the second step's d = 0.5 + 0.01 + 0.00949, so one 0.01 more than above.
+    sgd(twice = 1.0f, other = 0.0f, 0.5f, {0.1f, 0.9f, 0.01f, 2, true});
+    EXPECT_FLOAT_EQ(other, 0.97849f);
+    EXPECT_FLOAT_EQ(twice, 0.851151f);
 }
 
 TEST(Sgd, ClipFactor) {

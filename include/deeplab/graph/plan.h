@@ -208,6 +208,7 @@ struct UpdateRule {
     float momentum = 0.9f;
     float clip_norm = 0.0f;  // 0: off; on the norm of the whole averaged gradient
     std::vector<UpdateSegment> segments;
+    bool accumulate_decay = false;  // over the steps of an iteration (math/sgd.h)
 };
 
 struct Plan {

@@ -40,6 +40,7 @@ struct GroupRule {
 struct OptimizerOptions {
     float momentum = 0.9f, weight_decay = 0.0f, clip_norm = 0.0f;
     std::vector<GroupRule> groups;
+    bool accumulate_decay = false;  // over the steps of an iteration (math/sgd.h)
 };
 
 std::vector<std::string> backbone_names();

@@ -41,6 +41,7 @@ struct Config {
         double lr = 0.007, momentum = 0.9, weight_decay = 4e-5, power = 0.9;
         std::int64_t warmup = 0;
         double clip_norm = 0;
+        bool accumulate_decay = false;  // over a group's steps_per_iteration (math/sgd.h)
         std::vector<model::GroupRule> groups;
     } optimizer;
     struct Checkpoint {
