@@ -18,6 +18,7 @@
 #include "deeplab/io/value.h"
 #include "deeplab/train/evaluator.h"
 #include "support_inference.h"
+#include "support_saved_logits.h"
 
 namespace {
 
@@ -25,7 +26,7 @@ using namespace deeplab;
 using Clock = std::chrono::steady_clock;
 
 struct Arguments {
-    std::string weights, data, split = "val", json, protocol = "full", stride, masks,
+    std::string weights, data, split = "val", json, protocol = "full", stride, masks, logits,
                                device = "auto", precision = "fp32";
     std::vector<double> scales = {1.0};
     bool flip = false;
@@ -62,6 +63,10 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.option("--save-masks", a.masks,
                 "write predictions as palette PNG of the original size, as VOC's server takes them",
                 value("DIR"));
+    line.option("--save-logits", a.logits,
+                "write what the network put out for each image (.npy, before any resize) and "
+                "logits.json, which says what was done: enough to redo the evaluation elsewhere",
+                value("DIR"));
     line.option("--device", a.device, "where to run", one_of({"auto", "cpu", "cuda"}));
     line.option("--precision", a.precision, "of the network's arithmetic",
                 one_of({"fp32", "tf32", "bf16"}));
@@ -84,9 +89,17 @@ void check(const Arguments& a, const comm::Communicator& world) {
             "need predictions of "
             "the whole image — use --protocol full");
     }
+    if (std::filesystem::is_directory(a.json)) {
+        throw UsageError(
+            cat("--json ", a.json, " is a folder — the result is one file — name a file in it"));
+    }
     if (world.rank() != 0) return;
     // Before hours of work, not after.
     if (!a.masks.empty()) require_writable_directory(a.masks);
+    if (!a.logits.empty()) {
+        require_writable_directory(a.logits);
+        tools::SavedLogits::clear(a.logits);
+    }
     if (!a.json.empty())
         require_writable_directory(std::filesystem::absolute(a.json).parent_path());
 }
@@ -148,21 +161,11 @@ void print_table(const Arguments& a, const tools::Network& network, const data::
     std::cout << std::flush;
 }
 
-// Values that are not defined (a class in neither truth nor prediction) become null.
-std::string json_of(const Arguments& a, const tools::Network& network,
-                    const data::Manifest& manifest, const train::Confusion& confusion) {
-    const train::Metrics m = confusion.metrics();
-    const auto classes = static_cast<std::size_t>(confusion.classes());
-    io::Object class_iou;
-    io::Array scales, matrix;
+// What was evaluated, and how.
+io::Object description(const Arguments& a, const tools::Network& network,
+                       const data::Manifest& manifest) {
+    io::Array scales;
     for (const double s : a.scales) scales.emplace_back(s);
-    for (std::size_t i = 0; i < classes; ++i) {
-        class_iou[manifest.classes.classes[i].name] = m.class_iou[i];
-        io::Array row;
-        for (std::size_t j = 0; j < classes; ++j)
-            row.emplace_back(confusion.counts()[i * classes + j]);
-        matrix.emplace_back(std::move(row));
-    }
     io::Object out;
     out["split"] = manifest.split;
     out["protocol"] = a.protocol;
@@ -170,6 +173,24 @@ std::string json_of(const Arguments& a, const tools::Network& network,
     out["scales"] = std::move(scales);
     out["flip"] = a.flip;
     out["output_stride"] = network.info.model.output_stride;
+    return out;
+}
+
+// Values that are not defined (a class in neither truth nor prediction) become null.
+std::string json_of(const Arguments& a, const tools::Network& network,
+                    const data::Manifest& manifest, const train::Confusion& confusion) {
+    const train::Metrics m = confusion.metrics();
+    const auto classes = static_cast<std::size_t>(confusion.classes());
+    io::Object class_iou;
+    io::Array matrix;
+    for (std::size_t i = 0; i < classes; ++i) {
+        class_iou[manifest.classes.classes[i].name] = m.class_iou[i];
+        io::Array row;
+        for (std::size_t j = 0; j < classes; ++j)
+            row.emplace_back(confusion.counts()[i * classes + j]);
+        matrix.emplace_back(std::move(row));
+    }
+    io::Object out = description(a, network, manifest);
     out["pixel_accuracy"] = m.pixel_accuracy;
     out["mean_pixel_accuracy"] = m.mean_pixel_accuracy;
     out["miou"] = m.miou;
@@ -231,17 +252,22 @@ int run(const Arguments& a, comm::Communicator& world) {
     log::info(cat("deeplab-eval on ", world.size(), world.size() == 1 ? " rank, " : " ranks, ",
                   network.backend->description()));
 
-    train::Predictor predictor(
-        *network.backend, network.info.model,
-        {.scales = a.scales, .flip = a.flip, .normalisation = network.info.normalisation});
-    if (!a.masks.empty()) world.barrier("folder of masks");  // rank 0 has made it
+    tools::SavedLogits saved(a.logits);
+    train::InferenceOptions inference{
+        .scales = a.scales, .flip = a.flip, .normalisation = network.info.normalisation};
+    if (!a.logits.empty())
+        inference.on_pass = [&saved](const train::Pass& pass) { saved.add(pass); };
+    train::Predictor predictor(*network.backend, network.info.model, inference);
+    world.barrier("folders of results");  // rank 0 has made them
     const std::vector<io::Rgb> palette = manifest.classes.palette();
     train::EvaluationOptions options;
     options.protocol = a.protocol == "full" ? train::Protocol::full : train::Protocol::centre_crop;
     const auto confusion = [&] {
         Progress progress(manifest.records, world);
-        options.on_image = [&](std::int64_t, const data::Record& record, const io::Image&,
-                               const io::Mask&, const io::Mask& predicted) {
+        options.on_image = [&](std::int64_t index, const data::Record& record,
+                               const io::Image& image, const io::Mask& truth,
+                               const io::Mask& predicted) {
+            if (!a.logits.empty()) saved.finish_image(index, record, image, truth);
             if (!a.masks.empty()) {
                 tools::write_atomically(std::filesystem::path(a.masks) / file_name(record.id),
                                         io::encode_palette_png(predicted, palette));
@@ -250,6 +276,8 @@ int run(const Arguments& a, comm::Communicator& world) {
         };
         return train::evaluate(predictor, shards, options, world);
     }();
+    if (!a.logits.empty())
+        saved.write_manifest(world, network.info, description(a, network, manifest));
     if (world.rank() != 0) return 0;
     print_table(a, network, manifest, confusion.metrics());
     if (!a.json.empty())

@@ -73,7 +73,8 @@ const std::vector<float>& LogitRows::softmax(std::int64_t y) {
     for (std::size_t c = 0; c < classes; ++c) {
         for (std::size_t x = 0; x < width; ++x) {
             float& value = row[c * width + x];
-            value = std::exp(value - largest_[x]);
+            // By way of double precision the result hangs on no mathematical library's last bit.
+            value = static_cast<float>(std::exp(static_cast<double>(value - largest_[x])));
             sum_[x] += value;
         }
     }

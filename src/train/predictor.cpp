@@ -96,7 +96,7 @@ struct Predictor::Impl {
     bool fits(std::int64_t height, std::int64_t width);
     [[noreturn]] void too_large(std::int64_t height, std::int64_t width, const DeviceError& error);
     Compiled& compiled(std::int64_t height, std::int64_t width);
-    LogitGrid run(const io::Image& image);
+    LogitGrid run(const io::Image& image, double scale = 1.0, bool flipped = false);
     bool plain() const {
         return options.scales.size() == 1 && options.scales[0] == 1.0 && !options.flip;
     }
@@ -172,7 +172,7 @@ Predictor::Impl::Compiled& Predictor::Impl::compiled(std::int64_t height, std::i
 }
 
 // (3,H,W), normalised, in the upper left corner of the padded input; the rest is 0: the mean pixel.
-LogitGrid Predictor::Impl::run(const io::Image& image) {
+LogitGrid Predictor::Impl::run(const io::Image& image, double scale, bool flipped) {
     expects(image.width > 0 && image.height > 0, "an image has pixels");
     LogitGrid grid;
     grid.image_height = image.height;
@@ -198,6 +198,18 @@ LogitGrid Predictor::Impl::run(const io::Image& image) {
     grid.width = shape.w;
     ensures(static_cast<std::int64_t>(grid.logits.size()) == shape.elements(),
             "the backend downloads whole tensors");
+    if (options.on_pass) {
+        options.on_pass({.scale = scale,
+                         .flipped = flipped,
+                         .image = image,
+                         .input = padded,
+                         .padded_height = grid.padded_height,
+                         .padded_width = grid.padded_width,
+                         .logits = grid.logits,
+                         .classes = grid.classes,
+                         .height = grid.height,
+                         .width = grid.width});
+    }
     return grid;
 }
 
@@ -228,10 +240,10 @@ std::vector<float> Predictor::scores(const io::Image& image) {
         const std::int64_t width = scaled_side(image.width), height = scaled_side(image.height);
         const bool same = width == image.width && height == image.height;
         const io::Image scaled = same ? image : data::resize_bilinear(image, width, height);
-        add_softmax(impl_->run(scaled), false, weight, image.height, image.width, scores);
+        add_softmax(impl_->run(scaled, scale), false, weight, image.height, image.width, scores);
         if (options.flip)
-            add_softmax(impl_->run(mirrored(scaled)), true, weight, image.height, image.width,
-                        scores);
+            add_softmax(impl_->run(mirrored(scaled), scale, true), true, weight, image.height,
+                        image.width, scores);
     }
     return scores;
 }

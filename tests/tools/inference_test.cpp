@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "deeplab/base/files.h"
@@ -63,6 +64,7 @@ protected:
         for (std::int64_t i = 0; i < shards.size(); ++i) {
             const data::Record record = shards.read(i);
             write(record.id + ".jpg", {record.image.begin(), record.image.end()});
+            write(record.id + ".png", {record.mask.begin(), record.mask.end()});
             sizes_[record.id] = {record.width, record.height};
         }
     }
@@ -153,6 +155,87 @@ TEST_F(Inference, EvalAveragesScalesAndFlip) {
     EXPECT_TRUE(*json.get_if<io::Object>()->find("flip")->get_if<bool>());
 }
 
+// tests/golden/evaluate.py redoes the evaluation from images, masks and the network's output.
+class Redone : public Inference {
+protected:
+    static testing::ProcessResult redo(const std::string& name) {
+        return testing::run_process({"/usr/bin/python3",
+                                     DEEPLAB_SOURCE_DIR "/tests/golden/evaluate.py", "--images",
+                                     dir_->path().string(), "--masks", dir_->path().string(),
+                                     "--logits", path(name), "--json", path(name + ".json")});
+    }
+    static Strings saving(const std::string& name, Strings more) {
+        more.insert(more.end(), {"--save-logits", path(name), "--json", path(name + ".json")});
+        return eval_arguments(more);
+    }
+    void SetUp() override {
+        if (testing::run_process({"/usr/bin/python3", "-c", "import numpy, PIL"}).exit_code != 0)
+            GTEST_SKIP() << "skipped: no numpy or no PIL";
+    }
+};
+
+TEST_F(Redone, GivesTheSameMatrix) {
+    const std::map<std::string, Strings> ways = {
+        {"full", {}},
+        {"full_ms", {"--output-stride", "8", "--scales", "0.5,1,1.25", "--flip"}},
+        {"centre", {"--protocol", "centre-crop"}},
+        {"centre_ms", {"--protocol", "centre-crop", "--scales", "0.2,0.35", "--flip"}}};
+    for (const auto& [name, arguments] : ways) {
+        const auto evaluated = run("deeplab-eval", saving(name, arguments));
+        ASSERT_EQ(evaluated.exit_code, 0) << evaluated.both();
+        const auto again = redo(name);
+        EXPECT_EQ(again.exit_code, 0) << name << "\n" << again.both();
+        EXPECT_NE(again.out.find("5 images, "), std::string::npos) << again.both();
+        EXPECT_NE(again.out.find("0 cells differ"), std::string::npos) << again.both();
+        EXPECT_EQ(again.out.find(" 1 classes predicted"), std::string::npos)
+            << "labels that never change prove nothing: " << again.out;
+    }
+}
+
+TEST_F(Redone, FindsWhatIsWrong) {
+    ASSERT_EQ(run("deeplab-eval", saving("wrong", {"--flip"})).exit_code, 0);
+    ASSERT_EQ(redo("wrong").exit_code, 0);
+    const std::string result = read_text(path("wrong.json")),
+                      list = read_text(path("wrong/logits.json"));
+    const auto replaced = [](std::string text, const std::string& from, const std::string& to) {
+        const auto at = text.find(from);
+        EXPECT_NE(at, std::string::npos) << from;
+        return text.replace(at, from.size(), to);
+    };
+    // Another protocol is another truth, image and input; another scale, other pictures.
+    for (const auto& [file, from, to, complaint] :
+         {std::tuple{"wrong.json", "\"full\"", "\"centre-crop\"", "protocol"},
+          {"wrong/logits.json", "\"flip\": true", "\"flip\": false", "passes"},
+          {"wrong/logits.json", "0.485", "0.475", "input"},
+          {"wrong.json", "\"miou\": 0.", "\"miou\": 0.0", "metrics"}}) {
+        write("wrong.json", result);
+        write("wrong/logits.json", list);
+        write(file, replaced(read_text(path(file)), from, to));
+        const auto again = redo("wrong");
+        EXPECT_EQ(again.exit_code, 1) << complaint << again.both();
+        EXPECT_NE(again.out.find(complaint), std::string::npos) << again.both();
+    }
+    // Two images' outputs in each other's place: cells.
+    write("wrong.json", result);
+    write("wrong/logits.json", list);
+    fs::copy_file(path("wrong/000001-0.npy"), path("wrong/000001-1.npy"),
+                  fs::copy_options::overwrite_existing);
+    const auto again = redo("wrong");
+    EXPECT_EQ(again.exit_code, 1) << again.both();
+    EXPECT_NE(again.out.find("confusion["), std::string::npos) << again.both();
+}
+
+TEST_F(Redone, LogitsOfTwoRanksAreTheSameFiles) {
+    if (!testing::have_mpirun()) GTEST_SKIP() << "skipped: no mpirun";
+    ASSERT_EQ(run("deeplab-eval", saving("alone", {"--threads", "1"})).exit_code, 0);
+    ASSERT_EQ(run("deeplab-eval", saving("both", {"--threads", "1"}), 2).exit_code, 0);
+    EXPECT_EQ(read_text(path("alone/logits.json")), read_text(path("both/logits.json")));
+    for (int i = 0; i < 5; ++i) {
+        const std::string name = cat("/00000", i, "-0.npy");
+        EXPECT_EQ(read_bytes(path("alone" + name)), read_bytes(path("both" + name)));
+    }
+}
+
 TEST_F(Inference, EvalRefusesBadInput) {
     const auto code = [&](const Strings& more) { return run("deeplab-eval", more).exit_code; };
     EXPECT_EQ(code(eval_arguments({"--precision", "bf16"})), 2);
@@ -160,6 +243,7 @@ TEST_F(Inference, EvalRefusesBadInput) {
     EXPECT_EQ(code(eval_arguments({"--scales", "0"})), 2);
     EXPECT_EQ(code(eval_arguments({"--output-stride", "32"})), 2);
     EXPECT_EQ(code(eval_arguments({"--protocol", "centre-crop", "--save-masks", path("no")})), 2);
+    EXPECT_EQ(code(eval_arguments({"--json", path("run")})), 2) << "a folder";
     EXPECT_EQ(code(eval_arguments({"--split", "test"})), 3);
     EXPECT_EQ(code({"--weights", path("nothing"), "--data", path("data")}), 3);
     EXPECT_EQ(code({"--weights", path("run")}), 2);

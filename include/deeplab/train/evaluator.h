@@ -26,12 +26,25 @@ enum class Protocol {
 
 const char* name(Protocol protocol);  // "full", "centre-crop"
 
+// One run of the network for an image.
+struct Pass {
+    double scale;
+    bool flipped;
+    const io::Image& image;        // as resized and mirrored
+    std::span<const float> input;  // (3, padded_height, padded_width): normalised, image in the
+                                   // upper left corner, mean pixel elsewhere
+    std::int64_t padded_height, padded_width;
+    std::span<const float> logits;  // (classes, height, width), as the network left them
+    std::int64_t classes, height, width;
+};
+
 struct InferenceOptions {
     // The 8-bit image is resized as PIL does, the scores of each scale back to the image's size
     // with half-pixel centres (that resize's own), and averaged.
     std::vector<double> scales = {1.0};
     bool flip = false;  // average of softmax over scales, and over the mirrored image
     data::Normalisation normalisation;
+    std::function<void(const Pass&)> on_pass = {};  // after each run of the network
 };
 
 // Softmax scores of images of any size: a plan per padded size, the latest of them cached.
