@@ -1,18 +1,19 @@
 #!/bin/bash
-# Trains on this machine by mpirun. `--help` explains.
+# Trains, or runs another program, on this machine by mpirun. `--help` explains.
 set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: jobs/workstation.sh [-n RANKS] [--dry-run] [options of deeplab-train]
+usage: jobs/workstation.sh [-n RANKS] [--program NAME] [--dry-run] [options of the program]
 
-Runs deeplab-train under mpirun on this machine, with one rank per GPU (CUDA_VISIBLE_DEVICES limits them). Without GPUs,
-or with --device cpu, -n says how many ranks; they divide the cores among themselves.
+Runs deeplab-train, or another program, under mpirun on this machine, with one rank per GPU (CUDA_VISIBLE_DEVICES limits
+them). Without GPUs, or with --device cpu, -n says how many ranks; they divide the cores among themselves.
 
   -n RANKS         number of ranks
+  --program NAME   deeplab-train (the default), deeplab-eval or another that runs under mpirun
   --help           this text
   --dry-run        prints the command that would run
-  --               all that follows goes to deeplab-train untouched
+  --               all that follows goes to the program untouched
 
 example:
   jobs/workstation.sh -n 2 --config jobs/configs/quickstart_cpu.toml --data shards --out run
@@ -46,13 +47,18 @@ count_cores() {
     echo $((cores > 0 && cores < threads ? cores : threads))
 }
 
-ranks='' device=auto arguments=()
+ranks='' name=deeplab-train device=auto arguments=()
 while (($#)); do
     case $1 in
         -n | -np)
             (($# > 1)) || fail 2 "$1 lacks its number — mpirun needs to know how many ranks — write $1 RANKS"
             ranks=$2
             require_number "$1" "$ranks" 1
+            shift
+            ;;
+        --program)
+            [[ $# -gt 1 && -n $2 ]] || fail 2 "--program lacks its name — nothing can be run — write --program deeplab-eval"
+            name=$2
             shift
             ;;
         --)
@@ -71,7 +77,7 @@ for option in "${program_options[@]}"; do
 done
 
 load_site
-program=$(program_path deeplab-train)
+program=$(program_path "$name")
 allow_root
 if [[ -z $ranks ]]; then
     ranks=0

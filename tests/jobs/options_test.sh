@@ -196,6 +196,10 @@ expect_text "is missing" "workstation without a build"
 here bash "$workstation" --help
 expect_status 0 "workstation --help"
 expect_text "example:" "workstation --help"
+here bash "$workstation" -n 2 --program deeplab-eval --dry-run --weights run
+expect_text "/build/bin/deeplab-eval --weights run" "workstation --program"
+here bash "$workstation" -n 2 --program
+expect_status 2 "--program without a name"
 here bash "$workstation" -n 2 --dry-run -- --dry-run -n 5
 expect_text "-np 2 " "workstation: what follows -- goes to the program"
 expect_text "deeplab-train --dry-run -n 5" "workstation: what follows -- goes to the program"
