@@ -11,7 +11,8 @@ frequency-weighted IoU beside the reference's and the paper's: OUT/reproduction.
 
   VOC       VOC 2012 with SegmentationClassAug, as jobs/get_voc.sh leaves it: VOCdevkit/VOC2012 or a folder above it
   WEIGHTS   what to start from, anything that deeplab-train --init takes: for the published setting torchvision's ImageNet
-            weights, resnet101-5d3b4d8f.pth (jobs/get_weights.sh); or safetensors, another .pth, a checkpoint, a run's folder; "none": random values
+            weights, resnet101-5d3b4d8f.pth (jobs/get_weights.sh); or safetensors, another .pth, a checkpoint, a run's
+            folder; "none": random values
   OUT       shards/, run/ and the results
 
   --preset NAME      a file of jobs/configs without .toml, or a path   (default: voc_r101_reference)
@@ -95,7 +96,8 @@ done
     "jobs/get_voc.sh DIR, and give DIR"
 if [[ $weights != none && ! -e $weights ]]; then
     fail 3 "there are no weights $weights — from random values the result would be another — fetch" \
-        "resnet101-5d3b4d8f.pth with jobs/get_weights.sh, or give safetensors, a checkpoint or a run's folder; or \"none\" to train from random values"
+        "resnet101-5d3b4d8f.pth with jobs/get_weights.sh, or give safetensors," \
+        "a checkpoint or a run's folder; or \"none\" to train from random values"
 fi
 if ((slurm)); then
     command -v sbatch >/dev/null ||

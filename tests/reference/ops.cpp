@@ -300,10 +300,12 @@ Loss segmentation_loss(const Tensor& logits, const std::vector<std::uint8_t>& la
 }
 
 void sgd(std::vector<double>& w, std::vector<double>& buffer, const std::vector<double>& g,
-         double lr, double mu, double wd, int steps) {
+         double lr, double mu, double wd, int steps, bool accumulate_decay) {
     for (std::size_t i = 0; i < w.size(); ++i) {
+        double decay = 0;
         for (int step = 0; step < steps; ++step) {
-            buffer[i] = mu * buffer[i] + g[i] + wd * w[i];
+            decay = wd * w[i] + (accumulate_decay ? decay : 0.0);
+            buffer[i] = mu * buffer[i] + g[i] + decay;
             w[i] -= lr * buffer[i];
         }
     }

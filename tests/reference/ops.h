@@ -91,8 +91,8 @@ Loss segmentation_loss(const Tensor& logits, const std::vector<std::uint8_t>& la
                        std::int64_t height, std::int64_t width, const graph::SegmentationLoss& op);
 
 // torch.optim.SGD on one parameter: d = g + wd * w; buffer = mu * buffer + d; w -= lr * buffer,
-// `steps` times.
+// `steps` times; accumulate_decay: each adds its wd * w to g for the next.
 void sgd(std::vector<double>& w, std::vector<double>& buffer, const std::vector<double>& g,
-         double lr, double mu, double wd, int steps);
+         double lr, double mu, double wd, int steps, bool accumulate_decay = false);
 
 }  // namespace deeplab::reference

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(256)
     const float factor = outcome->factor;
     const math::SgdRule rule{
         static_cast<float>(step->learning_rate * static_cast<double>(p.lr_multiplier)), momentum,
-        p.weight_decay, p.steps};
+        p.weight_decay, p.steps, p.accumulate_decay};
     float *values = buffers.values + p.offset, *momenta = buffers.momenta + p.offset;
     const float* gradients = buffers.gradients + p.offset;
     __nv_bfloat16* copy = Copy ? static_cast<__nv_bfloat16*>(buffers.bf16) + p.offset : nullptr;
@@ -92,7 +92,7 @@ std::vector<UpdatePiece> update_pieces(const graph::UpdateRule& rule) {
         expects(s.offset % 8 == 0, "a segment begins at 16 bytes in the bf16 copy");
         for (std::int64_t done = 0; done < s.count; done += piece) {
             pieces.push_back({s.offset + done, std::min(piece, s.count - done), s.lr_multiplier,
-                              s.weight_decay, s.steps});
+                              s.weight_decay, s.steps, rule.accumulate_decay});
         }
     }
     return pieces;

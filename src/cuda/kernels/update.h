@@ -29,6 +29,7 @@ struct UpdatePiece {
     std::int64_t offset, count;
     float lr_multiplier, weight_decay;
     std::int32_t steps;
+    bool accumulate_decay;
 };
 // The rule's segments in pieces of equal work; sgd() takes them from device memory.
 std::vector<UpdatePiece> update_pieces(const graph::UpdateRule& rule);

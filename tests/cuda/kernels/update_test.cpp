@@ -78,14 +78,15 @@ TEST(UpdateKernels, NormFactorAndFiniteFlag) {
     EXPECT_NEAR(large.outcome.values()[0].norm, 1e30, 1e24);
 }
 
-TEST(UpdateKernels, SgdBySegmentsAndTheCopy) {
+void expect_sgd_by_segments(bool accumulate_decay) {
     const Flat f(20011, 0.1, 50);
     const graph::UpdateRule rule{
         .momentum = 0.9f,
-        .segments = {
-            {.offset = 0, .count = 32, .weight_decay = 1e-2f},
-            {.offset = 32, .count = 18000, .lr_multiplier = 10, .steps = 3},
-            {.offset = 18048, .count = 1963, .lr_multiplier = 0.5f, .weight_decay = 0.1f}}};
+        .segments =
+            {{.offset = 0, .count = 32, .weight_decay = 1e-2f},
+             {.offset = 32, .count = 18000, .lr_multiplier = 10, .weight_decay = 0.05f, .steps = 3},
+             {.offset = 18048, .count = 1963, .lr_multiplier = 0.5f, .weight_decay = 0.1f}},
+        .accumulate_decay = accumulate_decay};
     f.norm(0.5, 0.01f);
     f.sgd(rule, true);
     const double factor = static_cast<double>(f.outcome.values()[0].factor);
@@ -98,7 +99,7 @@ TEST(UpdateKernels, SgdBySegmentsAndTheCopy) {
         for (double& e : g) e *= factor;
         reference::sgd(w, buffer, g, 0.1 * static_cast<double>(s.lr_multiplier),
                        static_cast<double>(rule.momentum), static_cast<double>(s.weight_decay),
-                       s.steps);
+                       s.steps, accumulate_decay);
         std::copy(w.begin(), w.end(), v.begin() + s.offset);
         std::copy(buffer.begin(), buffer.end(), m.begin() + s.offset);
     }
@@ -117,6 +118,11 @@ TEST(UpdateKernels, SgdBySegmentsAndTheCopy) {
     same.norm(0.5, 0.01f);
     same.sgd(rule, false);
     EXPECT_EQ(same.values.values(), f.values.values());
+}
+
+TEST(UpdateKernels, SgdBySegmentsAndTheCopy) {
+    expect_sgd_by_segments(false);
+    expect_sgd_by_segments(true);
 }
 
 TEST(UpdateKernels, NotFiniteChangesNothing) {
