@@ -57,7 +57,7 @@ void consume(std::span<const std::uint8_t> input) {
 // Gray, 1 to 16 bits, interlaced and others come from pil_seeds.py where Pillow is installed.
 std::vector<Bytes> seeds() {
     const io::Image image{5, 3, Bytes(45, 200)};
-    const io::Mask mask{7, 2, Bytes(14, 1)}, large{300, 200, Bytes(60000, 0)};
+    const io::Mask mask{7, 2, Bytes(14, 1)}, large{100, 60, Bytes(6000, 0)};
     const std::vector<io::Rgb> palette = {{0, 0, 0}, {128, 0, 0}};
     return {io::encode_png(image), io::encode_palette_png(mask, palette),
             io::encode_palette_png(large, palette)};

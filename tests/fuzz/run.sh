@@ -78,8 +78,9 @@ export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktra
 export LSAN_OPTIONS=suppressions=$root/tests/harness/lsan.supp:print_suppressions=0
 
 # Bounds of memory (MiB: one allocation, all of it), of seconds for one input, and of an input's bytes: allocations may
-# grow with the input, by deflate's factor of 1032, so the input must be small enough to tell.
-limits=(-malloc_limit_mb=512 -rss_limit_mb=2048 -timeout=25 -max_len=16384)
+# grow with the input, by deflate's factor of 1032, so the input must be small enough to tell. The seconds are the clock's,
+# on a machine that may be busy.
+limits=(-malloc_limit_mb=512 -rss_limit_mb=2048 -timeout=60 -report_slow_units=60 -max_len=16384)
 
 table=$(printf '%-12s %12s %8s %9s %9s' target executions exec/s coverage findings)
 failed=0
