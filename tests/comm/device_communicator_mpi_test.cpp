@@ -79,14 +79,17 @@ TEST_F(StagedTest, Bf16IsSummedInF32AndRoundedOnce) {
     const int ranks = world().size(), rank = world().rank();
     // 256 + 1 is a tie in bf16, rounded to 256; three ranks' 256 + 1 + 1 is a number of bf16, which
     // rounding after each addition would miss.
-    std::array data = {bf16(rank == 0 ? 256.0f : 1.0f), bf16(-0.5f), bf16(0.0f),
-                       bf16(rank == 0 ? INFINITY : 1.0f), std::uint16_t{0x7fc0}};
+    std::array data = {
+        bf16(rank == 0 ? 256.0f : 1.0f),   bf16(-0.5f),           bf16(0.0f),
+        bf16(rank == 0 ? INFINITY : 1.0f), std::uint16_t{0x7fc0}, bf16(rank == 0 ? 256.0f : 1.5f)};
     comm_->all_reduce(data.data(), data.size(), DType::bf16, &calls_, "gradients");
     EXPECT_EQ(data[0], bf16(ranks == 3 ? 258.0f : 256.0f));
     EXPECT_EQ(data[1], bf16(-0.5f * static_cast<float>(ranks)));
     EXPECT_EQ(data[2], bf16(0.0f));
     EXPECT_EQ(data[3], bf16(INFINITY));
     EXPECT_EQ(data[4] & 0x7fc0, 0x7fc0) << "NaN";
+    // 257.5 is nearer to 258, 259 is a tie.
+    EXPECT_EQ(data[5], bf16(ranks == 1 ? 256.0f : ranks == 2 ? 258.0f : 260.0f));
 }
 
 TEST_F(StagedTest, OtherTypesAreRefused) {

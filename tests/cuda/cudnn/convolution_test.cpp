@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "convolution_cases.h"
 #include "deeplab/base/error.h"
@@ -122,6 +123,24 @@ TEST(ConvolutionGraph, AChoiceMakesItsPlanAgain) {
         EXPECT_GT(plans, 1u);
         EXPECT_EQ(differ, plans) << "the comparison compares nothing";
     }
+}
+
+// Without a device the plan's own text is all that shows what cuDNN was told.
+TEST(ConvolutionGraph, PlansKnowThePitches) {
+    const ConvolutionProblem packed = problem(Pass::forward, Precision::bf16);
+    std::set<std::string> texts;
+    for (const auto& [x, y] : {std::pair{0, 0}, {8, 0}, {0, 8}}) {
+        ConvolutionProblem p = packed;
+        p.x_pitch += x;
+        p.y_pitch += y;
+        const ConvolutionGraph graph(p, device("h200"));
+        ChoiceCache cache({});
+        EnginePlan plan = choose_plan(graph, cache, {}, nullptr);
+        texts.insert(json_of(plan));
+        for (const std::int64_t pitch : {p.x_pitch, p.y_pitch})
+            EXPECT_NE(json_of(plan).find(cat(33 * pitch)), std::string::npos) << json_of(plan);
+    }
+    EXPECT_EQ(texts.size(), 3u);
 }
 
 TEST(ConvolutionGraph, WhatCannotBeIsAnError) {
