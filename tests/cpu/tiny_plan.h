@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "deeplab/comm/communicator.h"
-#include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/graph/builder.h"
 #include "harness/compare.h"
+#include "harness/device.h"
 #include "reference/ops.h"
 
 namespace deeplab::testing {
@@ -146,7 +146,7 @@ struct Ran {
 
     explicit Ran(const TinyPlan& tiny, const exec::CompileOptions& options = {.poison = true},
                  int threads = 2)
-        : backend(cpu::make_cpu_backend(threads)) {
+        : backend(device(threads)) {
         tiny.set_up(*backend);
         executable = backend->compile(tiny.plan, {gradients.get(), batch_norm.get()}, options);
         result = executable->run(tiny.step());

@@ -11,10 +11,10 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/communicator.h"
-#include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/model/deeplab.h"
 #include "golden/fixture.h"
 #include "harness/compare.h"
+#include "harness/device.h"
 
 namespace deeplab::testing {
 namespace {
@@ -45,7 +45,7 @@ protected:
         {.momentum = 0.9f,
          .weight_decay = 0.1f,
          .groups = {{"^(aspp|decoder)\\.", 10.0f, 0.3f, fixture_.attribute("head_steps")}}});
-    const std::unique_ptr<exec::Backend> backend_ = cpu::make_cpu_backend(2);
+    const std::unique_ptr<exec::Backend> backend_ = device(2);
     const std::unique_ptr<comm::Communicator> gradients_ = comm::make_self(),
                                               batch_norm_ = comm::make_self();
     std::vector<float> images_;

@@ -271,7 +271,7 @@ TEST_F(Golden, Sgd) {
         t.node(graph::AllReduce{0}, {}, {});
         t.node(graph::Update{}, {}, {});
         t.plan.update = {0.9f, clip, {{0, t.plan.parameter_count, 1.0f, 0.01f, steps}}};
-        const auto backend = cpu::make_cpu_backend(2);
+        const auto backend = device(2);
         const auto a = comm::make_self(), b = comm::make_self();
         t.set_up(*backend);
         const auto executable = backend->compile(t.plan, {a.get(), b.get()}, {.poison = true});

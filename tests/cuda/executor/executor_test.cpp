@@ -7,24 +7,23 @@
 
 #include "cpu/narrow_network.h"
 #include "deeplab/base/error.h"
-#include "deeplab/cuda/cuda_backend.h"
+#include "harness/device.h"
 
 namespace deeplab {
 namespace {
 
 using testing::Batch;
+using testing::device;
 using testing::narrow;
 using testing::options;
 using testing::Trainer;
-
-std::unique_ptr<exec::Backend> on_host() { return cuda::make_cuda_backend({}); }
 
 Trainer cuda_trainer(const model::ModelConfig& config, const model::TrainingOptions& training,
                      DType activations = DType::f32, bool graph = true) {
     exec::CompileOptions compile;
     compile.seed = 9;
     compile.graph = graph;
-    return Trainer(config, training, compile, on_host(), activations);
+    return Trainer(config, training, compile, device(0), activations);
 }
 
 double distance(const std::vector<float>& a, const std::vector<float>& b) {
@@ -175,7 +174,7 @@ TEST(CudaExecutor, UploadsComeBackAndWrongLabelsAreRefused) {
 }
 
 TEST(CudaExecutor, TellsTheTimeOfEveryNode) {
-    Trainer tested(narrow("resnet18", 16), options(2, 33), {.time_nodes = true}, on_host());
+    Trainer tested(narrow("resnet18", 16), options(2, 33), {.time_nodes = true}, device(0));
     const Batch batch(2, 33);
     tested.executable->run(batch.step());
     EXPECT_EQ(tested.executable->node_seconds().size(), tested.plan.nodes.size());
