@@ -180,7 +180,7 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
         t.node(graph::BatchNormAct{.relu = false, .momentum = 1.0f},
                {in[i], t.value(gamma), t.value(beta), mean, variances.back(), sums[i]}, {y.back()});
     }
-    const auto backend = cpu::make_cpu_backend(2);
+    const auto backend = device(2);
     t.set_up(*backend);
     const auto self = comm::make_self();
     Doubling group;

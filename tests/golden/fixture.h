@@ -8,13 +8,13 @@
 
 #include "deeplab/base/types.h"
 #include "deeplab/io/hdf5.h"
+#include "harness/source_dir.h"
 
 namespace deeplab::testing {
 
 class Fixture {
 public:
-    explicit Fixture(const std::string& file)
-        : file_(std::filesystem::path(DEEPLAB_SOURCE_DIR) / "tests" / "golden" / file) {}
+    explicit Fixture(const std::string& file) : file_(source_dir() / "tests" / "golden" / file) {}
 
     const io::Hdf5Reader& file() const { return file_; }
     std::vector<std::string> list(const std::string& group) const { return file_.list(group); }

@@ -160,8 +160,7 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, GoldenInference,
 
 TEST(GoldenNames, AreThoseOfTheModule) {
     std::vector<std::string> expected = split(
-        trim(read_text(std::filesystem::path(DEEPLAB_SOURCE_DIR) / "tests/golden/names.txt")),
-        '\n');
+        trim(read_text(source_dir() / "tests/golden/names.txt")), '\n');
     std::vector<std::string> actual;
     for (const std::string& backbone : model::backbone_names()) {
         const graph::Plan plan = model::inference_plan({.backbone = backbone}, 1, 65, 65);
