@@ -58,7 +58,7 @@ struct Step {
 };
 
 struct Trained {
-    std::unique_ptr<exec::Backend> backend = cpu::make_cpu_backend(2);
+    std::unique_ptr<exec::Backend> backend = device(2);
     std::unique_ptr<comm::Communicator> a = comm::make_self(), b = comm::make_self();
     std::unique_ptr<exec::Executable> executable;
 
