@@ -66,6 +66,11 @@ void check(Arguments& a) {
         throw UsageError(
             "--trace is not implemented yet — no time line would be written — leave it out");
     }
+    if (a.reset_classifier && a.init.empty()) {
+        throw UsageError(
+            "--reset-classifier is of --init — without weights every tensor starts afresh — add "
+            "--init WEIGHTS, or leave it out");
+    }
     if (a.out.empty() && !a.dry_run) {
         throw UsageError(
             "--out is missing — checkpoints and metrics need a folder — give --out RUN, or "
