@@ -37,7 +37,7 @@ expect_status 0 "an earlier call's part is continued"
 expect "only the rest was fetched" grep -q "^/$file 30000 206$" "$requests"
 expect "… to the same file" cmp "$served/$file" "$temporary/left/$file"
 
-printf x | dd of="$temporary/a/$file" bs=1 seek=100 conv=notrunc 2>/dev/null
+printf damaged-damaged- | dd of="$temporary/a/$file" bs=1 seek=100 conv=notrunc 2>/dev/null
 get "$temporary/a"
 expect_status 3 "a damaged file is refused"
 expect_text "does not begin with $digits" "a damaged file"
