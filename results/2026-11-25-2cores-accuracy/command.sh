@@ -26,5 +26,7 @@ done
 "$bin/deeplab-bench" accuracy --weights "$scratch/fp32" --data "$scratch/data" --split train --crop 129 --batch 4 \
     --precision bf16 --csv "$out/resnet18_trained.csv" --json "$scratch/trained.json"
 
+(cd "$out" && gnuplot depth.gnuplot)
+
 # PyTorch's own bf16 (autocast) on a ResNet-18 with a head of two 3x3, initial weights: the same size of error.
 /usr/bin/python3 "$out/pytorch_autocast.py"
