@@ -8,7 +8,7 @@
 #include <memory>
 #include <set>
 
-#include "convolution_graph.h"
+#include "convolution.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
@@ -75,7 +75,7 @@ bool check(const ConvolutionProblem& problem, const cuda::Target& target) {
     const std::vector<cuda::EngineConfig> configs = graph.configs(false);
     for (const cuda::EngineConfig& config : configs) {
         const auto plan = graph.plan(config.choice);
-        if (!plan) continue;
+        if (!plan || plan->workspace > cuda::TuningOptions{}.workspace_limit) continue;
         std::cout << key(problem) << " | " << configs.size() << " | " << config.choice.engine
                   << " | " << human_bytes(static_cast<std::uint64_t>(plan->workspace)) << " | "
                   << config.notes() << '\n';
