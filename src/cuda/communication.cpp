@@ -4,34 +4,10 @@
 #include <type_traits>
 
 #include "executable.h"
+#include "staging.h"
 
 namespace deeplab::cuda {
 namespace {
-
-class PinnedStaging final : public comm::Staging {
-public:
-    void* reserve(std::size_t bytes) override {
-        if (bytes > memory_.bytes()) memory_ = PinnedBuffer(bytes, "sums on their way to the host");
-        return memory_.data();
-    }
-    void to_host(void* host, const void* device, std::size_t bytes,
-                 comm::DeviceStream stream) override {
-        copy(host, device, bytes, stream);
-    }
-    void to_device(void* device, const void* host, std::size_t bytes,
-                   comm::DeviceStream stream) override {
-        copy(device, host, bytes, stream);
-    }
-
-private:
-    static void copy(void* to, const void* from, std::size_t bytes, comm::DeviceStream given) {
-        auto* stream = static_cast<cudaStream_t>(given);
-        cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "sums over ranks");
-        cuda::check(cudaStreamSynchronize(stream), "sums over ranks");
-    }
-
-    PinnedBuffer memory_;
-};
 
 template <class Op>
 bool has(const graph::Plan& plan) {

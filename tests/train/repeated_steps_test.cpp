@@ -10,6 +10,7 @@
 #include "cpu/tiny_plan.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/train/config.h"
 
 namespace deeplab::testing {

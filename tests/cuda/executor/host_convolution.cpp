@@ -74,7 +74,7 @@ void compute(const ConvolutionProblem& p, const ConvolutionPointers& at) {
                           static_cast<double>(read(at.w, p.in, w));
             });
             elements(p.y, p.y_pitch, [&](std::int64_t i, std::int64_t k) {
-                const float bias = p.bias ? static_cast<const float*>(at.bias)[k] : 0.0f;
+                const float bias = p.bias ? read(at.bias, p.in, k) : 0.0f;
                 write(at.y, p.out, i, sum(i) + static_cast<double>(bias));
             });
             break;

@@ -196,7 +196,11 @@ inline cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
     return cudaMalloc(data, bytes);
 }
 inline cudaError_t cudaFreeHost(void* data) { return cudaFree(data); }
-enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToDevice = 1,
+    cudaMemcpyDeviceToHost = 2,
+    cudaMemcpyDefault = 4
+};
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                                    cudaStream_t) {
     deeplab::shim::enqueue([=] {
