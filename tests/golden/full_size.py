@@ -7,7 +7,7 @@ loader), the reference recipe. Results go to OUT: csv files, summary.json, compa
 
 Parts (--parts a,b,…):
   kinkfree  one step from weights that keep every ReLU away from its kink: logits and every gradient
-  random    one step from fresh weights: our distance from float64 beside PyTorch's own in float32
+  random    a step from fresh weights on each of --repeats batches: our distance from float64 beside PyTorch's own in float32
   steps     the reference recipe, beside runs of PyTorch with permuted batches
   small_lr  the same at a learning rate of 1e-5
 The last two start from weights that our side trained for --warm-up steps of the recipe from fresh ones.
@@ -154,10 +154,10 @@ class Comparison:
                     module.forward = recomputed(module.forward)
         return model
 
-    def gradients(self, weights, batches, dtype, label):
-        """Of the first batch: loss, logits, gradients by name, distance of the nearest ReLU."""
+    def gradients(self, weights, batches, number, dtype, label):
+        """Of one batch: loss, logits, gradients by name, distance of the nearest ReLU."""
         start = time.time()
-        images, labels = load_batch(batches, 0, dtype)
+        images, labels = load_batch(batches, number, dtype)
         model = self.model(weights, dtype)
         with Margin() as margin:
             logits = model.small_logits(images)
@@ -200,31 +200,38 @@ class Comparison:
 
     # --- Parts ---
 
-    def one_step(self, name, weights):
-        """Distances from float64 of one step's logits and gradients: ours and PyTorch's float32."""
-        batches = self.batches(1)
-        losses, path = self.ours(name, weights, batches, 1, details=True)
-        exact = self.gradients(weights, batches, torch.float64, f"{name}: PyTorch float64")
-        torch32 = self.gradients(weights, batches, torch.float32, f"{name}: PyTorch float32")
-        with h5py.File(path, "r") as f:
-            mine = (losses[0], f["logits"][()].astype(np.float64),
-                    {k: f["gradients/" + k][()].astype(np.float64) for k in exact[2]})
-        largest = max(np.linalg.norm(g) for g in exact[2].values())
-        rows, whole = [], np.zeros(3)
-        for key, g in exact[2].items():
-            norm = np.linalg.norm(g)
-            scale = max(norm, FLOOR * largest)
-            differences = [np.linalg.norm(side[2][key] - g) for side in (mine, torch32)]
-            rows.append((key, float(norm), *(float(d / scale) for d in differences)))
-            whole += np.square([norm, *differences])
-        self.csv(f"{name}_gradients", ("parameter", "norm", "ours", "pytorch_float32"), rows)
-        whole = np.sqrt(whole)
-        result = {"relu_margin": exact[3]}
-        for i, (side, label) in enumerate(((mine, "ours"), (torch32, "pytorch32"))):
-            result[f"{label}_loss"] = abs(side[0] - exact[0]) / exact[0]
-            result[f"{label}_logits"] = np.linalg.norm(side[1] - exact[1]) / np.linalg.norm(exact[1])
-            result[f"{label}_gradient"] = whole[1 + i] / whole[0]
-            result[f"{label}_worst_gradient"] = max(row[2 + i] for row in rows)
+    def one_step(self, name, weights, repeats=1):
+        """Distances from float64 of one step's logits and gradients: ours and PyTorch's float32. Root
+        mean square over `repeats` batches."""
+        batches = self.batches(repeats)
+        sides = ("ours", "pytorch32")
+        squares, rows, margin = {}, {}, float("inf")
+        for number in range(repeats):
+            losses, path = self.ours(f"{name}{number}", weights, batches, 1, number, details=True)
+            exact = self.gradients(weights, batches, number, torch.float64, f"{name}: PyTorch float64")
+            torch32 = self.gradients(weights, batches, number, torch.float32, f"{name}: PyTorch float32")
+            with h5py.File(path, "r") as f:
+                mine = (losses[0], f["logits"][()].astype(np.float64),
+                        {k: f["gradients/" + k][()].astype(np.float64) for k in exact[2]})
+            norms = {k: np.linalg.norm(g) for k, g in exact[2].items()}
+            largest, whole = max(norms.values()), np.linalg.norm(list(norms.values()))
+            margin = min(margin, exact[3])
+            for label, side in zip(sides, (mine, torch32)):
+                differences = {k: np.linalg.norm(side[2][k] - g) for k, g in exact[2].items()}
+                relative = {"loss": (side[0] - exact[0]) / exact[0],
+                            "logits": np.linalg.norm(side[1] - exact[1]) / np.linalg.norm(exact[1]),
+                            "gradient": np.linalg.norm(list(differences.values())) / whole}
+                for key, value in relative.items():
+                    squares[label, key] = squares.get((label, key), 0) + value**2 / repeats
+                for k, d in differences.items():
+                    row = rows.setdefault(k, {side: 0 for side in sides} | {"norm": norms[k]})
+                    row[label] += (d / max(norms[k], FLOOR * largest))**2 / repeats
+        self.csv(f"{name}_gradients", ("parameter", "norm", "ours", "pytorch_float32"),
+                 [(k, float(r["norm"]), *(float(np.sqrt(r[side])) for side in sides)) for k, r in rows.items()])
+        result = {f"{label}_{key}": np.sqrt(value) for (label, key), value in squares.items()}
+        for side in sides:
+            result[f"{side}_worst_gradient"] = max(np.sqrt(r[side]) for r in rows.values())
+        result["relu_margin"] = margin
         for key, value in result.items():
             self.record(f"{name}_{key}", value)
         return result
@@ -240,7 +247,7 @@ class Comparison:
                      f"ReLU inputs stay {r['relu_margin']:.2f} from 0")
 
     def random(self):
-        r = self.one_step("random", self.fresh())
+        r = self.one_step("random", self.fresh(), self.o.repeats)
         ratios = {k: r[f"ours_{k}"] / r[f"pytorch32_{k}"] for k in ("logits", "gradient")}
         for key, value in ratios.items():
             self.record(f"random_{key}_ratio", value)
@@ -425,6 +432,7 @@ def main():
     p.add_argument("--steps", type=int, default=50)
     p.add_argument("--warm-up", type=int, default=150, help="steps before those that are compared")
     p.add_argument("--permutations", type=int, default=4)
+    p.add_argument("--repeats", type=int, default=3, help="batches of the part random, each its own step")
     p.add_argument("--exact-steps", type=int, default=3, help="steps that float64 takes too (slow); 0: none")
     p.add_argument("--weights", help="safetensors that steps and small_lr start from instead")
     p.add_argument("--seed", type=int, default=1)
