@@ -280,14 +280,15 @@ BATCH, CLASSES, STEPS, LR, MOMENTUM = 4, 5, 10, 1e-4, 0.9
 
 
 class Margin:
-    """Watches how near the inputs of ReLUs come to zero."""
+    """Watches how near the inputs of ReLUs come to zero, and keeps a checksum of each one's signs."""
 
     def __init__(self):
-        self.value, self.relu = float("inf"), F.relu
+        self.value, self.signs, self.relu = float("inf"), [], F.relu
 
     def __enter__(self):
         def watched(x):
             self.value = min(self.value, x.detach().abs().min().item())
+            self.signs.append(zlib.crc32(np.packbits((x.detach() > 0).numpy())))
             return self.relu(x)
         F.relu = watched
         return self
