@@ -37,7 +37,8 @@ public:
             *buffer = DeviceBuffer(floats(plan.parameter_count), what);
         m.states = DeviceBuffer(floats(plan.state_count), "running statistics");
         for (const DeviceBuffer* buffer : {&m.values, &m.gradients, &m.momenta, &m.states})
-            check(cudaMemset(buffer->data(), 0, buffer->bytes()), "parameters");
+            check(cudaMemsetAsync(buffer->data(), 0, buffer->bytes(), m.stream.get()),
+                  "parameters");
         parameter_hash_ = graph::parameter_hash(plan);
         allocated_ = true;
     }
@@ -90,8 +91,7 @@ private:
         expects(static_cast<std::int64_t>(data.size()) == shape.elements(),
                 "an upload has its parameter's size");
         const DeviceBuffer ordered(data.size_bytes(), "an upload");
-        check(cudaMemcpy(ordered.data(), data.data(), data.size_bytes(), cudaMemcpyDefault),
-              "an upload");
+        copy(ordered.data(), data.data(), data.size_bytes(), "an upload");
         from_nchw(model_->stream.get(), ordered.as<float>(), to);
         model_->stream.synchronize();
     }
@@ -101,10 +101,14 @@ private:
         std::vector<float> host(static_cast<std::size_t>(shape.elements()));
         const DeviceBuffer ordered(host.size() * sizeof(float), "a download");
         to_nchw(model_->stream.get(), from, ordered.as<float>());
+        copy(host.data(), ordered.data(), ordered.bytes(), "a download");
         model_->stream.synchronize();
-        check(cudaMemcpy(host.data(), ordered.data(), ordered.bytes(), cudaMemcpyDefault),
-              "a download");
         return host;
+    }
+
+    // In the order of the model's stream, which no other stream waits for by itself.
+    void copy(void* to, const void* from, std::size_t bytes, const char* what) const {
+        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, model_->stream.get()), what);
     }
 
     std::shared_ptr<Model> model_;  // executables may outlive the backend
@@ -120,7 +124,7 @@ Model::Model(const CudaOptions& given)
       target(cudnn),
       choices(given.choices),
       tickets(static_cast<std::size_t>(ticket_count) * sizeof(std::uint32_t), "tickets") {
-    check(cudaMemset(tickets.data(), 0, tickets.bytes()), "tickets");
+    check(cudaMemsetAsync(tickets.data(), 0, tickets.bytes(), stream.get()), "tickets");
 }
 
 void Model::reserve(DeviceBuffer& buffer, std::int64_t bytes, const char* what) {

@@ -391,8 +391,10 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Update&, const graph::
     const std::vector<UpdatePiece> pieces = update_pieces(plan_.update);
     if (pieces_.bytes() == 0) {
         pieces_ = DeviceBuffer(pieces.size() * sizeof(UpdatePiece), "the optimizer's pieces");
-        cuda::check(cudaMemcpy(pieces_.data(), pieces.data(), pieces_.bytes(), cudaMemcpyDefault),
+        cuda::check(cudaMemcpyAsync(pieces_.data(), pieces.data(), pieces_.bytes(),
+                                    cudaMemcpyDefault, model_->stream.get()),
                     "the optimizer's pieces");
+        model_->stream.synchronize();  // the host's copy goes away
     }
     need_scratch(gradient_norm_scratch_bytes());
     updates_ = true;

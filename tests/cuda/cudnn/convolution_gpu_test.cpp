@@ -39,6 +39,7 @@ public:
             });
         }
         check(cudaMemcpy(buffer_.data(), host.data(), bytes_, cudaMemcpyHostToDevice), "a test");
+        check(cudaDeviceSynchronize(), "a test");  // before another stream reads it
     }
 
     void* data() const { return buffer_.data(); }

@@ -208,15 +208,10 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes
     });
     return cudaSuccess;
 }
-inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-    return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
-}
-inline cudaError_t cudaMemset(void* to, int value, std::size_t bytes) {
-    if (bytes > 0) std::memset(to, value, bytes);
-    return cudaSuccess;
-}
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
-    deeplab::shim::enqueue([=] { cudaMemset(to, value, bytes); });
+    deeplab::shim::enqueue([=] {
+        if (bytes > 0) std::memset(to, value, bytes);
+    });
     return cudaSuccess;
 }
 
