@@ -8,7 +8,7 @@
 namespace deeplab::cuda {
 
 // Two blocks a processor, and few of them: the last block of a tile adds what they leave.
-constexpr int sums_threads = 512, grad_sums_threads = 384;
+constexpr int sums_threads = 512, grad_sums_threads = 320;
 constexpr int tile_channels = 256;  // the most of a tile: 32 lanes of 8 channels
 
 // Rows of 128 bytes: a warp reads whole cache lines, and the sums of a tile are few.
