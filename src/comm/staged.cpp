@@ -37,6 +37,7 @@ public:
         expects(type == DType::f32 || type == DType::f64 || type == DType::bf16,
                 "device memory of f32, f64 or bf16 is summed");
         last_ = what;
+        if (count == 0) return;
         const std::size_t bytes = count * size_of(type);
         void* memory = staging_->reserve(bytes);
         staging_->to_host(memory, data, bytes, stream);
