@@ -82,38 +82,44 @@ export LSAN_OPTIONS=suppressions=$root/tests/harness/lsan.supp:print_suppression
 # on a machine that may be busy.
 limits=(-malloc_limit_mb=512 -rss_limit_mb=2048 -timeout=60 -report_slow_units=60 -max_len=16384)
 
+# make_corpus TARGET: its seeds and its dictionary, in $work.
+make_corpus() {
+    "$build/fuzz/$1" --corpus "$work/$1" "$work/$1.dict" || return 1
+    case $1 in
+        jpeg | png) "$python" "$root/tests/fuzz/pil_seeds.py" "$1" "$work/$1" || (($? == 77)) ;;
+    esac
+}
+
+# fuzz TARGET: for the given seconds; what it prints goes to $log.
+fuzz() {
+    local folders=("$work/$1") dictionary=()
+    if [[ -n $keep ]]; then
+        mkdir -p "$keep/$1"
+        folders=("$keep/$1" "$work/$1")
+    fi
+    [[ ! -s $work/$1.dict ]] || dictionary=("-dict=$work/$1.dict")
+    mkdir -p "$build/findings"
+    "$build/fuzz/$1" "${limits[@]}" "${dictionary[@]}" "-max_total_time=$seconds" "-seed=$seed" -print_final_stats=1 \
+        "-artifact_prefix=$build/findings/$1-" "${folders[@]}"
+}
+
 table=$(printf '%-12s %12s %8s %9s %9s' target executions exec/s coverage findings)
 failed=0
 for target in "${targets[@]}"; do
-    program=$build/fuzz/$target corpus=$work/$target log=$work/$target.log
-    "$program" --corpus "$corpus" "$work/$target.dict" || fail 1 "$target did not write its seeds"
-    case $target in
-        jpeg | png) "$python" "$root/tests/fuzz/pil_seeds.py" "$target" "$corpus" || (($? == 77)) || fail 1 "pil_seeds.py" ;;
-    esac
-    folders=("$corpus")
-    if [[ -n $keep ]]; then
-        mkdir -p "$keep/$target"
-        folders=("$keep/$target" "$corpus")
-    fi
-    dictionary=()
-    [[ ! -s $work/$target.dict ]] || dictionary=("-dict=$work/$target.dict")
-    mkdir -p "$build/findings"
-    status=0
-    "$program" "${limits[@]}" "${dictionary[@]}" "-max_total_time=$seconds" "-seed=$seed" -print_final_stats=1 \
-        "-artifact_prefix=$build/findings/$target-" "${folders[@]}" >"$log" 2>&1 || status=$?
-    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-    speed=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")
-    coverage=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
+    log=$work/$target.log
     found=0
-    if ((status != 0)); then
+    if ! { make_corpus "$target" && fuzz "$target"; } >"$log" 2>&1; then
         found=1 failed=1
         printf '\n=== %s\n' "$target"
         grep -vE '^#[0-9]+' "$log" | tail -n 60
         input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
         if [[ -n $input ]]; then
-            say "to repeat: LSAN_OPTIONS=$LSAN_OPTIONS $program ${limits[*]} $input"
+            say "to repeat: LSAN_OPTIONS=$LSAN_OPTIONS $build/fuzz/$target ${limits[*]} $input"
         fi
     fi
+    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    speed=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")
+    coverage=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
     table+=$(printf '\n%-12s %12s %8s %9s %9s' "$target" "${executions:-?}" "${speed:-?}" "${coverage:-?}" "$found")
 done
 printf '\n%s\n' "$table"
