@@ -418,7 +418,10 @@ def environment(options):
         f.write(f"processor      {model}, {torch.get_num_threads()} threads\n"
                 f"PyTorch        {torch.__version__}, NumPy {np.__version__}\n")
     with open(os.path.join(options.out, "command.sh"), "a") as f:
-        f.write(shlex.join(["python3", "tests/golden/full_size.py", *sys.argv[1:]]) + "\n")
+        # This machine's paths are nobody else's.
+        paths = {options.data: "SHARDS", options.out: "OUT", options.work: "WORK", options.weights: "WEIGHTS",
+                 options.program: "PROGRAM"}
+        f.write(shlex.join(["python3", "tests/golden/full_size.py", *(paths.get(a, a) for a in sys.argv[1:])]) + "\n")
 
 
 def main():
