@@ -113,7 +113,8 @@ ranks() { # N: several ranks on one GPU, sums through host memory
     "$bin/mpirun" -np "$1" --bind-to none --oversubscribe "$bin/deeplab-train" \
         --config "$root/jobs/configs/quickstart_cpu.toml" --data "$work/shards" --out "$work/ranks$1" --device cuda --comm mpi \
         --set train.iterations=20 --set train.log_every=1 --set train.eval_every=0 --set optimizer.warmup=0 \
-        --set optimizer.lr=0.001 --set train.global_batch=12 && compare "$work/ranks$1" "$work/ranks1" 2e-3
+        --set optimizer.lr=0.001 --set train.global_batch=12 || return
+    (($1 == 1)) || compare "$work/ranks$1" "$work/ranks1" 2e-3 # one rank is what the others are compared with
 }
 
 same_bits() { # the state after 20 steps, as one graph and launch by launch
