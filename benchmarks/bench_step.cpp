@@ -23,7 +23,7 @@ struct Options {
     std::string backbone = "resnet101", device = "cpu", precision = "fp32";
     std::int64_t crop = 513, batch = 2, classes = 21, output_stride = 16, steps = 5, warmup = 2,
                  threads = 0;
-    bool layers = false;
+    bool layers = false, whole = false;
 };
 
 using Clock = std::chrono::steady_clock;
@@ -171,6 +171,39 @@ void add_layers(const graph::Plan& plan, const std::vector<double>& times, Repor
     }
 }
 
+// What the ranks send to each other in a step, and how long the node list lets each message hide: a
+// bucket is ready `ready_s` after the step's start, an exchange has `hidden_s` of work between its
+// start and its finish. scaling_model.py computes other numbers of ranks from it.
+io::Object messages_of(const graph::Plan& plan, const std::vector<double>& times) {
+    io::Array buckets, exchanges;
+    std::map<std::int32_t, std::pair<std::int64_t, double>> started;  // elements, clock
+    double clock = 0;
+    for (std::size_t n = 0; n < times.size(); ++n) {
+        const graph::Node& node = plan.nodes[n];
+        if (const auto* start = std::get_if<graph::ExchangeStart>(&node.op)) {
+            std::int64_t elements = 0;
+            for (const graph::TensorId id : node.in) elements += plan.tensor(id).shape.elements();
+            started[start->message] = {elements, clock + times[n]};
+        } else if (const auto* finish = std::get_if<graph::ExchangeFinish>(&node.op)) {
+            io::Object exchange;
+            exchange["elements"] = started[finish->message].first;
+            exchange["hidden_s"] = clock - started[finish->message].second;
+            exchanges.push_back(std::move(exchange));
+        } else if (const auto* reduce = std::get_if<graph::AllReduce>(&node.op)) {
+            io::Object bucket;
+            bucket["elements"] = plan.buckets[static_cast<std::size_t>(reduce->bucket)].count;
+            bucket["ready_s"] = clock;
+            buckets.push_back(std::move(bucket));
+        }
+        clock += times[n];
+    }
+    io::Object all;
+    all["buckets"] = std::move(buckets);
+    all["exchanges"] = std::move(exchanges);
+    all["nodes_s"] = clock;
+    return all;
+}
+
 Report measure(const Options& o, comm::Communicator& world) {
     check(o);
     Report report;
@@ -190,9 +223,10 @@ Report measure(const Options& o, comm::Communicator& world) {
                            o.precision, ": ", subject.backend->description());
         report.settings["device"] = subject.backend->description();
     }
-    {
+    if (!o.whole) {
         Subject subject(o, world, true);
         const std::vector<double> times = node_times(o, subject);
+        report.settings["messages"] = messages_of(subject.plan, times);
         if (o.layers)
             add_layers(subject.plan, times, report);
         else
@@ -210,14 +244,16 @@ Report measure(const Options& o, comm::Communicator& world) {
     report.summary[prefix + "convolution_gflops_per_rank"] = flops / seconds / 1e9;
     report.summary[prefix + "comm_exposed_ms"] = 1e3 * exposed;
     report.summary[prefix + "arena_bytes"] = arena;
-    report.notes = {
-        cat("step: ", fixed(1e3 * seconds, 2), " ms (median of ", o.steps, "), ", fixed(images, 2),
-            " images/s, ", fixed(flops / seconds / 1e9, 1),
-            " GFLOP/s of convolutions a rank, exchanges exposed ", fixed(1e3 * exposed, 2),
-            " ms, activations ", human_bytes(static_cast<std::uint64_t>(arena))),
-        "the parts are measured in steps of their own, one node after the other: what overlaps in "
-        "a "
-        "step counts twice there"};
+    report.notes = {cat("step: ", fixed(1e3 * seconds, 2), " ms (median of ", o.steps, "), ",
+                        fixed(images, 2), " images/s, ", fixed(flops / seconds / 1e9, 1),
+                        " GFLOP/s of convolutions a rank, exchanges exposed ",
+                        fixed(1e3 * exposed, 2), " ms, activations ",
+                        human_bytes(static_cast<std::uint64_t>(arena)))};
+    if (!o.whole) {
+        report.notes.push_back(
+            "the parts are measured in steps of their own, one node after the other: what overlaps "
+            "in a step counts twice there");
+    }
     return report;
 }
 
@@ -239,6 +275,7 @@ Bench step(CommandLine& program) {
     line.option("--steps", o->steps, "counted; the median is given");
     line.option("--warmup", o->warmup, "not counted, first");
     line.option("--threads", o->threads, "of the CPU; 0: all of this rank's");
+    line.flag("--whole", o->whole, "whole steps alone, not their parts");
     line.flag("--layers", o->layers, "a line for every node instead of a line for every part");
     return {&line, [o](comm::Communicator& world) { return measure(*o, world); }};
 }

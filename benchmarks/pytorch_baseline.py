@@ -27,7 +27,7 @@ def arguments():
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--backbone", default="resnet101")
     parser.add_argument("--crop", type=int, default=513)
-    parser.add_argument("--batch", type=int, nargs="+", default=[16])
+    parser.add_argument("--batch", type=int, nargs="*", default=[16], help="batches of the eager runs; none: no eager run")
     parser.add_argument("--compile", type=int, nargs="*", default=[], help="batches also tried with torch.compile")
     parser.add_argument("--precision", choices=("bf16", "tf32", "fp32"), help="default: bf16 on a GPU, fp32 on a CPU")
     parser.add_argument("--memory-format", choices=("channels_last", "contiguous"), default="channels_last")
