@@ -57,14 +57,18 @@ bool parse(int argc, char** argv, Arguments& a) {
         "--threads", a.threads,
         "threads of each rank; 0: the processors of its affinity mask, shared by the node's ranks");
     line.flag("--no-graph", a.no_graph, "CUDA: launch the step's kernels one by one");
-    line.option("--trace", a.trace, "write a time line of a step", value("FILE"));
+    line.option("--trace", a.trace,
+                "write a time line of the steps 3 to 5 of all ranks, for chrome://tracing or "
+                "ui.perfetto.dev",
+                value("FILE"));
     return line.parse(argc, argv);
 }
 
 void check(Arguments& a) {
-    if (!a.trace.empty()) {
+    if (!a.trace.empty() && a.dry_run) {
         throw UsageError(
-            "--trace is not implemented yet — no time line would be written — leave it out");
+            "--trace is of a training run — a dry run takes no step to draw — leave one of the two "
+            "out");
     }
     if (a.reset_classifier && a.init.empty()) {
         throw UsageError(
@@ -108,6 +112,7 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.resume = a.resume;
     options.dry_run = a.dry_run;
     options.time_budget_min = a.time_budget;
+    options.trace = a.trace;
     options.command = command;
     options.stop = &tools::stop_requested();
 

@@ -17,6 +17,7 @@
 #include "describe.h"
 #include "reporter.h"
 #include "startup.h"
+#include "trace.h"
 
 namespace deeplab::train {
 
@@ -67,6 +68,7 @@ private:
     void initial_weights();
     void resume(const std::filesystem::path& file);
     void compile();
+    bool tracing(std::int64_t step) const;
     void dry_run();
     data::LoaderOptions loader_options() const;
 
@@ -98,6 +100,7 @@ private:
     std::unique_ptr<exec::Executable> executable_;
     std::unique_ptr<RunLock> lock_;       // rank 0
     std::unique_ptr<Reporter> reporter_;  // rank 0
+    std::unique_ptr<Trace> trace_;        // until its last step
     std::unique_ptr<data::ShardSet> val_shards_;
     std::unique_ptr<Predictor> predictor_;
     std::vector<std::string> step_ids_;  // of this rank: named where a step is not finite
@@ -155,6 +158,8 @@ void Trainer::start() {
         require_writable_directory(options_.run);
         lock_ = std::make_unique<RunLock>(options_.run);
         require_writable_directory(options_.run / "checkpoints");
+        if (!options_.trace.empty())
+            require_writable_directory(std::filesystem::absolute(options_.trace).parent_path());
         if (!options_.resume) return;
         if (const auto file = latest_checkpoint(options_.run)) checkpoint = file->string();
     });
@@ -169,6 +174,7 @@ void Trainer::start() {
         else
             fresh_values();
     });
+    if (!options_.trace.empty()) trace_ = std::make_unique<Trace>(options_.trace, *control_);
     compile();
     if (!root()) return;
     write_atomically(options_.run / "config.toml", info_.config_toml);
@@ -235,7 +241,13 @@ void Trainer::compile() {
                                    {.seed = static_cast<std::uint64_t>(train.seed),
                                     .overlap = train.overlap,
                                     .graph = options_.graph,
+                                    .time_nodes = trace_ != nullptr,
                                     .deterministic = train.deterministic});
+}
+
+bool Trainer::tracing(std::int64_t step) const {
+    const std::int64_t taken = step - first_step_;
+    return trace_ && taken >= Trace::first && taken < Trace::first + Trace::count;
 }
 
 void Trainer::dry_run() {
@@ -272,7 +284,9 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
     std::vector<exec::SampleId> samples;
     step_ids_.clear();
     for (std::int64_t micro = 0; micro < micros; ++micro) {
+        const Clock::time_point asked = Clock::now();
         data::Batch batch = loader.next();
+        if (tracing(step)) trace_->loop("wait for data", step, asked, Clock::now());
         ensures(batch.step == step && batch.micro == micro,
                 "the loader delivers the batch of this step");
         local.data_wait_s += loader.last_wait_s();
@@ -297,6 +311,7 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
         }
         samples.clear();
         for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
+        const Clock::time_point began = Clock::now();
         const exec::StepResult result = executable_->run(
             {.images = batch.images,
              .labels = batch.labels,
@@ -305,6 +320,10 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
              .valid_pixels = local.valid,
              .first_micro = micro == 0,
              .last_micro = last});
+        if (tracing(step)) {
+            trace_->loop("forward, backward, update", step, began, Clock::now());
+            trace_->nodes(setup_.plan, step, began, executable_->node_seconds());
+        }
         local.loss_sum += result.loss_sum;
         local.comm_exposed_s += result.comm_exposed_s;
         local.gradient_norm = result.gradient_norm;
@@ -457,6 +476,12 @@ void Trainer::loop() {
          ++step) {
         const LocalStep local = one_step(loader, step);
         result_.step = step + 1;
+        if (trace_ && (step + 1 == first_step_ + Trace::first + Trace::count ||
+                       step + 1 == iterations() || local.stop)) {
+            trace_->write();
+            trace_.reset();
+            compile();  // without the nodes' clocks
+        }
         // Time that evaluation and checkpoints take is not the steps': the interval pauses.
         const bool reported = report(local, step);
         const double so_far = reported ? 0 : seconds_since(interval_start_);

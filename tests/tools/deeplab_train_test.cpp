@@ -97,7 +97,7 @@ TEST_F(DeeplabTrain, RefusesWrongInput) {
     refused(train({"--set", "model.num_classes=21"}), 2, "21");
     refused(testing::run_process(testing::with_ranks(3, command({}))), 2, "not divisible");
     refused(train({"--bogus"}), 2, "--bogus");
-    refused(train({"--trace", "t.json"}), 2, "--trace");
+    refused(train({"--trace", "t.json", "--dry-run"}), 2, "--trace");
     refused(train({"--device", "tpu"}), 2, "tpu");
     refused(train({"--comm", "nccl", "--device", "cpu"}), 2, "nccl");
     std::ofstream(dir_ / "file") << "a file";

@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/cpu/cpu_backend.h"
+#include "deeplab/io/value.h"
 #include "deeplab/model/deeplab.h"
 #include "deeplab/train/trainer.h"
 #include "harness/mpi.h"
@@ -95,6 +99,43 @@ TEST_F(CpuTrainingRanks, TheSameRanksGiveTheSameBitsOnAll) {
             EXPECT_EQ(run.result.state_hash, expected);
         }
         expected = run.result.state_hash;
+    }
+}
+
+// Every node and every wait of the traced steps, of all ranks, and the same parameters as without.
+TEST_F(CpuTrainingRanks, ATraceShowsAllRanksAndChangesNothing) {
+    comm::Communicator& world = testing::world();
+    options_.config.train.iterations = 6;
+    options_.run = path_ / "plain";
+    const Training plain = train(options_, world);
+    options_.run = path_ / "traced";
+    options_.trace = path_ / "trace.json";
+    const Training traced = train(options_, world);
+    EXPECT_EQ(traced.result.state_hash, plain.result.state_hash);
+    if (world.rank() != 0) return;
+
+    const io::Value trace = io::parse_json(read_text(options_.trace), "trace");
+    std::map<std::int64_t, std::map<std::string, int>> names;  // by rank
+    for (const io::Value& value :
+         *trace.get_if<io::Object>()->find("traceEvents")->get_if<io::Array>()) {
+        const auto& event = *value.get_if<io::Object>();
+        ++names[*event.find("pid")->get_if<std::int64_t>()]
+               [*event.find("name")->get_if<std::string>()];
+        if (const io::Value* length = event.find("dur")) {
+            EXPECT_GE(*length->get_if<double>(), 0);
+            const std::int64_t step = *event.find("args")
+                                           ->get_if<io::Object>()
+                                           ->find("step")
+                                           ->get_if<std::int64_t>();
+            EXPECT_TRUE(step >= 3 && step <= 5) << step;
+        }
+    }
+    ASSERT_EQ(names.size(), static_cast<std::size_t>(world.size()));
+    for (auto& [rank, count] : names) {
+        EXPECT_EQ(count["wait for data"], 3);
+        EXPECT_EQ(count["forward, backward, update"], 3);
+        EXPECT_EQ(count["Update"], 3);
+        EXPECT_EQ(count["SegmentationLoss"], 3);
     }
 }
 
