@@ -4,19 +4,23 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: jobs/workstation.sh [-n RANKS] [--program NAME] [--dry-run] [options of the program]
+usage: jobs/workstation.sh [-n RANKS] [--program NAME] [--restart] [--dry-run] [options of the program]
 
 Runs deeplab-train, or another program, under mpirun on this machine, with one rank per GPU (CUDA_VISIBLE_DEVICES limits
 them). Without GPUs, or with --device cpu, -n says how many ranks; they divide the cores among themselves.
 
   -n RANKS         number of ranks
   --program NAME   deeplab-train (the default), deeplab-eval or another that runs under mpirun
+  --restart        starts again, with --resume, when the program stopped early with a good checkpoint (exit code 75:
+                   --time-budget), until it is done
   --help           this text
   --dry-run        prints the command that would run
   --               all that follows goes to the program untouched
 
 example:
   jobs/workstation.sh -n 2 --config jobs/configs/quickstart_cpu.toml --data shards --out run
+
+Ctrl-C, TERM, USR1 or a closed terminal: the run writes a checkpoint and ends with 75. (TERM to mpirun itself kills it.)
 
 jobs/README.md has the variables (DEEPLAB_SITE, DEEPLAB_BUILD).
 END
@@ -47,7 +51,7 @@ count_cores() {
     echo $((cores > 0 && cores < threads ? cores : threads))
 }
 
-ranks='' name=deeplab-train device=auto arguments=()
+ranks='' name=deeplab-train restart=0 arguments=()
 while (($#)); do
     case $1 in
         -n | -np)
@@ -61,6 +65,7 @@ while (($#)); do
             name=$2
             shift
             ;;
+        --restart) restart=1 ;;
         --)
             arguments+=("$@")
             break
@@ -70,11 +75,7 @@ while (($#)); do
     shift
 done
 take_options "${arguments[@]}"
-previous=
-for option in "${program_options[@]}"; do
-    case $previous$option in --device=*) device=${option#*=} ;; --devicecpu) device=cpu ;; esac
-    previous=${option#"${option%--device}"} # "--device" if this is it, else empty
-done
+device=$(option_value --device)
 
 load_site
 program=$(program_path "$name")
@@ -86,13 +87,13 @@ if [[ -z $ranks ]]; then
 fi
 
 # Its default ties one or two ranks to a core each; unbound ranks divide the cores among themselves.
-command=(mpirun -np "$ranks" --bind-to none)
+launch=(mpirun -np "$ranks" --bind-to none)
 if ((ranks > $(count_cores))); then
-    command+=(--oversubscribe)
+    launch+=(--oversubscribe)
     # Waiting ranks and threads must give way to working ones.
     export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive
 fi
-command+=("$program" "${program_options[@]}")
+command=("${launch[@]}" "$program" "${program_options[@]}")
 if ((dry_run)); then
     print_command
     exit 0
@@ -100,4 +101,21 @@ fi
 require_program "$program"
 command -v mpirun >/dev/null || fail 2 "mpirun is missing — it starts the ranks — install Open MPI (jobs/quickstart.sh does)," \
     "or load its module in a site file (DEEPLAB_SITE)"
-exec "${command[@]}"
+
+watch_signals
+trap 'asked_to_stop=1; [[ -z $child ]] || kill -USR1 "$child" 2>/dev/null || true' HUP
+# A terminal's Ctrl-C goes to all of its processes, and mpirun would kill the ranks.
+! command -v setsid >/dev/null || apart=(setsid)
+for ((restarts = 0; ; ++restarts)); do
+    if [[ $name == deeplab-train ]]; then begin_attempt; fi
+    run_command
+    end_attempt "$status"
+    if ((status != 75 || !restart || asked_to_stop)); then exit "$status"; fi
+    if stuck; then
+        say "stopped early twice, and no step further (step $step_after) — it would start for ever — give a larger --time-budget"
+        exit "$status"
+    fi
+    has_option --resume || program_options+=(--resume)
+    command=("${launch[@]}" "$program" "${program_options[@]}")
+    say "stopped early with a good checkpoint; starts again: $(print_command)"
+done

@@ -21,6 +21,7 @@ fail() {
 # The caller defines usage().
 take_options() {
     dry_run=0
+    script_arguments=("$@")
     program_options=()
     while (($#)); do
         case $1 in
@@ -38,6 +39,25 @@ take_options() {
         esac
         shift
     done
+}
+
+# option_value NAME: the value of an option among program_options, the last if it is repeated; empty if it is not there.
+option_value() {
+    local option previous='' value=''
+    for option in "${program_options[@]}"; do
+        [[ $previous != "$1" ]] || value=$option
+        [[ $option != "$1="* ]] || value=${option#*=}
+        previous=$option
+    done
+    printf '%s' "$value"
+}
+
+has_option() { # NAME
+    local option
+    for option in "${program_options[@]}"; do
+        [[ $option != "$1" && $option != "$1="* ]] || return 0
+    done
+    return 1
 }
 
 # Sources the site file: a path, or NAME for jobs/site/NAME.sh.
@@ -109,26 +129,26 @@ job_shape() {
     cpus_per_task=${SLURM_CPUS_PER_TASK:-$((share > 0 ? share : 1))}
 }
 
-# launch_command PROGRAM: fills `command` from the launcher and the job's shape.
-launch_command() {
+# place_ranks: fills `launch` with what starts the ranks, from the launcher and the job's shape.
+place_ranks() {
     local launcher
     read -ra launcher <<<"${DEEPLAB_LAUNCHER:-srun --mpi=pmix}"
-    command=("${launcher[@]}")
+    launch=("${launcher[@]}")
     case ${launcher[0]##*/} in
         srun)
             # srun of Slurm 22.05 and later does not take over the job's --cpus-per-task.
-            command+=("--nodes=$nodes" "--ntasks=$tasks" "--cpus-per-task=$cpus_per_task")
-            [[ -z $tasks_per_node ]] || command+=("--ntasks-per-node=$tasks_per_node")
+            launch+=("--nodes=$nodes" "--ntasks=$tasks" "--cpus-per-task=$cpus_per_task")
+            [[ -z $tasks_per_node ]] || launch+=("--ntasks-per-node=$tasks_per_node")
             # A step that asks for no GPUs gets none in an exclusive job. No --gpu-bind: every rank sees all of the node's.
-            if ((gpus > 0)) && [[ -z ${SLURM_GPUS_PER_TASK:-} ]]; then command+=("--gpus-per-node=$gpus"); fi
+            if ((gpus > 0)) && [[ -z ${SLURM_GPUS_PER_TASK:-} ]]; then launch+=("--gpus-per-node=$gpus"); fi
             # --kill-on-bad-exit=1 kills the other ranks when the first ends with 75, and the exit code becomes 143.
-            command+=(--kill-on-bad-exit=0 --wait=30)
+            launch+=(--kill-on-bad-exit=0 --wait=30)
             ;;
         mpirun | mpiexec)
-            command+=(-np "$tasks")
-            [[ -z $tasks_per_node ]] || command+=(--map-by "ppr:$tasks_per_node:node")
+            launch+=(-np "$tasks")
+            [[ -z $tasks_per_node ]] || launch+=(--map-by "ppr:$tasks_per_node:node")
             # Its default ties a rank to one core; unbound ranks divide the node's cores among themselves.
-            command+=(--bind-to none)
+            launch+=(--bind-to none)
             # mpirun starts its daemons by srun, which reads this.
             if ((gpus > 0)) && [[ -z ${SLURM_GPUS_PER_TASK:-} ]]; then export SLURM_GPUS_PER_NODE=$gpus; fi
             ;;
@@ -137,7 +157,6 @@ launch_command() {
                 "are unknown — use \"srun --mpi=pmix\" or mpirun, with further flags behind"
             ;;
     esac
-    command+=("$1" "${program_options[@]}")
 }
 
 print_command() {
@@ -145,56 +164,138 @@ print_command() {
     printf '\n'
 }
 
-# Runs `command` and leaves its exit code in `status`. USR1 (the time limit is near) goes on to the launcher, and so to
-# the ranks, which write a checkpoint and end with 75.
-run_command() {
-    local child='' signalled=0
-    trap 'signalled=1; [[ -z $child ]] || kill -USR1 "$child" 2>/dev/null || true' USR1
-    "${command[@]}" &
-    child=$!
-    while :; do
-        status=0
-        wait "$child" || status=$?
-        ((signalled)) || break
-        signalled=0 # the trap interrupted wait: the program still runs, or its code is still to be had
-    done
-    trap - USR1
+# Somebody wants the job to stop: USR1 (the time limit is near, or preemption where the cluster sends it), TERM (scancel,
+# preemption), INT (a terminal). The ranks get USR1: mpirun kills them when it gets TERM itself, srun gives up on a second INT.
+watch_signals() {
+    child='' asked_to_stop=0
+    apart=() # what takes `command` out of a terminal's reach
+    trap 'asked_to_stop=1; [[ -z $child ]] || kill -USR1 "$child" 2>/dev/null || true' USR1 TERM INT
 }
 
-# A job that stopped with a good checkpoint runs again, unless that is off.
+# Runs `command` and leaves its exit code in `status`. The ranks write a checkpoint on USR1 and end with 75.
+run_command() {
+    local waited
+    if ((asked_to_stop)); then
+        status=75
+        return
+    fi
+    "${apart[@]}" "${command[@]}" &
+    child=$!
+    while :; do
+        waited=0
+        wait "$child" || waited=$?
+        # A trap interrupts wait: the program still runs, or its code is still to be had.
+        if ((waited <= 128)) || ! kill -0 "$child" 2>/dev/null; then break; fi
+    done
+    status=0
+    wait "$child" 2>/dev/null || status=$?
+    ((status != 127)) || status=$waited
+    child=
+}
+
+# job_field NAME: a field of Slurm's description of this job.
+job_field() { tr ' ' '\n' <<<"$job_description" | sed -n "s/^$1=//p" | head -n 1; }
+describe_job() { job_description=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null || true); }
+
+# The job's time limit becomes a time budget: a second way to stop in time, if the signal is late or lost. DEEPLAB_TIME_MARGIN:
+# seconds that are left for the checkpoint.
+add_time_budget() {
+    ! has_option --time-budget || return 0
+    local end margin=${DEEPLAB_TIME_MARGIN:-120} left
+    require_number DEEPLAB_TIME_MARGIN "$margin" 0
+    end=${SLURM_JOB_END_TIME:-$(date -d "$(job_field EndTime)" +%s 2>/dev/null || true)}
+    [[ $end =~ ^[0-9]+$ ]] || return 0 # no limit
+    left=$((end - $(date +%s)))
+    # No more than half of a short job goes to the margin.
+    left=$((left > 2 * margin ? left - margin : left / 2))
+    ((left > 0)) || left=1
+    program_options+=(--time-budget "$((left / 60)).$(printf '%02d' $((left % 60 * 100 / 60)))")
+}
+
+# A job that stopped with a good checkpoint runs again, unless that is off, or leads nowhere.
 requeue() {
+    local reason="stopped early with a good checkpoint"
+    describe_job
     if [[ ${DEEPLAB_REQUEUE:-1} == 0 ]]; then
-        say "stopped early with a good checkpoint; DEEPLAB_REQUEUE=0: submit the same command again to continue"
-    elif [[ $(scontrol show job "$SLURM_JOB_ID" 2>/dev/null) != *Requeue=1* ]]; then
-        say "stopped early with a good checkpoint; this job may not be requeued: submit the same command again to continue"
+        say "$reason; DEEPLAB_REQUEUE=0: submit the same command again to continue"
+    elif [[ $job_description == *JobState=* && $(job_field JobState) != RUNNING ]]; then
+        # Cancelled, preempted or at its time limit: Slurm has decided already.
+        say "$reason; the job is $(job_field JobState), so it is not requeued from here: unless Slurm does, submit the same" \
+            "command again to continue"
+    elif stuck; then
+        say "stopped early, and no step further than at the last two starts (step $step_after) — it would be requeued for" \
+            "ever — give the job more time than the start and ${DEEPLAB_TIME_MARGIN:-120} s at its end take; then submit the" \
+            "same command again"
+    elif [[ $(job_field Requeue) == 0 ]]; then
+        submit_again "$reason"
     elif scontrol requeue "$SLURM_JOB_ID"; then
-        say "stopped early with a good checkpoint; requeued, job $SLURM_JOB_ID continues"
+        say "$reason; requeued, job $SLURM_JOB_ID continues"
     else
-        say "stopped early with a good checkpoint; scontrol requeue failed: submit the same command again to continue"
+        say "$reason; scontrol requeue failed: submit the same command again to continue"
+    fi
+}
+
+# A new job like this one, where this one may not be requeued. It waits for the end of this one.
+submit_again() { # REASON
+    local options=(--parsable --no-requeue "--dependency=afterany:$SLURM_JOB_ID" "--nodes=$nodes") field name new
+    for field in JobName:--job-name Partition:--partition Account:--account QOS:--qos TimeLimit:--time WorkDir:--chdir \
+        StdOut:--output Reservation:--reservation Features:--constraint; do
+        name=${field#*:} field=$(job_field "${field%%:*}")
+        [[ -z $field || $field == "(null)" || $field == N/A || $field == Partition_Limit ]] ||
+            options+=("$name=$field")
+    done
+    for field in NTASKS_PER_NODE:ntasks-per-node CPUS_PER_TASK:cpus-per-task GPUS_PER_NODE:gpus-per-node \
+        GPUS_PER_TASK:gpus-per-task MEM_PER_NODE:mem MEM_PER_CPU:mem-per-cpu; do
+        name=SLURM_${field%%:*}
+        [[ -z ${!name:-} ]] || options+=("--${field#*:}=${!name}")
+    done
+    [[ -z ${SLURM_NTASKS:-} || -n ${SLURM_NTASKS_PER_NODE:-} ]] || options+=("--ntasks=$SLURM_NTASKS")
+    [[ $(job_field OverSubscribe) != OK ]] || options+=(--oversubscribe)
+    # The new job must not see this one's shape.
+    local own=()
+    for name in $(compgen -e); do
+        case $name in SLURM_CONF) ;; SLURM_* | SLURMD_* | SBATCH_* | PMIX_* | OMPI_COMM_*) own+=(-u "$name") ;; esac
+    done
+    if new=$(env "${own[@]}" "DEEPLAB_ROOT=$root" sbatch "${options[@]}" "$root/jobs/$script_name" "${script_arguments[@]}"); then
+        say "$1; this job may not be requeued, so job $new was submitted: it continues"
+    else
+        say "$1; this job may not be requeued, and sbatch failed: submit the same command again to continue"
     fi
 }
 
 # run_job PROGRAM: the whole of a job script after its options were taken.
 run_job() {
     local program status=0
+    script_name=${1#deeplab-}.sbatch
+    job_description=
     load_site
     program=$(program_path "$1")
     allow_root
     job_shape
-    launch_command "$program"
+    place_ranks
     if ((dry_run)); then
         [[ -n ${SLURM_JOB_ID:-} ]] || say "not in a Slurm job: shown for $nodes node(s) with $gpus GPU(s); set" \
             "SLURM_JOB_NUM_NODES and SLURM_GPUS_ON_NODE to see others"
+        command=("${launch[@]}" "$program" "${program_options[@]}")
         print_command
         return
     fi
     [[ -n ${SLURM_JOB_ID:-} ]] || fail 2 "not in a Slurm job — there are no nodes to run on — submit with" \
         "\"sbatch -N NODES $0 …\"; on one machine use jobs/workstation.sh, or mpirun with the program itself"
     require_program "$program"
+    watch_signals
+    describe_job
     say "$nodes node(s), $tasks rank(s), $cpus_per_task core(s) a rank, $gpus GPU(s) a node," \
         "start $((${SLURM_RESTART_COUNT:-0} + 1)) of job $SLURM_JOB_ID"
+    if [[ $1 == deeplab-train ]]; then begin_attempt; fi
+    if [[ $1 == deeplab-train ]]; then add_time_budget; fi
+    command=("${launch[@]}" "$program" "${program_options[@]}")
     say "runs: $(print_command)"
     run_command
+    end_attempt "$status"
     ((status != 75)) || requeue
     exit "$status"
 }
+
+# shellcheck source=attempt.sh
+source "$root/jobs/lib/attempt.sh"

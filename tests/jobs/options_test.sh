@@ -105,14 +105,24 @@ expect_text "DEEPLAB_ROOT" "no checkout: what to do"
 mkdir fake
 cat >fake/srun <<'SRUN'
 #!/bin/bash
+if [[ $1 == --version ]]; then
+    echo "srun of a test"
+    exit
+fi
 while [[ $1 != */bin/deeplab-* ]]; do shift; done
 exec "$@"
 SRUN
 cat >fake/scontrol <<'SCONTROL'
 #!/bin/bash
 echo "$*" >>"$SCONTROL_LOG"
-[[ $1 != show ]] || echo "   Requeue=${REQUEUE:-1} Restarts=0"
+[[ $1 != show ]] || echo "   JobState=${STATE:-RUNNING} Requeue=${REQUEUE:-1} Restarts=0 EndTime=${END:-Unknown} JobName=some"
 SCONTROL
+cat >fake/sbatch <<'SBATCH'
+#!/bin/bash
+echo "$*" >"$SCONTROL_LOG.sbatch"
+env >"$SCONTROL_LOG.environment"
+exit "${STUB_SBATCH:-0}"
+SBATCH
 chmod +x fake/*
 submit() {
     rm -f scontrol.log
@@ -122,18 +132,27 @@ for code in 0 2 3 4; do
     submit STUB_CODE=$code bash "$train" --config c.toml
     expect_status $code "exit code $code is the job's"
     expect_text "deeplab-train: --config c.toml --resume" "the program ran"
-    expect "exit code $code does not requeue" [ ! -e scontrol.log ]
+    expect "exit code $code does not requeue" bash -c '! grep -q ^requeue scontrol.log'
 done
 submit STUB_CODE=75 bash "$train"
 expect_status 75 "exit code 75 is the job's"
 expect "exit code 75 requeues" grep -q '^requeue 7$' scontrol.log
-submit STUB_CODE=75 REQUEUE=0 bash "$train"
+submit STUB_CODE=75 REQUEUE=0 SLURM_JOB_NUM_NODES=2 SLURM_NTASKS_PER_NODE=3 SLURM_CPUS_ON_NODE=6 bash "$train" --out 'a run'
 expect_status 75 "exit code 75 where requeue is off"
-expect_text "submit the same command again" "where requeue is off"
-expect_no_text "continues" "where requeue is off"
+expect_text "was submitted" "where requeue is off"
 expect "nothing is requeued where it is off" bash -c '! grep -q ^requeue scontrol.log'
+expect "the new job has the old one's shape and options" \
+    grep -q -- "--no-requeue --dependency=afterany:7 --nodes=2 --job-name=some --ntasks-per-node=3 .*/train.sbatch --out a run$" \
+    scontrol.log.sbatch
+expect "the new job does not inherit the shape" bash -c '! grep -q ^SLURM_NTASKS scontrol.log.environment'
+submit STUB_CODE=75 REQUEUE=0 STUB_SBATCH=1 bash "$train"
+expect_status 75 "where requeue is off, and sbatch fails"
+expect_text "submit the same command again" "where requeue is off, and sbatch fails"
+submit STUB_CODE=75 STATE=CANCELLED bash "$train"
+expect_text "the job is CANCELLED" "a cancelled job"
+expect "a cancelled job is not requeued" bash -c '! grep -q ^requeue scontrol.log'
 submit STUB_CODE=75 DEEPLAB_REQUEUE=0 bash "$train"
-expect "DEEPLAB_REQUEUE=0 does not requeue" [ ! -e scontrol.log ]
+expect "DEEPLAB_REQUEUE=0 does not requeue" bash -c '! grep -q ^requeue scontrol.log'
 
 # USR1 to the batch script reaches the program, whose code comes back.
 cat >"$build/bin/deeplab-eval" <<'PROGRAM'

@@ -3,55 +3,8 @@
 # the build (DEEPLAB_BUILD) has them, with the real ones. Skipped without Slurm, root, or leave to make namespaces.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/support.bash"
-PATH=$PATH:/usr/sbin:/sbin
-
-for tool in slurmctld slurmd munged srun mpirun unshare; do
-    command -v $tool >/dev/null || skip "no $tool"
-done
-((EUID == 0)) || skip "virtual nodes need root"
-unshare --uts --mount true 2>/dev/null || skip "no leave to make namespaces"
-mknod "$temporary/null" c 1 3 2>/dev/null || skip "no leave to make device files"
-
-cluster=$temporary/cluster
-cleanups+=("$root/tests/jobs/slurm/down.sh $cluster")
-if ! output=$("$root/tests/jobs/slurm/up.sh" "$cluster" 2 2>&1); then
-    failed "no Slurm: $output"
-    tail -n 5 "$cluster"/log/*
-    verdict
-fi
-export SLURM_CONF=$cluster/slurm.conf SBATCH_TIMELIMIT=5
-[[ $(srun --mpi=list 2>&1) == *pmix* ]] || skip "this Slurm has no PMIx"
-
-# A site file: two nodes of four pretended cores share few real ones.
-cat >"$temporary/site.sh" <<'SITE'
-export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive
-SITE
-export DEEPLAB_SITE=$temporary/site.sh DEEPLAB_ROOT=$root
-cd "$temporary"
-
-submit() { # sbatch options, script, program options: leaves `job` and `log`
-    job=$(sbatch --parsable "$@")
-    log=$temporary/job-$job.log
-}
-state() { scontrol show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
-finish() { # SECONDS: waits until the job has ended; leaves `output` and the job's exit code in `status`
-    local i
-    for ((i = 0; i < $1 * 10; ++i)); do
-        case $(state JobState) in
-            COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) break ;;
-        esac
-        sleep 0.1
-    done
-    output=$(cat "$log" 2>/dev/null || true)
-    status=$(state ExitCode)
-    status=${status%:*}
-    ((i < $1 * 10)) || failed "job $job has not ended after $1 s but is $(state JobState): $output"
-}
-finish_with() { # SECONDS CODE WHAT
-    finish "$1"
-    expect_status "$2" "$3"
-}
-lines() { grep -c "$1" "$log" || true; }
+source "$root/tests/jobs/slurm/cluster.bash"
+start_cluster 2
 
 # ---- programs that say where they run
 stubs=$temporary/stubs
@@ -62,6 +15,12 @@ rank=${PMIX_RANK:-$OMPI_COMM_WORLD_RANK}
 echo "rank=$rank node=$(hostname) gpus=${CUDA_VISIBLE_DEVICES:-} site=${OMP_WAIT_POLICY:-} options=$*"
 case $1 in
     code) exit "$2" ;;
+    once) # 75, and the next time 0
+        [[ ! -e $2 ]] || exit 0
+        sleep 2
+        : >"$2"
+        exit 75
+        ;;
     stop) # on the first start: waits for the signal
         ((${SLURM_RESTART_COUNT:-0} == 0)) || exit 0
         trap 'sleep 0.$rank; exit 75' USR1
@@ -82,7 +41,7 @@ finish_with 20 0 "train on two nodes"
 for rank in 0 1 2 3 4 5 6 7; do
     node=node$((rank / 4 + 1))
     expect "rank $rank is on $node and sees all GPUs: $output" \
-        grep -q "^rank=$rank node=$node gpus=0,1,2,3 site=passive options=--config a b --resume$" "$log"
+        grep -q "^rank=$rank node=$node gpus=0,1,2,3 site=passive options=--config a b --resume --time-budget [1-4][.][0-9][0-9]$" "$log"
 done
 expect "eight ranks" [ "$(lines '^rank=')" = 8 ]
 
@@ -127,9 +86,13 @@ signal_when_running
 finish_with 20 75 "the signal under mpirun"
 expect "DEEPLAB_REQUEUE=0 does not requeue" [ "$(state Restarts)" = 0 ]
 
-submit -N 2 --ntasks-per-node=1 --no-requeue "$jobs/train.sbatch" code 75
+submit -N 2 --ntasks-per-node=1 --no-requeue "$jobs/train.sbatch" once "$temporary/stopped"
 finish_with 20 75 "exit code 75 of a job that may not be requeued"
-expect_text "submit the same command again" "exit code 75 of a job that may not be requeued"
+expect_text "was submitted: it continues" "exit code 75 of a job that may not be requeued"
+if [[ $output =~ job\ ([0-9]+)\ was\ submitted ]]; then job=${BASH_REMATCH[1]}; fi
+finish_with 20 0 "the job that was submitted instead"
+expect "it has the old one's nodes: $(state NumNodes)" [ "$(state NumNodes)" = 2 ]
+expect "the log of both: $output" [ "$(lines '^rank=')" = 4 ]
 
 # ---- the real programs
 for program in deeplab-train deeplab-pack deeplab-eval deeplab-make-shapes; do

@@ -18,6 +18,7 @@ munged --force --key-file="$folder/munge/key" --socket="$folder/run/munge.sock" 
 # Two clusters on one host must not meet: ports from the process id, below the range of outgoing connections.
 port=$((20000 + $$ % 1000 * 10))
 # cred_expire: a requeued job starts again after seconds instead of two minutes.
+# Jobs of the partition urgent preempt those of debug, which have GraceTime seconds to write a checkpoint.
 # TmpFS: a folder a node, or the PMIx servers find each other's files.
 # config_overrides: the nodes have more cores than the host.
 {
@@ -51,12 +52,16 @@ KillWait=2
 TmpFS=$folder/tmp/%n
 MessageTimeout=10
 JobRequeue=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmdTimeout=10
 END
     for ((i = 1; i <= nodes; ++i)); do
         echo "NodeName=node$i NodeHostname=node$i NodeAddr=127.0.0.1 Port=$((port + i)) CPUs=4 Sockets=1" \
             "CoresPerSocket=4 ThreadsPerCore=1 RealMemory=2000 Gres=gpu:4 State=UNKNOWN"
     done
-    echo "PartitionName=debug Nodes=node[1-$nodes] Default=YES MaxTime=5 State=UP"
+    echo "PartitionName=debug Nodes=node[1-$nodes] Default=YES MaxTime=5 State=UP GraceTime=30"
+    echo "PartitionName=urgent Nodes=node[1-$nodes] MaxTime=5 State=UP PriorityTier=10"
 } >"$folder/slurm.conf"
 echo "Name=gpu File=$folder/run/gpu[0-3]" >"$folder/gres.conf"
 printf 'CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n' >"$folder/cgroup.conf"

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# A throw-away Slurm for a test that has sourced ../support.bash: start_cluster NODES, then submit and finish. Skips the
+# test without Slurm, root, or leave to make namespaces.
+
+: "${temporary:?set by support.bash}" "${root:?}"
+
+start_cluster() { # NODES
+    PATH=$PATH:/usr/sbin:/sbin
+    for tool in slurmctld slurmd munged srun mpirun unshare; do
+        command -v $tool >/dev/null || skip "no $tool"
+    done
+    ((EUID == 0)) || skip "virtual nodes need root"
+    unshare --uts --mount true 2>/dev/null || skip "no leave to make namespaces"
+    mknod "$temporary/null" c 1 3 2>/dev/null || skip "no leave to make device files"
+
+    cluster=$temporary/cluster
+    cleanups+=("$root/tests/jobs/slurm/down.sh $cluster")
+    if ! output=$("$root/tests/jobs/slurm/up.sh" "$cluster" "$1" 2>&1); then
+        failed "no Slurm: $output"
+        tail -n 5 "$cluster"/log/*
+        verdict
+    fi
+    export SLURM_CONF=$cluster/slurm.conf SBATCH_TIMELIMIT=5
+    [[ $(srun --mpi=list 2>&1) == *pmix* ]] || skip "this Slurm has no PMIx"
+
+    # A site file: two nodes of four pretended cores share few real ones.
+    cat >"$temporary/site.sh" <<'SITE'
+export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive
+SITE
+    export DEEPLAB_SITE=$temporary/site.sh DEEPLAB_ROOT=$root
+    cd "$temporary" || exit
+}
+
+submit() { # sbatch options, script, program options: leaves `job` and `log`
+    job=$(sbatch --parsable "$@")
+    log=$temporary/job-$job.log
+}
+state() { scontrol show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
+finish() { # SECONDS: waits until the job has ended; leaves `output` and the job's exit code in `status`
+    local i
+    for ((i = 0; i < $1 * 10; ++i)); do
+        case $(state JobState) in
+            COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) break ;;
+        esac
+        sleep 0.1
+    done
+    output=$(cat "$log" 2>/dev/null || true)
+    status=$(state ExitCode)
+    status=${status%:*}
+    ((i < $1 * 10)) || failed "job $job has not ended after $1 s but is $(state JobState): $output"
+}
+finish_with() { # SECONDS CODE WHAT
+    finish "$1"
+    expect_status "$2" "$3"
+}
+lines() { grep -c "$1" "$log" || true; }

@@ -1,0 +1,87 @@
+#!/bin/bash
+# Trainings that are preempted, lose a node, run out of time or meet another job on their folder, on a throw-away Slurm with
+# two virtual nodes: each ends in the state of an uninterrupted run. Skipped without Slurm or without the programs.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/support.bash"
+source "$root/tests/jobs/slurm/cluster.bash"
+for program in deeplab-train deeplab-pack deeplab-make-shapes; do
+    [[ -x $built/bin/$program ]] || skip "$built/bin/$program is missing"
+done
+start_cluster 2
+export DEEPLAB_BUILD=$built SBATCH_OUTPUT=job-%j.log
+train=$root/jobs/train.sbatch
+
+"$built/bin/deeplab-make-shapes" --out drawn --train 8 --val 4 --size 64x64 >/dev/null
+for split in train val; do
+    "$built/bin/deeplab-pack" --voc drawn/VOCdevkit/VOC2012 --classes drawn/classes.toml --split $split --out shards \
+        >pack.log 2>&1 || failed "packing: $(<pack.log)"
+done
+cat >tiny.toml <<'CONFIG'
+[model]
+backbone = "resnet18"
+output_stride = 16
+[data]
+train_split = "train"
+val_split = "val"
+crop = 33
+resize = {mode = "factor", range = [0.5, 1.0], step = 0.25}
+[train]
+iterations = 24
+global_batch = 4
+log_every = 1
+seed = 1
+[optimizer]
+lr = 0.01
+momentum = 0.9
+weight_decay = 1e-4
+[checkpoint]
+every = 8
+CONFIG
+options=(--config tiny.toml --data shards --device cpu --threads 1)
+
+steps() { if [[ -f $1/metrics.jsonl ]]; then grep -c '"loss"' "$1/metrics.jsonl" || true; else echo 0; fi; }
+wait_for() { # WHAT TENTHS COMMAND…
+    local i
+    for ((i = 0; i < $2; ++i)); do
+        if "${@:3}"; then return; fi
+        sleep 0.1
+    done
+    failed "$1: not after $(($2 / 10)) s; the log: $(tail -n 20 "$log")"
+}
+has_steps() { (($(steps "$1") >= $2)); }
+has_state() { [[ $(state JobState) == "$1" ]]; }
+hash_of() { sed -n 's/.*"step":24,.*"state_hash":"\([0-9a-f]*\)".*/\1/p' "$1/metrics.jsonl" | tail -n 1; }
+expect_whole() { # RUN WHAT: 24 steps, none twice, and the state of the uninterrupted run
+    expect "$2: a line for each step" \
+        [ "$(sed -n 's/.*"step":\([0-9]*\),"loss".*/\1/p' "$1/metrics.jsonl" | tr '\n' ' ')" = "$(seq 24 | tr '\n' ' ')" ]
+    expect "$2: the state of an uninterrupted run" [ "$(hash_of "$1")" = "$reference" ]
+}
+
+# ---- two jobs on one run: the second is refused, the first is the uninterrupted run that the others are compared with
+submit -N 1 --ntasks-per-node=2 "$train" "${options[@]}" --out first
+first=$job first_log=$log
+wait_for "the first steps" 600 has_steps first 1
+submit -N 1 --ntasks-per-node=2 "$train" "${options[@]}" --out first
+finish_with 60 2 "a second job on a run"
+expect_text "is in use by a live job (host node1" "a second job on a run"
+expect_text "job $first)" "a second job on a run"
+expect "it is not requeued" [ "$(state Restarts)" = 0 ]
+job=$first log=$first_log
+finish_with 90 0 "the first job on the run"
+reference=$(hash_of first)
+expect "the hash of its state: $output" [ ${#reference} = 16 ]
+expect "the program printed that hash" grep -q "^done: step 24 .* state $reference" "$log"
+expect_whole first "the first job goes on undisturbed"
+
+# ---- preemption: Slurm sends TERM, waits for the checkpoint, runs the urgent job, then the preempted one again
+submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out preempted
+preempted=$job preempted_log=$log
+wait_for "the first steps" 600 has_steps preempted 3
+submit -p urgent -N 2 --ntasks-per-node=1 --exclusive --wrap true
+finish_with 60 0 "the urgent job"
+job=$preempted log=$preempted_log
+finish_with 90 0 "the preempted job"
+expect "it was started again: $output" [ "$(state Restarts)" = 1 ]
+expect_text "stopped early, continue with --resume" "the preempted job stopped with a checkpoint"
+expect_whole preempted "the preempted job"
+verdict
