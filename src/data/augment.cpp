@@ -48,6 +48,22 @@ AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_
     return plan;
 }
 
+ResizeRegion crop_region(const AugmentationPlan& plan, std::int64_t crop) {
+    return {plan.flip,
+            plan.width,
+            plan.height,
+            plan.left,
+            plan.top,
+            std::min(crop, plan.width - plan.left),
+            std::min(crop, plan.height - plan.top)};
+}
+
+std::uint8_t pad_label(const Augmentation& augmentation, int ignore) {
+    if (augmentation.pad_label == Augmentation::PadLabel::background) return 0;
+    expects(0 <= ignore && ignore <= 255, "the ignore label is a byte");
+    return static_cast<std::uint8_t>(ignore);
+}
+
 namespace {
 
 // Fills what lies right of and below the resized image.
@@ -77,23 +93,14 @@ std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
     const std::int64_t crop = augmentation.crop;
     const AugmentationPlan plan = plan_augmentation(augmentation, image.width, image.height, seed,
                                                     key);
-    const ResizeRegion region{plan.flip,
-                              plan.width,
-                              plan.height,
-                              plan.left,
-                              plan.top,
-                              std::min(crop, plan.width - plan.left),
-                              std::min(crop, plan.height - plan.top)};
+    const ResizeRegion region = crop_region(plan, crop);
 
     StageClock& clock = scratch.clock;
     io::Image& pixels = scratch.crop;
     pixels.width = pixels.height = crop;
     pixels.pixels.resize(static_cast<std::size_t>(3 * crop * crop));
     if (region.columns < crop || region.rows < crop) {
-        const bool as_background = augmentation.pad_label == Augmentation::PadLabel::background;
-        expects(as_background || (0 <= ignore && ignore <= 255), "the ignore label is a byte");
-        pad(region, augmentation.pad_color, static_cast<std::uint8_t>(as_background ? 0 : ignore),
-            pixels, labels);
+        pad(region, augmentation.pad_color, pad_label(augmentation, ignore), pixels, labels);
     }
     clock.mark(Stage::rest);
     resize_bilinear(image, region, pixels.pixels.data(), crop, scratch.resize);

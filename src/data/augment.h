@@ -20,6 +20,11 @@ struct AugmentationPlan {
 AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_t width,
                                    std::int64_t height, std::uint64_t seed, math::SampleKey key);
 
+// The part of the resized image that the crop shows.
+ResizeRegion crop_region(const AugmentationPlan& plan, std::int64_t crop);
+// Of what lies outside of it.
+std::uint8_t pad_label(const Augmentation& augmentation, int ignore);
+
 struct BlurScratch {
     std::vector<std::uint8_t> image, from, to;
     std::vector<std::uint32_t> sums;

@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::int32_t half_unit = 1 << (math::resample_bits - 1);
 
-// Of outputs [begin, begin + count).
+}  // namespace
+
 void axis_weights(std::int64_t in, std::int64_t out, std::int64_t begin, std::int64_t count,
                   AxisWeights& w) {
     w.taps = math::triangle_taps(in, out);
@@ -26,6 +27,19 @@ void axis_weights(std::int64_t in, std::int64_t out, std::int64_t begin, std::in
         math::triangle_weights(span, w.weights.data() + o * w.taps);
     }
 }
+
+void nearest_pixels(std::int64_t in, std::int64_t out, std::int64_t begin, std::int64_t count,
+                    bool flip, std::vector<std::int32_t>& pixels) {
+    pixels.resize(static_cast<std::size_t>(count));
+    math::NearestWalk walk(in, out);
+    for (std::int64_t o = 0; o < begin; ++o) walk.next();
+    for (std::int32_t& pixel : pixels) {
+        const std::int64_t i = walk.next();
+        pixel = static_cast<std::int32_t>(flip ? in - 1 - i : i);
+    }
+}
+
+namespace {
 
 // Weights of the horizontal pass as it multiplies: (taps, columns, 3).
 void weights_per_value(const AxisWeights& w, std::int64_t columns, std::vector<std::int32_t>& out) {
@@ -172,19 +186,12 @@ void resize_bilinear(const io::Image& image, const ResizeRegion& region, std::ui
 void resize_nearest(const io::Mask& mask, const ResizeRegion& region, std::uint8_t* out,
                     std::int64_t stride, ResizeScratch& scratch) {
     check(region, mask.width, mask.height);
-    std::vector<std::int32_t>& columns = scratch.columns;
-    columns.resize(static_cast<std::size_t>(region.columns));
-    math::NearestWalk across(mask.width, region.width);
-    for (std::int64_t x = 0; x < region.left; ++x) across.next();
-    for (std::int32_t& column : columns) {
-        const std::int64_t i = across.next();
-        column = static_cast<std::int32_t>(region.flip ? mask.width - 1 - i : i);
-    }
-    math::NearestWalk down(mask.height, region.height);
-    for (std::int64_t y = 0; y < region.top; ++y) down.next();
+    std::vector<std::int32_t>&columns = scratch.columns, &rows = scratch.rows;
+    nearest_pixels(mask.width, region.width, region.left, region.columns, region.flip, columns);
+    nearest_pixels(mask.height, region.height, region.top, region.rows, false, rows);
     std::int64_t above = -1;
     for (std::int64_t y = 0; y < region.rows; ++y) {
-        const std::int64_t source = down.next();
+        const std::int64_t source = rows[static_cast<std::size_t>(y)];
         const std::uint8_t* from = mask.labels.data() + source * mask.width;
         std::uint8_t* to = out + y * stride;
         if (source == above) {  // enlarging repeats rows

@@ -22,12 +22,19 @@ struct AxisWeights {
     std::vector<std::int32_t> first, weights;
 };
 
+// Of outputs [begin, begin + count) of `in` pixels resized to `out`: PIL's BILINEAR.
+void axis_weights(std::int64_t in, std::int64_t out, std::int64_t begin, std::int64_t count,
+                  AxisWeights& weights);
+// Which pixel each of them takes: PIL's NEAREST; mirrored, where `flip`.
+void nearest_pixels(std::int64_t in, std::int64_t out, std::int64_t begin, std::int64_t count,
+                    bool flip, std::vector<std::int32_t>& pixels);
+
 // Memory that is used again.
 struct ResizeScratch {
     AxisWeights across, down;
     std::vector<std::int32_t> offsets, weights_across, sums;
     std::vector<std::uint8_t> last_row, tapped, between;
-    std::vector<std::int32_t> columns;
+    std::vector<std::int32_t> columns, rows;
 };
 
 // out: rows of `stride` pixels.

@@ -49,6 +49,16 @@ Sample augment(const io::Image& image, const io::Mask& mask, const Augmentation&
                const Normalisation& normalisation, int ignore, std::uint64_t seed,
                math::SampleKey key);
 
+// What a device needs beside the decoded sample to make the same crop itself: the words of
+// math/crop.h. Also a pure function.
+struct CropWords {
+    std::vector<std::int32_t> words;
+    std::int64_t valid_pixels = 0;
+};
+CropWords crop_words(const io::Image& image, const io::Mask& mask, const Augmentation& augmentation,
+                     const Normalisation& normalisation, int ignore, std::uint64_t seed,
+                     math::SampleKey key);
+
 // PIL's Image.resize(BILINEAR): antialiased when shrinking; and NEAREST for masks.
 io::Image resize_bilinear(const io::Image& image, std::int64_t width, std::int64_t height);
 io::Mask resize_nearest(const io::Mask& mask, std::int64_t width, std::int64_t height);
