@@ -111,13 +111,24 @@ std::vector<unsigned char> read_bytes(const fs::path& path) {
     return bytes;
 }
 
+void write_bytes(const fs::path& path, std::span<const unsigned char> bytes) {
+    const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0) throw_write_error(path, "write", errno);
+    int number = 0;
+    while (!bytes.empty() && number == 0) {
+        const ssize_t written = write(file, bytes.data(), bytes.size());
+        if (written > 0) bytes = bytes.subspan(static_cast<std::size_t>(written));
+        if (written == 0) number = EIO;
+        if (written < 0 && errno != EINTR) number = errno;
+    }
+    // Some file systems tell of a full disk only here.
+    if (close(file) != 0 && number == 0) number = errno;
+    if (number != 0) throw_write_error(path, "write", number);
+}
+
 void write_atomically(const fs::path& path, std::string_view text) {
     AtomicFile file(path);
-    errno = 0;
-    std::ofstream out(file.path(), std::ios::binary);
-    out.write(text.data(), static_cast<std::streamsize>(text.size()));
-    out.close();
-    if (!out) throw_write_error(path, "write", errno != 0 ? errno : EIO);
+    write_bytes(file.path(), {reinterpret_cast<const unsigned char*>(text.data()), text.size()});
     file.commit();
 }
 

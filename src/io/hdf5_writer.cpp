@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/hdf5.h"
 #include "hdf5_support.h"
@@ -60,6 +62,7 @@ struct Hdf5Writer::Impl {
     };
 
     std::string path;
+    Writing writing = Writing::at_once;
     Handle file;
     std::map<std::string, Open> open;  // made by create(), until they are complete
 
@@ -70,6 +73,16 @@ struct Hdf5Writer::Impl {
     }
     void check(bool good, const char* action, const std::string& name) const {
         if (!good) fail(cat(action, " ", name));
+    }
+
+    // The file's bytes, in the library's memory; Writing::at_close.
+    std::span<const unsigned char> image() const {
+        void* buffer = nullptr;  // of the core driver: where its pointer to the bytes stands
+        const ssize_t size = H5Fget_file_image(file.get(), nullptr, 0);
+        check(size > 0 && H5Fget_vfd_handle(file.get(), H5P_DEFAULT, &buffer) >= 0 &&
+                  buffer != nullptr,
+              "complete", "the file");
+        return {*static_cast<unsigned char**>(buffer), static_cast<std::size_t>(size)};
     }
 
     void make_groups(const std::string& name) const {
@@ -120,11 +133,15 @@ struct Hdf5Writer::Impl {
     }
 };
 
-Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
+Hdf5Writer::Hdf5Writer(const std::filesystem::path& path, Writing writing)
+    : impl_(std::make_unique<Impl>()) {
     const auto held = hold_library();
     impl_->path = path.string();
+    impl_->writing = writing;
     const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
     H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18);
+    constexpr std::size_t step = std::size_t{64} << 20;  // by which the memory grows
+    if (writing == Writing::at_close) H5Pset_fapl_core(access.get(), step, false);
     const Handle creation = creation_properties(H5P_FILE_CREATE);
     impl_->file = Handle(
         H5Fcreate(impl_->path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), H5Fclose);
@@ -210,7 +227,7 @@ void Hdf5Writer::attribute(const std::string& name, const std::string& value) {
 }
 
 void Hdf5Writer::close() {
-    const auto held = hold_library();
+    auto held = hold_library();
     if (!impl_->file.valid()) return;
     for (auto& [name, target] : impl_->open) {
         expects(target.written == target.elements,
@@ -218,8 +235,14 @@ void Hdf5Writer::close() {
         impl_->check(target.dataset.close(), "write", name);
     }
     impl_->open.clear();
-    impl_->check(H5Fflush(impl_->file.get(), H5F_SCOPE_GLOBAL) >= 0 && impl_->file.close(),
-                 "complete", "the file");
+    impl_->check(H5Fflush(impl_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "complete", "the file");
+    if (impl_->writing == Writing::at_close) {
+        const auto bytes = impl_->image();
+        held.unlock();
+        write_bytes(impl_->path, bytes);
+        held.lock();
+    }
+    impl_->check(impl_->file.close(), "complete", "the file");
 }
 
 }  // namespace deeplab::io

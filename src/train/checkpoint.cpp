@@ -40,10 +40,8 @@ std::uint64_t hash_tensors(const Tensors& tensors, std::uint64_t seed) {
 }
 
 // Over everything in the file: HDF5 itself notices few flipped bits.
-std::uint64_t content_hash(const Snapshot& s) {
-    const WeightsInfo& info = s.info;
-    std::uint64_t seed = state_hash(s);
-    seed = hash_text(info.model.backbone, seed);
+std::uint64_t content_hash(std::uint64_t state, const WeightsInfo& info) {
+    std::uint64_t seed = hash_text(info.model.backbone, state);
     seed = hash_text(info.config_toml, seed);
     seed = hash_text(info.train_list_hash, seed);
     const std::int64_t whole[] = {info.model.output_stride, info.model.num_classes,
@@ -245,10 +243,11 @@ void apply_snapshot(exec::Backend& backend, const graph::Plan& plan, const Snaps
     for (const auto& s : plan.states) backend.upload(s, snapshot.states.at(s.name));
 }
 
-void save_checkpoint(const std::filesystem::path& target, const Snapshot& snapshot) {
+std::uint64_t save_checkpoint(const std::filesystem::path& target, const Snapshot& snapshot) {
+    const std::uint64_t state = state_hash(snapshot);
     AtomicFile atomic(target);
     {
-        io::Hdf5Writer file(atomic.path());
+        io::Hdf5Writer file(atomic.path(), io::Hdf5Writer::Writing::at_close);
         file.attribute("format", std::string(format_name));
         file.attribute("format_version", format_version);
         const std::pair<const char*, const Tensors*> groups[] = {
@@ -264,10 +263,11 @@ void save_checkpoint(const std::filesystem::path& target, const Snapshot& snapsh
             }
         }
         write_info(file, snapshot.info);
-        file.attribute("content_hash", hex64(content_hash(snapshot)));
+        file.attribute("content_hash", hex64(content_hash(state, snapshot.info)));
         file.close();
     }
     atomic.commit();
+    return state;
 }
 
 Snapshot load_checkpoint(const std::filesystem::path& path) {
@@ -286,7 +286,8 @@ Snapshot load_checkpoint(const std::filesystem::path& path) {
         read_group(file, "parameters", snapshot.parameters, snapshot);
         if (file.has("momentum")) read_group(file, "momentum", snapshot.momentum, snapshot);
         read_group(file, "states", snapshot.states, snapshot);
-        if (file.attribute_text("content_hash") != hex64(content_hash(snapshot))) {
+        if (file.attribute_text("content_hash") !=
+            hex64(content_hash(state_hash(snapshot), snapshot.info))) {
             throw DataError("its content does not match its own checksum");
         }
         return snapshot;

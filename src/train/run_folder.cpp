@@ -28,17 +28,6 @@ std::int64_t step_of(const fs::path& file) {
 
 fs::path checkpoint_folder(const fs::path& run) { return run / "checkpoints"; }
 
-// Files of the folder by step, oldest first.
-std::map<std::int64_t, fs::path> checkpoints_of(const fs::path& run) {
-    std::map<std::int64_t, fs::path> files;
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(checkpoint_folder(run), ignored)) {
-        const std::int64_t step = step_of(entry.path());
-        if (step >= 0 && entry.is_regular_file(ignored)) files[step] = entry.path();
-    }
-    return files;
-}
-
 // What a link of the folder names; empty when there is none, or when it dangles.
 fs::path linked(const fs::path& run, const char* name) {
     std::error_code error;
@@ -98,6 +87,16 @@ fs::path checkpoint_path(const fs::path& run, std::int64_t step) {
     return checkpoint_folder(run) / cat("step-", digits, ".h5");
 }
 
+std::map<std::int64_t, fs::path> checkpoints_of(const fs::path& run) {
+    std::map<std::int64_t, fs::path> files;
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(checkpoint_folder(run), ignored)) {
+        const std::int64_t step = step_of(entry.path());
+        if (step >= 0 && entry.is_regular_file(ignored)) files[step] = entry.path();
+    }
+    return files;
+}
+
 std::optional<fs::path> latest_checkpoint(const fs::path& run) {
     if (const fs::path named = linked(run, "latest.h5"); !named.empty()) return named;
     const auto files = checkpoints_of(run);
@@ -119,20 +118,32 @@ void link_checkpoint(const fs::path& target, const std::string& name) {
     }
 }
 
-void prune_checkpoints(const fs::path& run, std::int64_t keep) {
+void prune_checkpoints(const fs::path& run, std::int64_t keep, const std::set<fs::path>& damaged) {
     const fs::path best = linked(run, "best.h5"), latest = linked(run, "latest.h5");
-    const auto files = checkpoints_of(run);
-    std::error_code none;
-    for (const auto& entry :
-         fs::directory_iterator(checkpoint_folder(run), none)) {  // of writers that were killed
-        if (entry.path().filename().string().find(".h5.tmp-") != std::string::npos)
-            fs::remove(entry.path(), none);
-    }
+    auto files = checkpoints_of(run);
+    std::erase_if(files, [&](const auto& entry) { return damaged.contains(entry.second); });
     std::int64_t surplus = static_cast<std::int64_t>(files.size()) - keep;
     for (const auto& [step, file] : files) {
         if (surplus-- <= 0) break;
         std::error_code ignored;
         if (file != best && file != latest) fs::remove(file, ignored);
+    }
+}
+
+void remove_leftovers(const fs::path& run) {
+    for (const fs::path& folder : {run, checkpoint_folder(run)}) {
+        std::error_code ignored;
+        std::vector<fs::path> files;
+        for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+            const std::string name = entry.path().filename().string();
+            const auto mark = name.find(".tmp-");  // AtomicFile's, then pid and a number
+            const bool temporary = (mark != std::string::npos &&
+                                    name.find_first_not_of("0123456789-", mark + 5) ==
+                                        std::string::npos) ||
+                                   name == ".latest.h5.new" || name == ".best.h5.new";
+            if (temporary && !entry.is_directory(ignored)) files.push_back(entry.path());
+        }
+        for (const auto& file : files) fs::remove(file, ignored);
     }
 }
 

@@ -7,11 +7,13 @@
 #include <utility>
 #include <vector>
 
+#include "averaged_states.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/train/checkpoint.h"
+#include "deeplab/train/checkpoint_keeper.h"
 #include "deeplab/train/evaluator.h"
 #include "deeplab/train/weights.h"
 #include "describe.h"
@@ -81,12 +83,11 @@ private:
 
     bool evaluation_due(std::int64_t done) const;
     bool evaluate_now(std::int64_t done);  // true: the best so far
+    AveragedStates averaged_states();
     void save(std::int64_t done, bool best);
+    void settle_checkpoint();
+    void finish_checkpoints();
     std::uint64_t state_hash_at(std::int64_t done);
-
-    // Running statistics of several batch-norm groups: while an object lives the backend holds
-    // their average over ranks.
-    class AveragedStates;
 
     const TrainOptions& options_;
     exec::Backend& backend_;
@@ -98,9 +99,10 @@ private:
     std::int64_t first_step_ = 0;
     std::int64_t hashed_step_ = -1;  // result_.state_hash is of this step
     std::unique_ptr<exec::Executable> executable_;
-    std::unique_ptr<RunLock> lock_;       // rank 0
-    std::unique_ptr<Reporter> reporter_;  // rank 0
-    std::unique_ptr<Trace> trace_;        // until its last step
+    std::unique_ptr<RunLock> lock_;             // rank 0
+    std::unique_ptr<CheckpointKeeper> keeper_;  // rank 0; ends before the lock is given up
+    std::unique_ptr<Reporter> reporter_;        // rank 0
+    std::unique_ptr<Trace> trace_;              // until its last step
     std::unique_ptr<data::ShardSet> val_shards_;
     std::unique_ptr<Predictor> predictor_;
     std::vector<std::string> step_ids_;  // of this rank: named where a step is not finite
@@ -108,38 +110,6 @@ private:
     Clock::time_point interval_start_;
     double trained_s_ = 0;
     std::int64_t trained_steps_ = 0;
-};
-
-class Trainer::AveragedStates {
-public:
-    // Each rank's statistics stand for as many samples as any other's (in a group all ranks hold
-    // the group's), so the mean over ranks weights groups by their count.
-    explicit AveragedStates(Trainer& trainer) : trainer_(trainer) {
-        const Config::Train& train = trainer.setup_.config.train;
-        if (train.sync_bn == SyncBn::global || train.freeze_bn || trainer.control_->size() == 1)
-            return;
-        for (const auto& state : trainer.setup_.plan.states) {
-            own_.push_back(trainer.backend_.download(state));
-            std::vector<double> sum(own_.back().begin(), own_.back().end());
-            trainer.control_->all_reduce(sum.data(), sum.size(), DType::f64, comm::ReduceOp::sum,
-                                         "running statistics");
-            std::vector<float> mean;
-            for (const double v : sum)
-                mean.push_back(static_cast<float>(v / trainer.control_->size()));
-            trainer.backend_.upload(state, mean);
-        }
-    }
-    AveragedStates(const AveragedStates&) = delete;
-    AveragedStates& operator=(const AveragedStates&) = delete;
-
-    void restore() {
-        for (std::size_t i = 0; i < own_.size(); ++i)
-            trainer_.backend_.upload(trainer_.setup_.plan.states[i], own_[i]);
-    }
-
-private:
-    Trainer& trainer_;
-    std::vector<std::vector<float>> own_;
 };
 
 void Trainer::start() {
@@ -160,8 +130,11 @@ void Trainer::start() {
         require_writable_directory(options_.run / "checkpoints");
         if (!options_.trace.empty())
             require_writable_directory(std::filesystem::absolute(options_.trace).parent_path());
-        if (!options_.resume) return;
-        if (const auto file = latest_checkpoint(options_.run)) checkpoint = file->string();
+        check_run_folder(options_);  // another run may have come first
+        const StartingPoint begin = find_starting_point(options_.run);
+        if (begin.newest) checkpoint = begin.newest->string();
+        keeper_ = std::make_unique<CheckpointKeeper>(options_.run, setup_.config.checkpoint.keep,
+                                                     begin);
     });
     checkpoint = control_->all_gather(checkpoint, "name of the checkpoint").front();
     check_shards(options_, setup_, *control_);
@@ -174,6 +147,7 @@ void Trainer::start() {
         else
             fresh_values();
     });
+    settle_checkpoint();
     if (!options_.trace.empty()) trace_ = std::make_unique<Trace>(options_.trace, *control_);
     compile();
     if (!root()) return;
@@ -228,7 +202,6 @@ void Trainer::resume(const std::filesystem::path& file) {
     }
     apply_snapshot(backend_, setup_.plan, snapshot, true);
     first_step_ = snapshot.info.step;
-    info_.best_miou = snapshot.info.best_miou;
     result_.state_hash = state_hash(snapshot);
     hashed_step_ = first_step_;
     log::info(cat("resuming at step ", first_step_, " of ", iterations(), " from ",
@@ -300,8 +273,10 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
                                      seconds_since(started_) >= 60 * options_.time_budget_min;
             const bool stop = out_of_time || (options_.stop != nullptr && options_.stop->load());
             const double minutes = config.checkpoint.minutes;
-            const bool checkpoint = root() && minutes > 0 &&
-                                    seconds_since(last_checkpoint_) >= 60 * minutes;
+            // A lost one: settle_checkpoint() ends the run on all ranks.
+            const bool checkpoint = root() && (keeper_->lost() ||
+                                               (minutes > 0 &&
+                                                seconds_since(last_checkpoint_) >= 60 * minutes));
             double message[] = {local.valid, stop ? 1.0 : 0.0, checkpoint ? 1.0 : 0.0};
             control_->all_reduce(message, 3, DType::f64, comm::ReduceOp::sum,
                                  "valid pixels of the step");
@@ -404,7 +379,7 @@ bool Trainer::evaluate_now(std::int64_t done) {
         if (!root() || shown >= pictures) return;
         reporter_->image(shown++, done, side_by_side(image, truth, predicted, palette));
     };
-    AveragedStates averaged(*this);
+    AveragedStates averaged = averaged_states();
     const Confusion confusion = evaluate(*predictor_, *val_shards_, evaluation, *control_);
     averaged.restore();
 
@@ -422,7 +397,7 @@ bool Trainer::evaluate_now(std::int64_t done) {
 // Of what a checkpoint of this step holds; the same on all ranks. Collective.
 std::uint64_t Trainer::state_hash_at(std::int64_t done) {
     if (hashed_step_ == done) return result_.state_hash;
-    AveragedStates averaged(*this);
+    AveragedStates averaged = averaged_states();
     if (root()) result_.state_hash = state_hash(take_snapshot(backend_, setup_.plan, info_));
     averaged.restore();
     control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0, "hash of the state");
@@ -430,31 +405,50 @@ std::uint64_t Trainer::state_hash_at(std::int64_t done) {
     return result_.state_hash;
 }
 
+AveragedStates Trainer::averaged_states() {
+    const Config::Train& train = setup_.config.train;
+    return {backend_, setup_.plan, *control_, train.sync_bn != SyncBn::global && !train.freeze_bn};
+}
+
+// Waits for the checkpoint that is being written. The same Error on all ranks when the run has no
+// whole one; a best one that was not written is not the best.
+void Trainer::settle_checkpoint() {
+    agreed(*control_, root(), "checkpoint", [&] { keeper_->settle(); });
+    if (root()) info_.best_miou = keeper_->best_miou();
+    control_->broadcast(&info_.best_miou, sizeof(info_.best_miou), 0, "best mIoU");
+}
+
+// After settle_checkpoint(). The steps wait for the copy only.
 void Trainer::save(std::int64_t done, bool best) {
-    AveragedStates averaged(*this);
+    AveragedStates averaged = averaged_states();
     if (root()) {
         info_.step = done;
-        const Snapshot snapshot = take_snapshot(backend_, setup_.plan, info_);
-        const std::filesystem::path file = checkpoint_path(options_.run, done);
-        save_checkpoint(file, snapshot);
-        link_checkpoint(file, "latest.h5");
-        if (best) link_checkpoint(file, "best.h5");
-        prune_checkpoints(options_.run, setup_.config.checkpoint.keep);
-        result_.state_hash = state_hash(snapshot);
+        keeper_->save(take_snapshot(backend_, setup_.plan, info_), best);
     }
     averaged.restore();
-    control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0, "hash of the state");
-    hashed_step_ = done;
     last_checkpoint_ = Clock::now();
+}
+
+// No rank leaves before the last checkpoint has its name.
+void Trainer::finish_checkpoints() {
+    agreed(*control_, root(), "last checkpoint", [&] { keeper_->finish(); });
+    if (hashed_step_ != result_.step) {
+        if (root()) result_.state_hash = keeper_->state_hash();
+        control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0,
+                            "hash of the state");
+    }
+    control_->barrier("last checkpoint");
 }
 
 void Trainer::after_step(std::int64_t done, const LocalStep& local) {
     // A stopping run has little time: the evaluation of this step is made up for by the run that
     // goes on.
     const bool stopping = local.stop && done < iterations();
-    const bool best = !stopping && evaluation_due(done) && evaluate_now(done);
+    const bool evaluates = !stopping && evaluation_due(done);
     const std::int64_t every = setup_.config.checkpoint.every;
     const bool due = (every > 0 && done % every == 0) || local.checkpoint || done == iterations();
+    if (evaluates || due || stopping) settle_checkpoint();
+    const bool best = evaluates && evaluate_now(done);
     if (due || best || stopping) save(done, best);
     interval_start_ = Clock::now();
     if (stopping) result_.code = ExitCode::stopped_early;
@@ -501,6 +495,7 @@ TrainResult Trainer::run() {
                                                      first_step_);  // collective
     if (root()) write_atomically(options_.run / "environment.json", environment);
     loop();
+    finish_checkpoints();
     if (trained_s_ > 0) {
         result_.images_per_s = static_cast<double>(trained_steps_ *
                                                    setup_.config.train.global_batch) /

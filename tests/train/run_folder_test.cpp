@@ -74,10 +74,10 @@ TEST(Checkpoints, LinksAreReplacedAndOldFilesRemoved) {
         std::ofstream(file) << step;
         link_checkpoint(file, "latest.h5");
         if (step == 100) link_checkpoint(file, "best.h5");
-        prune_checkpoints(dir.path(), 2);
+        prune_checkpoints(dir.path(), 2, {});
     }
     std::ofstream(dir / "checkpoints/step-0000500.h5.tmp-1-0") << "left over";
-    prune_checkpoints(dir.path(), 2);
+    remove_leftovers(dir.path());
     std::vector<std::string> names;
     for (const auto& entry : fs::directory_iterator(dir / "checkpoints"))
         names.push_back(entry.path().filename());

@@ -6,8 +6,10 @@
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "deeplab/base/text.h"
@@ -150,6 +152,33 @@ TEST_F(TrainerRanks, AnErrorOfRankZeroIsThrownOnAll) {
     world().barrier("first run");
     EXPECT_THROW(train(options_, world()), UsageError)
         << "the run has a checkpoint, which rank 0 alone looks for";
+}
+
+// The folder is lost while the run goes on: rank 0's writer alone sees it.
+TEST_F(TrainerRanks, ACheckpointThatCannotBeWrittenEndsTheRunOnAllRanks) {
+    const auto lose_folder_at = [this](std::int64_t step, const char* after) {
+        options_.on_step = [this, step, after](const StepReport& report) {
+            losses_.push_back(report.loss);
+            if (world().rank() != 0 || report.step != step) return;
+            while (!fs::exists(options_.run / after)) std::this_thread::yield();
+            fs::rename(options_.run / "checkpoints", options_.run / "before");
+            std::ofstream(options_.run / "checkpoints") << "no folder";
+        };
+    };
+    // None was written yet: every rank sees it long before the end.
+    lose_folder_at(1, "checkpoints");
+    options_.config.train.iterations = 100000;
+    options_.config.checkpoint.every = 2;
+    EXPECT_THROW(train(options_, world()), UsageError);
+    EXPECT_LT(losses_.size(), 90000u);
+    // A good one is there: the run goes on and fails at its end.
+    options_.run = path_ / "second";
+    options_.config.train.iterations = 9;
+    lose_folder_at(3, "checkpoints/latest.h5");
+    EXPECT_THROW(train(options_, world()), UsageError);
+    EXPECT_EQ(losses_.size(), 9u);
+    world().barrier("end of the run");
+    EXPECT_EQ(load_checkpoint(options_.run / "before/latest.h5").info.step, 2);
 }
 
 TEST_F(TrainerRanks, TheRankWhosePlanDiffersIsNamed) {

@@ -205,6 +205,44 @@ TEST_F(TrainerTest, CheckpointsAreKeptAsConfigured) {
     EXPECT_EQ(names, (std::vector<std::string>{"latest.h5", "step-0000009.h5", "step-0000012.h5"}));
 }
 
+// Back to an older one, and from there the bits of a run that nothing happened to.
+TEST_F(TrainerTest, ADamagedCheckpointIsSkippedAndNothingElseIsLost) {
+    options_.config.checkpoint.every = 3;
+    const TrainResult whole = train(options_);
+    const auto lines = metrics();
+    const fs::path last = checkpoint_path(options_.run, 12);
+    fs::resize_file(last, fs::file_size(last) - 100);
+    options_.resume = true;
+    ::testing::internal::CaptureStderr();
+    const TrainResult resumed = train(options_);
+    const std::string warnings = ::testing::internal::GetCapturedStderr();
+    EXPECT_TRUE(contains(warnings, "skipped: checkpoint " + last.string())) << warnings;
+    EXPECT_EQ(losses_.size(), 3u) << "from step 9";
+    EXPECT_EQ(resumed.state_hash, whole.state_hash);
+    EXPECT_EQ(load_checkpoint(last).info.step, 12);
+    const auto after = metrics();
+    ASSERT_EQ(after.size(), lines.size()) << "neither a gap nor a duplicate";
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        for (const char* key : {"step", "loss"}) {
+            EXPECT_EQ(io::to_json(*after[i].find(key)), io::to_json(*lines[i].find(key)));
+        }
+    }
+}
+
+TEST_F(TrainerTest, WithoutAWholeCheckpointAResumeIsRefusedWithAllTheirNames) {
+    options_.config.checkpoint.every = 6;
+    train(options_);
+    for (const std::int64_t step : {6, 12})
+        fs::resize_file(checkpoint_path(options_.run, step), 99);
+    options_.resume = true;
+    const std::string before = listing(options_.run / "checkpoints");
+    const auto [code, message] = refusal(options_);
+    EXPECT_EQ(code, 3);
+    EXPECT_TRUE(contains(message, "step-0000006.h5")) << message;
+    EXPECT_TRUE(contains(message, "step-0000012.h5")) << message;
+    EXPECT_EQ(listing(options_.run / "checkpoints"), before);
+}
+
 TEST_F(TrainerTest, TheTimeBudgetStopsWithACheckpoint) {
     options_.time_budget_min = 1e-9;
     const TrainResult result = train(options_);

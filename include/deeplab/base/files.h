@@ -33,6 +33,9 @@ private:
 std::string read_text(const std::filesystem::path& path);  // throws UsageError when unreadable
 std::vector<unsigned char> read_bytes(
     const std::filesystem::path& path);  // throws DataError when unreadable
+// Creates or empties `path` and writes all of `bytes`, not atomically. Error naming the path: a
+// DeviceError when the disk is full or broken, else a UsageError.
+void write_bytes(const std::filesystem::path& path, std::span<const unsigned char> bytes);
 void write_atomically(const std::filesystem::path& path, std::string_view text);
 
 // Creates `dir` (and parents) and proves that a file can be written there; UsageError otherwise.

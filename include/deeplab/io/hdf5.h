@@ -17,7 +17,12 @@ namespace deeplab::io {
 
 class Hdf5Writer {
 public:
-    explicit Hdf5Writer(const std::filesystem::path& path);  // truncates
+    // at_close: the file is put together in memory and written by close(), while nobody is kept
+    // from the library: a slow disk delays no reader, a full one leaves the library in order.
+    enum class Writing { at_once, at_close };
+
+    explicit Hdf5Writer(const std::filesystem::path& path,
+                        Writing writing = Writing::at_once);  // truncates
     ~Hdf5Writer();
     Hdf5Writer(const Hdf5Writer&) = delete;
     Hdf5Writer& operator=(const Hdf5Writer&) = delete;

@@ -41,7 +41,10 @@ Snapshot take_snapshot(exec::Backend& backend, const graph::Plan& plan, const We
 void apply_snapshot(exec::Backend& backend, const graph::Plan& plan, const Snapshot& snapshot,
                     bool with_momentum);
 
-void save_checkpoint(const std::filesystem::path& file, const Snapshot& snapshot);
+// Returns the snapshot's state_hash. Keeps the HDF5 library from readers for no longer than a
+// tensor's copy; needs the file's size in memory while it writes. Error when it cannot be written:
+// what stood under the name is then as it was.
+std::uint64_t save_checkpoint(const std::filesystem::path& file, const Snapshot& snapshot);
 Snapshot load_checkpoint(
     const std::filesystem::path& file);  // DataError for anything but a whole checkpoint
 // FNV-1a over parameters, momentum and states by name: equal state, equal hash.

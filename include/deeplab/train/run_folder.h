@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -51,12 +52,17 @@ private:
 
 std::filesystem::path checkpoint_path(const std::filesystem::path& run,
                                       std::int64_t step);  // …/step-0000100.h5
-// The file that latest.h5 names, else the one of the highest step.
+// The run's checkpoints by step, whole or not; what links name is not asked.
+std::map<std::int64_t, std::filesystem::path> checkpoints_of(const std::filesystem::path& run);
+// The file that latest.h5 names, else the one of the highest step; not opened.
 std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& run);
 // Makes checkpoints/<name> a symbolic link to `target`, which stands beside it, in one step.
 void link_checkpoint(const std::filesystem::path& target, const std::string& name);
-// Removes all but the newest `keep` checkpoints and what best.h5 and latest.h5 name, and temporary
-// files of dead writers.
-void prune_checkpoints(const std::filesystem::path& run, std::int64_t keep);
+// Removes all but the newest `keep` checkpoints and what best.h5 and latest.h5 name. `damaged` ones
+// do not count and stay.
+void prune_checkpoints(const std::filesystem::path& run, std::int64_t keep,
+                       const std::set<std::filesystem::path>& damaged);
+// Removes the temporary files of writers that were killed; nobody may be writing.
+void remove_leftovers(const std::filesystem::path& run);
 
 }  // namespace deeplab::train
