@@ -6,8 +6,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -227,6 +230,45 @@ TEST_F(TrainerTest, ADamagedCheckpointIsSkippedAndNothingElseIsLost) {
             EXPECT_EQ(io::to_json(*after[i].find(key)), io::to_json(*lines[i].find(key)));
         }
     }
+}
+
+// Half of the flips fall where HDF5's structure and the attributes are dense, at the file's end;
+// one in bytes that mean nothing may pass.
+TEST_F(TrainerTest, EveryDamageOfTheNewestCheckpointIsSkippedOrHarmlessSlow) {
+    options_.config.train.iterations = 4;
+    options_.config.checkpoint.every = 2;
+    const TrainResult whole = train(options_);
+    const fs::path newest = checkpoint_path(options_.run, 4);
+    const std::string bytes = read_text(newest);
+    options_.resume = true;
+    std::mt19937_64 source(1);
+    int skipped[2] = {}, taken[2] = {};
+    const auto resume_from = [&](const std::string& content, int kind) {
+        std::ofstream(newest, std::ios::binary) << content;
+        ::testing::internal::CaptureStderr();
+        const TrainResult resumed = train(options_);
+        const std::string told = ::testing::internal::GetCapturedStderr();
+        EXPECT_EQ(resumed.state_hash, whole.state_hash);
+        const bool named = contains(told, "skipped: checkpoint " + newest.string());
+        EXPECT_EQ(losses_.size(), named ? 2u : 0u) << told;
+        ++(named ? skipped : taken)[kind];
+    };
+    const char* asked = std::getenv("DEEPLAB_DAMAGES");
+    const int each = asked == nullptr ? 30 : std::stoi(asked);
+    for (int i = 0; i < each; ++i) resume_from(bytes.substr(0, source() % bytes.size()), 0);
+    for (int i = 0; i < each; ++i) {
+        std::string flipped = bytes;
+        const std::size_t last = std::min<std::size_t>(bytes.size(), 40000);
+        const std::size_t at = i % 2 == 0 ? source() % bytes.size()
+                                          : bytes.size() - 1 - source() % last;
+        flipped[at] = static_cast<char>(flipped[at] ^ (1 << source() % 8));
+        resume_from(flipped, 1);
+    }
+    EXPECT_EQ(skipped[0], each);
+    EXPECT_GT(skipped[1], each / 2);
+    std::cout << "of " << bytes.size() << " bytes; truncated: " << skipped[0]
+              << " skipped; flipped: " << skipped[1] << " skipped, " << taken[1] << " harmless"
+              << std::endl;
 }
 
 TEST_F(TrainerTest, WithoutAWholeCheckpointAResumeIsRefusedWithAllTheirNames) {
