@@ -26,6 +26,8 @@ public:
                    ", cuDNN ", cudnnGetVersion());
     }
 
+    bool takes_raw_samples() const override { return true; }
+
     void allocate(const graph::Plan& plan) override {
         expects(!allocated_, "a backend's state is allocated once");
         Model& m = *model_;

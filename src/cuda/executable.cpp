@@ -22,66 +22,14 @@ void* at(const void* base, std::int64_t offset) {
 }  // namespace
 
 CudaExecutable::~CudaExecutable() {
-    for (const auto& of_first : graphs_) {
-        for (cudaGraphExec_t graph : of_first)
-            if (graph != nullptr) cudaGraphExecDestroy(graph);
-    }
-}
-
-void CudaExecutable::check(const exec::Step& step) const {
-    expects(static_cast<std::int64_t>(step.images.size()) == image_elements_ &&
-                static_cast<std::int64_t>(step.labels.size()) == label_elements_,
-            "images and labels have the plan's sizes");
-    expects(static_cast<std::int64_t>(step.samples.size()) >= samples_,
-            "a plan with dropout gets its samples");
-    check_labels(step.labels);
-}
-
-void CudaExecutable::check_labels(std::span<const std::uint8_t> labels) const {
-    const auto wrong = [this](std::uint8_t label) {
-        return static_cast<std::int64_t>(label) >= classes_ && label != ignore_;
-    };
-    // Counting vectorises; the place is looked for only when there is something to find.
-    if (std::count_if(labels.begin(), labels.end(), wrong) == 0) return;
-    const auto first = std::find_if(labels.begin(), labels.end(), wrong);
-    throw DataError(cat(
-        "label ", static_cast<int>(*first), " in sample ", (first - labels.begin()) / label_pixels_,
-        " of the batch, of ", classes_, " classes and ignore label ", ignore_,
-        " — the loss is not defined there — pack the data set again or change model.num_classes"));
-}
-
-// One copy: scalars, keys, images, labels lie in `sent_` as in `received_`.
-void CudaExecutable::send_inputs(const exec::Step& step) {
-    const StepScalars scalars{step.learning_rate, step.valid_pixels};
-    std::memcpy(sent_.data(), &scalars, sizeof scalars);
-    auto* keys = static_cast<math::SampleKey*>(at(sent_.data(), keys_at_));
-    for (std::int64_t i = 0; i < samples_; ++i) {
-        const exec::SampleId& id = step.samples[static_cast<std::size_t>(i)];
-        keys[i] = {id.epoch, id.sample};
-    }
-    std::memcpy(at(sent_.data(), images_at_), step.images.data(), step.images.size_bytes());
-    if (!step.labels.empty())
-        std::memcpy(at(sent_.data(), labels_at_), step.labels.data(), step.labels.size_bytes());
-    copy(received_.data(), sent_.data(), received_.bytes(), model_->stream.get(), "a batch");
+    for (cudaGraphExec_t graph : graphs_)
+        if (graph != nullptr) cudaGraphExecDestroy(graph);
 }
 
 // The launches of a micro-batch, from the received inputs to the results on the host.
 void CudaExecutable::enqueue() {
     cudaStream_t stream = model_->stream.get();
-    std::int64_t images = images_at_, labels = labels_at_;
-    for (std::size_t t = 0; t < views_.size(); ++t) {
-        if (plan_.tensors[t].space != graph::Space::input) continue;
-        const View& v = views_[t];
-        const std::int64_t elements = v.shape.elements();
-        if (v.type == DType::u8) {  // one channel: the same order
-            copy(v.data, at(received_.data(), labels), static_cast<std::size_t>(elements), stream,
-                 "labels");
-            labels += elements;
-        } else {
-            from_nchw(stream, static_cast<const float*>(at(received_.data(), images)), v);
-            images += elements * static_cast<std::int64_t>(sizeof(float));
-        }
-    }
+    receive();
     for (std::size_t i = 0; i < steps_.size(); ++i) {
         if (!node_events_.empty()) node_events_[i]->record(stream);
         steps_[i]();
@@ -109,8 +57,8 @@ void CudaExecutable::capture(cudaGraphExec_t& graph) {
 
 // The first run of a variant is eager: libraries load their kernels then.
 void CudaExecutable::launch() {
-    auto& runs = runs_[first_micro_ ? 1 : 0][last_micro_ ? 1 : 0];
-    auto& graph = graphs_[first_micro_ ? 1 : 0][last_micro_ ? 1 : 0];
+    auto& runs = runs_[variant()];
+    auto& graph = graphs_[variant()];
     if (!capturable_ || runs++ == 0) {
         enqueue();
         return;
@@ -123,6 +71,7 @@ exec::StepResult CudaExecutable::run(const exec::Step& step) {
     check(step);
     cuda::check(cudaSetDevice(model_->options.device), "the device");
     if (moved_ != model_->moved) build();
+    raw_ = !step.raw.empty();
     first_micro_ = step.first_micro;
     last_micro_ = step.last_micro;
     if (needs_bf16_ && model_->bf16_stale) {

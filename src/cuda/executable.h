@@ -90,8 +90,12 @@ private:
 
     // Running.
     void check(const exec::Step& step) const;
-    void check_labels(std::span<const std::uint8_t> labels) const;
+    void check_raw(std::span<const exec::RawSample> samples) const;
+    void check_labels(std::span<const std::uint8_t> labels, std::int64_t first_sample,
+                      std::int64_t pixels) const;
     void send_inputs(const exec::Step& step);
+    void send_raw(std::span<const exec::RawSample> samples);
+    void receive();
     void enqueue();
     void launch();
     void capture(cudaGraphExec_t& graph);
@@ -119,19 +123,29 @@ private:
     std::vector<comm::DeviceCommunicator*> watched_;
 
     DeviceBuffer exchange_, inputs_, results_, received_, pieces_;
-    // Sent before a run, in this order: scalars, keys of the samples, images as the host has them,
-    // labels. Answered after it: the plan's results, the optimizer's outcome.
+    // Sent before a run, in this order: scalars, keys of the samples, where decoded samples lie,
+    // images as the host has them, labels. Answered after it: the plan's results, the optimizer's
+    // outcome.
     PinnedBuffer sent_, answered_;
-    std::int64_t keys_at_ = 0, images_at_ = 0, labels_at_ = 0, outcome_at_ = 0;  // bytes
+    std::int64_t keys_at_ = 0, sources_at_ = 0, images_at_ = 0, labels_at_ = 0,
+                 outcome_at_ = 0;  // bytes
+    // Decoded samples, one behind the other, as large as any batch was. No launch knows the
+    // address.
+    PinnedBuffer raw_sent_;
+    DeviceBuffer raw_received_;
+    graph::TensorId image_ = graph::none, label_ = graph::none;  // the plan's inputs
     bool needs_bf16_ = false, updates_ = false, capturable_ = false;
     std::int64_t moved_ = -1;  // the model's when the launches were made
 
-    // Of the micro-batch under way. Graphs by [first][last].
-    bool first_micro_ = true, last_micro_ = true;
+    // Of the micro-batch under way, whose variant has a graph of its own.
+    std::size_t variant() const {
+        return (raw_ ? 4u : 0u) + (first_micro_ ? 2u : 0u) + (last_micro_ ? 1u : 0u);
+    }
+    bool raw_ = false, first_micro_ = true, last_micro_ = true;
     bool summing_ = false;  // all-reduces of gradients are under way
     Event finished_{cudaEventDisableTiming};
-    std::array<std::array<cudaGraphExec_t, 2>, 2> graphs_{};
-    std::array<std::array<std::int64_t, 2>, 2> runs_{};
+    std::array<cudaGraphExec_t, 8> graphs_{};
+    std::array<std::int64_t, 8> runs_{};
     std::vector<std::unique_ptr<Event>> node_events_;  // with time_nodes: one more than nodes
 };
 

@@ -1,5 +1,6 @@
 // Compiling a plan: where its tensors lie, and what each node enqueues.
 
+#include "augment.h"
 #include "batch_norm.h"
 #include "bias.h"
 #include "deeplab/base/text.h"
@@ -55,11 +56,9 @@ CudaExecutable::CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& 
 // Again after a buffer that plans share has moved: the launches hold addresses. What takes long,
 // the choice of engines, is kept.
 void CudaExecutable::build() {
-    for (auto& of_first : graphs_) {
-        for (cudaGraphExec_t& graph : of_first) {
-            if (graph != nullptr) cudaGraphExecDestroy(graph);
-            graph = nullptr;
-        }
+    for (cudaGraphExec_t& graph : graphs_) {
+        if (graph != nullptr) cudaGraphExecDestroy(graph);
+        graph = nullptr;
     }
     runs_ = {};
     model_->reserve(model_->arena, memory_.arena_bytes, "activations");
@@ -124,17 +123,20 @@ void CudaExecutable::place_tensors() {
             inputs += align(bytes_of(tensor));
             (tensor.dtype == DType::u8 ? label_elements_
                                        : image_elements_) += tensor.shape.elements();
+            (tensor.dtype == DType::u8 ? label_ : image_) = static_cast<graph::TensorId>(t);
         } else if (tensor.space == graph::Space::result) {
             offsets[t] = results;
             results += align(bytes_of(tensor));
         }
     }
+    if (image_ != graph::none && label_ != graph::none)
+        need_scratch(augment_scratch_bytes(plan_.tensor(image_).shape));
     allocate_host_side(inputs, results);
     for (std::size_t t = 0; t < count; ++t)
         views_[t] = placed(static_cast<graph::TensorId>(t), offsets[t]);
 }
 
-// What goes to and fro each run: scalars, keys of the samples, images, labels; results.
+// What goes to and fro each run, as the header says.
 void CudaExecutable::allocate_host_side(std::int64_t inputs, std::int64_t results) {
     if (received_.bytes() > 0) return;
     for (const graph::Node& node : plan_.nodes) {
@@ -142,7 +144,9 @@ void CudaExecutable::allocate_host_side(std::int64_t inputs, std::int64_t result
             samples_ = plan_.tensor(node.in[0]).shape.n;
     }
     keys_at_ = align(sizeof(StepScalars));
-    images_at_ = align(keys_at_ + samples_ * static_cast<std::int64_t>(sizeof(math::SampleKey)));
+    sources_at_ = align(keys_at_ + samples_ * static_cast<std::int64_t>(sizeof(math::SampleKey)));
+    const std::int64_t batch = image_ == graph::none ? 0 : plan_.tensor(image_).shape.n;
+    images_at_ = align(sources_at_ + batch * static_cast<std::int64_t>(sizeof(CropSource)));
     labels_at_ = align(images_at_ + image_elements_ * static_cast<std::int64_t>(sizeof(float)));
     received_ = DeviceBuffer(size(align(labels_at_ + label_elements_)), "received inputs");
     sent_ = PinnedBuffer(received_.bytes(), "inputs to be sent");

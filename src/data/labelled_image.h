@@ -3,18 +3,12 @@
 // from.
 
 #include <cstdint>
-#include <string>
 
+#include "deeplab/data/loader.h"
 #include "deeplab/data/shard.h"
 #include "stage_clock.h"
 
 namespace deeplab::data {
-
-struct LabelledImage {
-    std::string id;
-    io::Image image;
-    io::Mask mask;
-};
 
 // `index` of the record in the split. DataError names record and shard.
 void decode(const Manifest& manifest, std::int64_t index, Record& record, StageClock& clock,

@@ -33,13 +33,13 @@ struct Job {
                                 // is complete
     std::int64_t sample = 0;    // its place in the micro-batch
     math::SampleKey key;
-    Record record;                                 // empty if `decoded` is set
-    std::shared_ptr<const LabelledImage> decoded;  // from the cache
+    Record record;                           // empty if `decoded` is set
+    std::shared_ptr<LabelledImage> decoded;  // from the cache
 };
 
 struct Worker {
     AugmentScratch scratch;
-    LabelledImage decoded;
+    std::shared_ptr<LabelledImage> decoded = std::make_shared<LabelledImage>();
 };
 
 }  // namespace
@@ -152,10 +152,16 @@ struct Loader::Impl {
         batch.step = step;
         batch.micro = micro;
         batch.valid_pixels = 0;
-        batch.images.resize(static_cast<std::size_t>(local * 3 * pixels));
-        batch.labels.resize(static_cast<std::size_t>(local * pixels));
-        batch.keys.resize(static_cast<std::size_t>(local));
-        batch.ids.resize(static_cast<std::size_t>(local));
+        const auto samples = static_cast<std::size_t>(local);
+        if (options.raw) {
+            batch.decoded.resize(samples);
+            batch.crops.resize(samples);
+        } else {
+            batch.images.resize(samples * static_cast<std::size_t>(3 * pixels));
+            batch.labels.resize(samples * static_cast<std::size_t>(pixels));
+        }
+        batch.keys.resize(samples);
+        batch.ids.resize(samples);
         fresh->unfinished = local;
         Pending* target = fresh.get();
         lock.lock();
@@ -227,25 +233,26 @@ struct Loader::Impl {
     void make_sample(Job& job, Worker& worker) {
         StageClock& clock = worker.scratch.clock;
         clock.mark(Stage::rest);
-        const LabelledImage* source = job.decoded.get();
-        if (source == nullptr) {
-            decode(manifest, job.key.sample, job.record, clock, worker.decoded);
-            source = &worker.decoded;
-        }
-        const std::int64_t pixels = options.augmentation.crop * options.augmentation.crop;
+        const auto place = static_cast<std::size_t>(job.sample);
         Batch& batch = job.target->batch;
-        const std::int64_t valid = augment_into(
-            source->image, source->mask, options.augmentation, options.normalisation,
-            manifest.classes.ignore, options.seed, job.key,
-            batch.images.data() + job.sample * 3 * pixels,
-            batch.labels.data() + job.sample * pixels, worker.scratch);
-        batch.keys[static_cast<std::size_t>(job.sample)] = job.key;
-        batch.ids[static_cast<std::size_t>(job.sample)] = source->id;
+        std::shared_ptr<LabelledImage> source = job.decoded;
+        if (!source) {
+            // Nobody else has what a recycled batch alone still holds.
+            if (options.raw && batch.decoded[place].use_count() == 1)
+                worker.decoded = std::move(batch.decoded[place]);
+            if (worker.decoded.use_count() != 1) worker.decoded = std::make_shared<LabelledImage>();
+            source = worker.decoded;
+            decode(manifest, job.key.sample, job.record, clock, *source);
+        }
+        const std::int64_t valid = options.raw ? deliver_raw(job, source, clock)
+                                               : deliver_crop(job, *source, worker);
+        batch.keys[place] = job.key;
+        batch.ids[place] = source->id;
         {
             const std::lock_guard lock(mutex);
             if (!job.decoded) {
                 spent_records.push_back(std::move(job.record));
-                if (options.cache_host) keep(job.key.sample, worker.decoded);
+                if (options.cache_host) keep(job.key.sample, source);
             }
             batch.valid_pixels += valid;
             times += clock.take();
@@ -254,13 +261,34 @@ struct Loader::Impl {
         finish(*job.target, job.sample, 1, nullptr);
     }
 
-    // Under the mutex. Takes the pixels while there is room.
-    void keep(std::uint32_t sample, LabelledImage& decoded) {
-        const auto bytes = static_cast<std::int64_t>(decoded.image.pixels.capacity() +
-                                                     decoded.mask.labels.capacity());
+    std::int64_t deliver_crop(const Job& job, const LabelledImage& source, Worker& worker) {
+        const std::int64_t pixels = options.augmentation.crop * options.augmentation.crop;
+        Batch& batch = job.target->batch;
+        return augment_into(source.image, source.mask, options.augmentation, options.normalisation,
+                            manifest.classes.ignore, options.seed, job.key,
+                            batch.images.data() + job.sample * 3 * pixels,
+                            batch.labels.data() + job.sample * pixels, worker.scratch);
+    }
+
+    std::int64_t deliver_raw(const Job& job, const std::shared_ptr<LabelledImage>& source,
+                             StageClock& clock) {
+        const auto place = static_cast<std::size_t>(job.sample);
+        Batch& batch = job.target->batch;
+        batch.decoded[place] = source;
+        batch.crops[place] = crop_words(source->image, source->mask, options.augmentation,
+                                        options.normalisation, manifest.classes.ignore,
+                                        options.seed, job.key);
+        clock.mark(Stage::resize_mask);
+        return batch.crops[place].valid_pixels;
+    }
+
+    // Under the mutex. Keeps the pixels while there is room.
+    void keep(std::uint32_t sample, const std::shared_ptr<LabelledImage>& decoded) {
+        const auto bytes = static_cast<std::int64_t>(decoded->image.pixels.capacity() +
+                                                     decoded->mask.labels.capacity());
         if (cache[sample] || cached_bytes + bytes > options.cache_bytes) return;
         cached_bytes += bytes;
-        cache[sample] = std::make_shared<const LabelledImage>(std::move(decoded));
+        cache[sample] = decoded;
     }
 
     void finish(Pending& target, std::int64_t sample, std::int64_t count,
@@ -321,7 +349,7 @@ struct Loader::Impl {
     std::vector<Batch> spent;
     std::vector<Record> spent_records;  // as many as were ever under way at once
     std::deque<Job> jobs;
-    std::vector<std::shared_ptr<const LabelledImage>> cache;  // by record
+    std::vector<std::shared_ptr<LabelledImage>> cache;  // by record
     std::int64_t cached_bytes = 0;
     StageTimes times;
 

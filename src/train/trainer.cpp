@@ -245,6 +245,7 @@ data::LoaderOptions Trainer::loader_options() const {
     o.first_step = first_step_;
     o.last_step = iterations();
     o.workers = loader_workers(config, options_.threads);
+    o.raw = backend_.takes_raw_samples();
     o.cache_host = config.data.cache == "host";
     o.cache_bytes = static_cast<std::int64_t>(config.data.cache_gib * 0x1p30);
     return o;
@@ -255,6 +256,7 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
     const std::int64_t micros = config.train.accumulation;
     LocalStep local;
     std::vector<exec::SampleId> samples;
+    std::vector<exec::RawSample> raw;
     step_ids_.clear();
     for (std::int64_t micro = 0; micro < micros; ++micro) {
         const Clock::time_point asked = Clock::now();
@@ -286,10 +288,16 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
         }
         samples.clear();
         for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
+        raw.clear();
+        for (std::size_t i = 0; i < batch.decoded.size(); ++i) {
+            const data::LabelledImage& decoded = *batch.decoded[i];
+            raw.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words});
+        }
         const Clock::time_point began = Clock::now();
         const exec::StepResult result = executable_->run(
             {.images = batch.images,
              .labels = batch.labels,
+             .raw = raw,
              .samples = samples,
              .learning_rate = learning_rate(config, step),
              .valid_pixels = local.valid,

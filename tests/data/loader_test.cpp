@@ -201,6 +201,43 @@ TEST_F(LoaderTest, RecycledBatchesLeaveNoTrace) {
     }
 }
 
+// What a device is given: the same stream and counts, the decoded samples, the words of their
+// crops.
+TEST_F(LoaderTest, DeliversDecodedSamples) {
+    pack(dir.path(), make_records(10, Encoding::source), Encoding::source);
+    for (const bool cache : {false, true}) {
+        LoaderOptions options = options_for(dir.path());
+        Loader cropping(options);
+        options.raw = true;
+        options.cache_host = cache;
+        options.workers = 3;
+        Loader loader(options);
+        for (std::int64_t step = 0; step < options.last_step; ++step) {
+            Batch raw = loader.next();
+            const Batch batch = cropping.next();
+            EXPECT_TRUE(raw.images.empty() && raw.labels.empty());
+            EXPECT_EQ(raw.valid_pixels, batch.valid_pixels);
+            EXPECT_EQ(raw.ids, batch.ids);
+            ASSERT_EQ(raw.decoded.size(), batch.ids.size());
+            const std::size_t pixels = 17 * 17;
+            for (std::size_t i = 0; i < raw.ids.size(); ++i) {
+                const LabelledImage& decoded = *raw.decoded[i];
+                EXPECT_EQ(decoded.id, batch.ids[i]);
+                const Sample sample = augment(decoded.image, decoded.mask, options.augmentation, {},
+                                              255, options.seed, raw.keys[i]);
+                EXPECT_TRUE(
+                    std::equal(sample.image.begin(), sample.image.end(),
+                               batch.images.begin() + static_cast<std::ptrdiff_t>(3 * pixels * i)));
+                const CropWords crop = crop_words(decoded.image, decoded.mask, options.augmentation,
+                                                  {}, 255, options.seed, raw.keys[i]);
+                EXPECT_EQ(raw.crops[i].words, crop.words);
+                EXPECT_EQ(crop.valid_pixels, sample.valid_pixels);
+            }
+            loader.recycle(std::move(raw));
+        }
+    }
+}
+
 TEST_F(LoaderTest, EncodedAndRawShardsGiveTheSameSamples) {
     testing::TempDir other;
     pack(dir.path(), make_records(6, Encoding::raw), Encoding::raw);

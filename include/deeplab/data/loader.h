@@ -74,11 +74,22 @@ std::vector<std::uint32_t> epoch_order(std::uint64_t epoch, std::uint64_t sample
 // Which sample stands at a position of the stream.
 math::SampleKey sample_at(std::uint64_t position, std::uint64_t samples, std::uint64_t seed);
 
+// A record of a shard, decoded.
+struct LabelledImage {
+    std::string id;
+    io::Image image;
+    io::Mask mask;
+};
+
 struct Batch {
     std::int64_t step = 0;  // optimizer step it belongs to, from 0
     std::int64_t micro = 0;
-    std::vector<float> images;          // (N,3,crop,crop)
-    std::vector<std::uint8_t> labels;   // (N,1,crop,crop)
+    std::vector<float> images;         // (N,3,crop,crop)
+    std::vector<std::uint8_t> labels;  // (N,1,crop,crop)
+    // N each, instead of images and labels, where LoaderOptions::raw asks for them. The cache and
+    // other batches may hold the same samples.
+    std::vector<std::shared_ptr<LabelledImage>> decoded;
+    std::vector<CropWords> crops;
     std::vector<math::SampleKey> keys;  // N; key.sample is the record's index in the split
     std::vector<std::string> ids;       // N
     std::int64_t valid_pixels = 0;
@@ -124,6 +135,9 @@ struct LoaderOptions {
     // so that no other choice would be met more often. Ranks of a node share no memory; what they
     // share is the system's page cache, where raw shards (encoding raw) need no decoding either.
     bool cache_host = false;
+    // Deliver decoded samples and the words of their crops, for a device to make them. What a crop
+    // counts as valid is still counted here: a step's ranks sum that before the device runs.
+    bool raw = false;
     std::int64_t cache_bytes = std::int64_t{8} << 30;
     int queue = 4;  // micro-batches in memory at most, begun or ready
 };

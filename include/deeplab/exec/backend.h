@@ -39,12 +39,22 @@ struct CompileOptions {
     bool deterministic = true;
 };
 
+// A sample as it was decoded, and how its crop is made from it.
+struct RawSample {
+    std::span<const std::uint8_t> pixels;  // (height, width, 3)
+    std::span<const std::uint8_t> labels;  // (height, width)
+    std::span<const std::int32_t> crop;    // math::CropHeader and its tables (math/crop.h)
+};
+
 // One micro-batch. Spans are host memory, read during run() only.
 struct Step {
     std::span<const float> images;         // (N,3,H,W), normalised
     std::span<const std::uint8_t> labels;  // (N,1,H,W); empty for a plan without loss
-    std::span<const SampleId> samples;     // N; empty for a plan without dropout
-    double learning_rate = 0;              // read on the last micro-batch
+    // N, instead of images and labels: for a backend that takes_raw_samples(), of a plan with loss.
+    // The pixels are those of the images that the host would make.
+    std::span<const RawSample> raw = {};
+    std::span<const SampleId> samples;  // N; empty for a plan without dropout
+    double learning_rate = 0;           // read on the last micro-batch
     double valid_pixels = 0;  // of the global batch, all ranks and micro-batches; read on the last
                               // micro-batch
     bool first_micro = true, last_micro = true;
@@ -77,6 +87,8 @@ class Backend {
 public:
     virtual ~Backend() = default;
     virtual std::string description() const = 0;  // "CPU: oneDNN 2.6.3, 2 threads"
+    // Whether a step may bring decoded samples, from which the device makes the crops.
+    virtual bool takes_raw_samples() const { return false; }
 
     // Allocates the state for plans with these parameters; zero. Call once, before anything below.
     virtual void allocate(const graph::Plan& plan) = 0;

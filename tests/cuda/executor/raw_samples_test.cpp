@@ -1,0 +1,134 @@
+// Steps that bring decoded samples are those that bring the host's crops of them, bit for bit.
+
+#include <gtest/gtest.h>
+
+#include "cpu/narrow_network.h"
+#include "deeplab/base/error.h"
+#include "deeplab/data/loader.h"
+#include "harness/device.h"
+
+namespace deeplab {
+namespace {
+
+using testing::device;
+using testing::narrow;
+using testing::options;
+using testing::Trainer;
+
+constexpr std::int64_t crop = 33;
+constexpr int ignore = 255;
+
+// Samples of the sizes that a step's number decides, and both ways to bring them.
+struct Samples {
+    std::vector<data::LabelledImage> decoded;
+    std::vector<data::CropWords> words;
+    std::vector<float> images;
+    std::vector<std::uint8_t> labels;
+    std::vector<exec::SampleId> ids;
+    double valid = 0;
+
+    Samples(std::uint32_t count, std::uint32_t number) {
+        data::Augmentation augmentation;
+        augmentation.crop = crop;
+        augmentation.range_low = 20;
+        augmentation.range_high = 60;
+        for (std::uint32_t i = 0; i < count; ++i) {
+            add(40 + 17 * number + 3 * i, 30 + 11 * ((number + i) % 3));
+            const data::LabelledImage& d = decoded.back();
+            const math::SampleKey key{number, i};
+            words.push_back(data::crop_words(d.image, d.mask, augmentation, {}, ignore, 3, key));
+            const data::Sample s = data::augment(d.image, d.mask, augmentation, {}, ignore, 3, key);
+            images.insert(images.end(), s.image.begin(), s.image.end());
+            labels.insert(labels.end(), s.labels.begin(), s.labels.end());
+            ids.push_back({number, i});
+            valid += static_cast<double>(words.back().valid_pixels);
+        }
+    }
+    void add(std::int64_t width, std::int64_t height) {
+        data::LabelledImage d{"", {width, height, {}}, {width, height, {}}};
+        for (std::int64_t p = 0; p < width * height; ++p) {
+            const std::int64_t truth = (p / width / 8 + p % width / 8) % 5;
+            d.mask.labels.push_back(static_cast<std::uint8_t>(p % 11 == 0 ? ignore : truth));
+            for (std::int64_t c = 0; c < 3; ++c)
+                d.image.pixels.push_back(static_cast<std::uint8_t>(50 * truth + (p + c) % 13));
+        }
+        decoded.push_back(std::move(d));
+    }
+    std::vector<exec::RawSample> raw() const {
+        std::vector<exec::RawSample> all;
+        for (std::size_t i = 0; i < decoded.size(); ++i)
+            all.push_back({decoded[i].image.pixels, decoded[i].mask.labels, words[i].words});
+        return all;
+    }
+    exec::Step step() const {
+        exec::Step s;
+        s.samples = ids;
+        s.learning_rate = 0.01;
+        s.valid_pixels = valid;
+        return s;
+    }
+};
+
+Trainer trainer(DType type, bool graph) {
+    exec::CompileOptions compile;
+    compile.seed = 9;
+    compile.graph = graph;
+    return {narrow("resnet18", 16), options(2, crop), compile, device(0), type};
+}
+
+class RawSamples : public ::testing::TestWithParam<DType> {};
+
+// Eager, captured, replayed, with samples that grow from step to step.
+TEST_P(RawSamples, TakeTheStepsOfTheHostsCrops) {
+    Trainer tested = trainer(GetParam(), true), expected = trainer(GetParam(), true);
+    EXPECT_TRUE(tested.backend->takes_raw_samples());
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        const Samples samples(2, i);
+        exec::Step floats = samples.step(), bytes = samples.step();
+        const auto raw = samples.raw();
+        bytes.raw = raw;
+        floats.images = samples.images;
+        floats.labels = samples.labels;
+        EXPECT_EQ(tested.executable->run(bytes).loss_sum, expected.executable->run(floats).loss_sum)
+            << "step " << i;
+    }
+    EXPECT_EQ(tested.state(), expected.state());
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, RawSamples, ::testing::Values(DType::f32, DType::bf16));
+
+// A plan takes both kinds in turn: each has graphs of its own.
+TEST(RawSamples, TakeTurnsWithCrops) {
+    Trainer tested = trainer(DType::f32, true), expected = trainer(DType::f32, false);
+    for (std::uint32_t i = 0; i < 6; ++i) {
+        const Samples samples(2, i / 2);
+        const auto raw = samples.raw();
+        exec::Step floats = samples.step(), bytes = samples.step();
+        floats.images = samples.images;
+        floats.labels = samples.labels;
+        bytes.raw = raw;
+        EXPECT_EQ(tested.executable->run(i % 2 == 0 ? bytes : floats).loss_sum,
+                  expected.executable->run(floats).loss_sum);
+    }
+    EXPECT_EQ(tested.state(), expected.state());
+}
+
+TEST(RawSamples, AreRefusedWithForeignLabels) {
+    Trainer tested = trainer(DType::f32, true);
+    Samples samples(2, 0);
+    samples.decoded[1].mask.labels[77] = 9;
+    const auto raw = samples.raw();
+    exec::Step step = samples.step();
+    step.raw = raw;
+    try {
+        tested.executable->run(step);
+        FAIL() << "a label of no class";
+    } catch (const DataError& error) {
+        EXPECT_NE(std::string(error.what()).find("label 9 in sample 1 of the batch"),
+                  std::string::npos)
+            << error.what();
+    }
+}
+
+}  // namespace
+}  // namespace deeplab
