@@ -4,8 +4,11 @@
 
 #include <cstdio>
 
+#include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/train/report.h"
+#include "report_data.h"
 
 namespace deeplab::train {
 
@@ -24,11 +27,23 @@ std::string bar(double done) {
            std::string(static_cast<std::size_t>(width - full), ' ') + "]";
 }
 
+// The run is worth more than its report.
+template <class Work>
+void guarded(Work&& work) {
+    try {
+        work();
+    } catch (const std::exception& error) {
+        log::warn(cat("the run's report could not be written: ", error.what()));
+    }
+}
+
 }  // namespace
 
 Reporter::Reporter(const std::filesystem::path& run, std::int64_t first_step,
-                   std::int64_t iterations, std::int64_t images)
-    : iterations_(iterations),
+                   std::int64_t iterations, std::int64_t images, const data::ClassTable& classes)
+    : run_(run),
+      classes_(classes),
+      iterations_(iterations),
       images_(images),
       terminal_(isatty(STDERR_FILENO) == 1),
       metrics_(run / "metrics.jsonl", first_step) {
@@ -80,8 +95,9 @@ void Reporter::line(const std::string& text) {
 }
 
 void Reporter::evaluation(std::int64_t step, const std::string& split, const std::string& protocol,
-                          const Metrics& m, std::int64_t images, const std::string& state_hash,
-                          double seconds) {
+                          const Confusion& confusion, std::int64_t images,
+                          const std::string& state_hash, double seconds) {
+    const Metrics m = confusion.metrics();
     io::Object out;
     out["step"] = step;
     out["split"] = split;
@@ -105,10 +121,31 @@ void Reporter::evaluation(std::int64_t step, const std::string& split, const std
     line(cat("evaluation at step ", step, " on ", split, " (", protocol, ", ", images,
              " images): mIoU ", fixed(m.miou, 4), "  pixel accuracy ", fixed(m.pixel_accuracy, 4),
              "  in ", human_seconds(seconds)));
+    guarded([&] {
+        std::filesystem::create_directories(run_ / "report");
+        for (std::size_t i = 0; i < pictures_.size(); ++i) {
+            const auto bytes = io::encode_jpeg(pictures_[i], 92);
+            write_atomically(picture_path(run_, static_cast<std::int64_t>(i)),
+                             {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+        }
+        write_atomically(run_ / "report/evaluation.json",
+                         evaluation_json(step, state_hash, classes_, confusion,
+                                         static_cast<std::int64_t>(pictures_.size())));
+        write_report(run_, run_ / "report");
+    });
+    pictures_.clear();
 }
 
 void Reporter::image(std::int64_t number, std::int64_t step, const io::Image& image) {
     events_->image(cat("val/image_", number), step, image);
+    pictures_.push_back(image);
+}
+
+void Reporter::finish() {
+    line("");
+    std::error_code ignored;
+    if (std::filesystem::file_size(run_ / "metrics.jsonl", ignored) == 0) return;  // stopped early
+    guarded([&] { write_report(run_, run_ / "report"); });
 }
 
 }  // namespace deeplab::train

@@ -1,11 +1,13 @@
 #pragma once
-// What rank 0 tells the user: lines or a progress bar, metrics.jsonl, TensorBoard.
+// What rank 0 tells the user: lines or a progress bar, metrics.jsonl, TensorBoard, RUN/report/.
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "deeplab/data/shard.h"
 #include "deeplab/io/tensorboard.h"
 #include "deeplab/train/confusion.h"
 #include "deeplab/train/run_folder.h"
@@ -25,18 +27,23 @@ public:
     // `first_step` updates were taken before this process; `images` are those of one optimizer
     // step.
     Reporter(const std::filesystem::path& run, std::int64_t first_step, std::int64_t iterations,
-             std::int64_t images);
+             std::int64_t images, const data::ClassTable& classes);
 
     // state_hash: empty where there is none.
     void steps(const Interval& interval, const std::string& state_hash);
     void evaluation(std::int64_t step, const std::string& split, const std::string& protocol,
-                    const Metrics& metrics, std::int64_t images, const std::string& state_hash,
+                    const Confusion& confusion, std::int64_t images, const std::string& state_hash,
                     double seconds);
+    // Of the evaluation that is told next.
     void image(std::int64_t number, std::int64_t step, const io::Image& image);
     void line(const std::string& text);  // a message between lines of progress
+    void finish();                       // the run's end: its report
     const MetricsLog& metrics() const { return metrics_; }
 
 private:
+    std::filesystem::path run_;
+    data::ClassTable classes_;
+    std::vector<io::Image> pictures_;
     std::int64_t iterations_, images_;
     bool terminal_, bar_open_ = false;
     MetricsLog metrics_;

@@ -153,7 +153,7 @@ void Trainer::start() {
     if (!root()) return;
     write_atomically(options_.run / "config.toml", info_.config_toml);
     reporter_ = std::make_unique<Reporter>(options_.run, first_step_, iterations(),
-                                           setup_.config.train.global_batch);
+                                           setup_.config.train.global_batch, info_.classes);
 }
 
 void Trainer::fresh_values() {
@@ -394,7 +394,7 @@ bool Trainer::evaluate_now(std::int64_t done) {
     const Metrics metrics = confusion.metrics();
     const std::string hash = hex64(state_hash_at(done));
     if (root())
-        reporter_->evaluation(done, setup_.val->split, "full", metrics, setup_.val->records, hash,
+        reporter_->evaluation(done, setup_.val->split, "full", confusion, setup_.val->records, hash,
                               seconds_since(start));
     result_.miou = metrics.miou;
     if (!(metrics.miou > info_.best_miou)) return false;
@@ -509,7 +509,7 @@ TrainResult Trainer::run() {
                                                    setup_.config.train.global_batch) /
                                trained_s_;
     }
-    if (root()) reporter_->line("");
+    if (root()) reporter_->finish();
     return result_;
 }
 

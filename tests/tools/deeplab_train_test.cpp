@@ -90,6 +90,37 @@ TEST_F(DeeplabTrain, TrainsAndGoesOnOnAnotherNumberOfRanks) {
     refused(train({"--resume", "--set", "train.global_batch=8"}), 2, "train.global_batch");
 }
 
+TEST_F(DeeplabTrain, WritesAReportAndTheReporterMakesTheSame) {
+    ProcessResult result = train({"--set", "train.eval_every=4"});
+    ASSERT_EQ(result.exit_code, 0) << result.both();
+    const std::string page = read_text(dir_ / "run/report/index.html");
+    for (const char* part : {"step 4 of 4", "mean IoU, last", "data:image/jpeg", "state hash"})
+        EXPECT_TRUE(contains(page, part)) << part;
+    EXPECT_TRUE(fs::exists(dir_ / "run/report/confusion.svg"));
+
+    const auto report = [&](std::vector<std::string> arguments) {
+        arguments.insert(arguments.begin(), testing::program("deeplab-report"));
+        return testing::run_process(arguments);
+    };
+    result = report({dir_ / "run", "--out", dir_ / "again"});
+    ASSERT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_EQ(read_text(dir_ / "again/index.html"), page);
+    result = report({dir_ / "run", dir_ / "run", "--out", dir_ / "both"});
+    ASSERT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_TRUE(contains(read_text(dir_ / "both/index.html"), "Comparison of 2 runs"));
+    refused(report({dir_ / "run", dir_ / "run"}), 2, "--out");
+    refused(report({dir_ / "nowhere"}), 2, "there is no run");
+}
+
+TEST_F(DeeplabTrain, AReportThatCannotBeWrittenIsAWarning) {
+    fs::create_directories(dir_ / "run");
+    std::ofstream(dir_ / "run/report") << "in the way";
+    const ProcessResult result = train({"--set", "train.eval_every=4"});
+    EXPECT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_TRUE(contains(result.both(), "the run's report could not be written")) << result.both();
+    EXPECT_TRUE(fs::exists(dir_ / "run/checkpoints/latest.h5"));
+}
+
 TEST_F(DeeplabTrain, RefusesWrongInput) {
     refused(train({"--data", (dir_ / "nowhere").string()}), 3, "nowhere");
     refused(train({"--set", "train.iteration=3"}), 2, "train.iterations");
