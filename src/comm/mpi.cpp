@@ -10,7 +10,9 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
 #include "deeplab/comm/communicator.h"
+#include "mpi_mailbox.h"
 
 namespace deeplab::comm {
 namespace {
@@ -18,16 +20,7 @@ namespace {
 // MPI counts are int. Far below INT_MAX, so that a test reaches the second piece with 64 MB.
 constexpr std::size_t max_piece = std::size_t{1} << 26;
 
-void check(int code, const char* what) {
-    if (code == MPI_SUCCESS) return;
-    std::array<char, MPI_MAX_ERROR_STRING> text{};
-    int length = 0;
-    MPI_Error_string(code, text.data(), &length);
-    throw DeviceError(cat("MPI failed in ", what, ": ", text.data(),
-                          " — the ranks cannot go on together — look for the first rank that "
-                          "failed, then start again "
-                          "with --resume"));
-}
+void check(int code, const char* what) { check_mpi(code, what); }
 
 MPI_Datatype datatype(DType type) {
     switch (type) {
@@ -94,6 +87,7 @@ public:
 
     void all_reduce(void* data, std::size_t count, DType type, ReduceOp op,
                     const char* what) override {
+        const Collective inside(what);
         in_pieces(data, count, size_of(type), [&](void* piece, int elements) {
             check(
                 MPI_Allreduce(MPI_IN_PLACE, piece, elements, datatype(type), operation(op), comm_),
@@ -126,6 +120,7 @@ public:
                 "finish() is called once for a collective that was started");
         Slot& slot = slots_[static_cast<std::size_t>(request)];
         slot.used = false;
+        const Collective inside(slot.what.c_str());
         check(MPI_Waitall(static_cast<int>(slot.pieces.size()), slot.pieces.data(),
                           MPI_STATUSES_IGNORE),
               slot.what.c_str());
@@ -143,14 +138,19 @@ public:
     }
 
     void broadcast(void* data, std::size_t bytes, int root, const char* what) override {
+        const Collective inside(what);
         in_pieces(data, bytes, 1, [&](void* piece, int count) {
             check(MPI_Bcast(piece, count, MPI_BYTE, root, comm_), what);
         });
     }
 
-    void barrier(const char* what) override { check(MPI_Barrier(comm_), what); }
+    void barrier(const char* what) override {
+        const Collective inside(what);
+        check(MPI_Barrier(comm_), what);
+    }
 
     std::vector<std::string> all_gather(const std::string& text, const char* what) override {
+        const Collective inside(what);
         const auto ranks = static_cast<std::size_t>(size_);
         const std::uint64_t own_length = text.size();
         std::vector<std::uint64_t> lengths(ranks);
@@ -178,16 +178,25 @@ public:
     }
 
     std::unique_ptr<Communicator> split(int color, int key) override {
+        const Collective inside("split of a communicator");
         MPI_Comm part = MPI_COMM_NULL;
         check(MPI_Comm_split(comm_, color, key, &part), "split of a communicator");
         return std::make_unique<Mpi>(part);
     }
 
     std::unique_ptr<Communicator> split_by_node() override {
+        const Collective inside("split of a communicator by node");
         MPI_Comm part = MPI_COMM_NULL;
         check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &part),
               "split of a communicator by node");
         return std::make_unique<Mpi>(part);
+    }
+
+    MPI_Comm duplicate_handle() const {
+        const Collective inside("set-up of the watchdog");
+        MPI_Comm own = MPI_COMM_NULL;
+        check(MPI_Comm_dup(comm_, &own), "set-up of the watchdog");
+        return own;
     }
 
 private:
@@ -208,6 +217,17 @@ private:
 };
 
 }  // namespace
+
+void check_mpi(int code, const char* what) {
+    if (code == MPI_SUCCESS) return;
+    std::array<char, MPI_MAX_ERROR_STRING> text{};
+    int length = 0;
+    MPI_Error_string(code, text.data(), &length);
+    throw DeviceError(cat("MPI failed in ", what, ": ", text.data(),
+                          " — the ranks cannot go on together — look for the first rank that "
+                          "failed, then start again "
+                          "with --resume"));
+}
 
 MpiSession::MpiSession(int* argc, char*** argv) {
     // Without a launcher Open MPI would start a daemon of its own for this one process.
@@ -235,6 +255,14 @@ MpiSession::~MpiSession() {
 }
 
 Communicator& MpiSession::world() { return *world_; }
+
+std::unique_ptr<Mailbox> make_mailbox(Communicator& world) {
+    const auto* mpi = dynamic_cast<const Mpi*>(&world);
+    int provided = MPI_THREAD_SINGLE;
+    MPI_Query_thread(&provided);
+    if (mpi == nullptr || world.size() == 1 || provided < MPI_THREAD_MULTIPLE) return nullptr;
+    return make_mpi_mailbox(mpi->duplicate_handle());
+}
 
 void abort_job(int code) {
     MPI_Abort(MPI_COMM_WORLD, code);

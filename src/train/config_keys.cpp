@@ -61,9 +61,10 @@ constexpr std::int64_t huge_int = std::int64_t{1} << 40;
 // A key of the table bound to one field; `field` takes a Config& or a const Config& and returns a
 // reference.
 template <class Field>
-Key real_key(const char* name, Field field, double low, double high, const char* expected) {
+Key real_key(const char* name, Field field, double low, double high, const char* expected,
+             bool may_change = false) {
     return {name, [=](Config& c, const Item& i) { field(c) = number(i, low, high, expected); },
-            [=](const Config& c) { return Value(static_cast<double>(field(c))); }};
+            [=](const Config& c) { return Value(static_cast<double>(field(c))); }, may_change};
 }
 
 template <class Field>
@@ -269,16 +270,8 @@ void add_train_keys(std::vector<Key>& keys) {
                            "an integer not below 0 (0: never)", true));
     keys.push_back(choice_key("train.on_nonfinite", DEEPLAB_FIELD(train.on_nonfinite),
                               Words{{"stop", "stop"}}, {"rollback"}));
-    keys.push_back({"train.watchdog_s",
-                    [](Config& c, const Item& i) {
-                        if (number(i, 0, huge, "a number of seconds, 0 for none") > 0) {
-                            i.later(
-                                "the watchdog is not implemented yet — nothing would watch this "
-                                "run — leave the key out");
-                        }
-                        c.train.watchdog_s = 0;
-                    },
-                    [](const Config& c) { return Value(c.train.watchdog_s); }});
+    keys.push_back(real_key("train.watchdog_s", DEEPLAB_FIELD(train.watchdog_s), 0, huge,
+                            "a number of seconds, 0 for none", true));
 }
 
 model::GroupRule read_group(const Item& item) {

@@ -11,6 +11,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/train/checkpoint.h"
 #include "deeplab/train/checkpoint_keeper.h"
@@ -20,6 +21,7 @@
 #include "reporter.h"
 #include "startup.h"
 #include "trace.h"
+#include "watchdog.h"
 
 namespace deeplab::train {
 
@@ -251,6 +253,11 @@ data::LoaderOptions Trainer::loader_options() const {
     return o;
 }
 
+data::Batch next_batch(data::Loader& loader, std::int64_t step) {
+    const comm::Phase phase("reading data", step + 1);
+    return loader.next();
+}
+
 LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
     const Config& config = setup_.config;
     const std::int64_t micros = config.train.accumulation;
@@ -260,7 +267,7 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
     step_ids_.clear();
     for (std::int64_t micro = 0; micro < micros; ++micro) {
         const Clock::time_point asked = Clock::now();
-        data::Batch batch = loader.next();
+        data::Batch batch = next_batch(loader, step);
         if (tracing(step)) trace_->loop("wait for data", step, asked, Clock::now());
         ensures(batch.step == step && batch.micro == micro,
                 "the loader delivers the batch of this step");
@@ -294,6 +301,7 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
             raw.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words});
         }
         const Clock::time_point began = Clock::now();
+        const comm::Phase phase("forward, backward, update", step + 1);
         const exec::StepResult result = executable_->run(
             {.images = batch.images,
              .labels = batch.labels,
@@ -371,6 +379,7 @@ bool Trainer::evaluation_due(std::int64_t done) const {
 }
 
 bool Trainer::evaluate_now(std::int64_t done) {
+    const comm::Phase phase("evaluation", done);
     const Clock::time_point start = Clock::now();
     if (!val_shards_)
         val_shards_ = std::make_unique<data::ShardSet>(options_.data, setup_.val->split);
@@ -384,6 +393,7 @@ bool Trainer::evaluate_now(std::int64_t done) {
     EvaluationOptions evaluation;
     evaluation.on_image = [&](std::int64_t, const data::Record&, const io::Image& image,
                               const io::Mask& truth, const io::Mask& predicted) {
+        comm::beat();
         if (!root() || shown >= pictures) return;
         reporter_->image(shown++, done, side_by_side(image, truth, predicted, palette));
     };
@@ -421,6 +431,7 @@ AveragedStates Trainer::averaged_states() {
 // Waits for the checkpoint that is being written. The same Error on all ranks when the run has no
 // whole one; a best one that was not written is not the best.
 void Trainer::settle_checkpoint() {
+    const comm::Phase phase("waiting for a checkpoint to be written", result_.step);
     agreed(*control_, root(), "checkpoint", [&] { keeper_->settle(); });
     if (root()) info_.best_miou = keeper_->best_miou();
     control_->broadcast(&info_.best_miou, sizeof(info_.best_miou), 0, "best mIoU");
@@ -428,6 +439,7 @@ void Trainer::settle_checkpoint() {
 
 // After settle_checkpoint(). The steps wait for the copy only.
 void Trainer::save(std::int64_t done, bool best) {
+    const comm::Phase phase("copying the state for a checkpoint", done);
     AveragedStates averaged = averaged_states();
     if (root()) {
         info_.step = done;
@@ -439,6 +451,7 @@ void Trainer::save(std::int64_t done, bool best) {
 
 // No rank leaves before the last checkpoint has its name.
 void Trainer::finish_checkpoints() {
+    const comm::Phase phase("waiting for the last checkpoint to be written", result_.step);
     agreed(*control_, root(), "last checkpoint", [&] { keeper_->finish(); });
     if (hashed_step_ != result_.step) {
         if (root()) result_.state_hash = keeper_->state_hash();
@@ -476,6 +489,7 @@ void Trainer::loop() {
     interval_start_ = Clock::now();
     for (std::int64_t step = first_step_; step < iterations() && result_.code == ExitCode::ok;
          ++step) {
+        const comm::Phase phase("training", step + 1);
         const LocalStep local = one_step(loader, step);
         result_.step = step + 1;
         if (trace_ && (step + 1 == first_step_ + Trace::first + Trace::count ||
@@ -502,8 +516,11 @@ TrainResult Trainer::run() {
     const std::string environment = environment_json(options_, backend_, *control_, *gradients_,
                                                      first_step_);  // collective
     if (root()) write_atomically(options_.run / "environment.json", environment);
-    loop();
-    finish_checkpoints();
+    {
+        const Watchdog watchdog(*control_, setup_.config.train.watchdog_s);
+        loop();
+        finish_checkpoints();
+    }
     if (trained_s_ > 0) {
         result_.images_per_s = static_cast<double>(trained_steps_ *
                                                    setup_.config.train.global_batch) /

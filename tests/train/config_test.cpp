@@ -188,7 +188,7 @@ TEST(Config, WrongTypesAndValuesAreRefused) {
 TEST(Config, WhatIsPromisedForLaterIsRefusedWithASentence) {
     for (const char* text :
          {"[train]\ngrad_dtype = \"bf16\"", "[train]\non_nonfinite = \"rollback\"",
-          "[data]\ncache = \"device\"", "[train]\nwatchdog_s = 60", "[model]\nseparable = true"}) {
+          "[data]\ncache = \"device\"", "[model]\nseparable = true"}) {
         EXPECT_TRUE(contains(refusal(text), "not implemented yet"))
             << text << ": " << refusal(text);
     }

@@ -35,7 +35,8 @@ struct Config {
         std::int64_t seed = 1;
         std::int64_t log_every = 10, eval_every = 0;
         std::string on_nonfinite = "stop";
-        double watchdog_s = 0;  // 0: off; anything else is refused until there is one
+        // A rank without progress for this long ends the job (src/train/watchdog.h); 0: none does.
+        double watchdog_s = 600;
     } train;
     struct Optimizer {
         double lr = 0.007, momentum = 0.9, weight_decay = 4e-5, power = 0.9;
