@@ -212,6 +212,19 @@ add_time_budget() {
     program_options+=(--time-budget "$((left / 60)).$(printf '%02d' $((left % 60 * 100 / 60)))")
 }
 
+# When a node dies the ranks may end before Slurm knows why; a job that ended by itself would not be requeued for the node.
+await_dead_node() {
+    local limit
+    ! timeout 20 srun --overlap --mpi=none "--nodes=$nodes" "--ntasks=$nodes" --ntasks-per-node=1 --immediate=15 true \
+        >/dev/null 2>&1 || return 0
+    limit=$(scontrol show config 2>/dev/null | sed -n 's/^SlurmdTimeout *= *\([0-9]*\) sec.*/\1/p')
+    limit=$((${limit:-300} + 60))
+    say "the ranks ended with $status, and a node of the job does not answer; waits up to $limit s for Slurm to notice, which" \
+        "then requeues the job"
+    sleep "$limit" &
+    wait $! || true
+}
+
 # A job that stopped with a good checkpoint runs again, unless that is off, or leads nowhere.
 requeue() {
     local reason="stopped early with a good checkpoint"
@@ -287,13 +300,19 @@ run_job() {
     describe_job
     say "$nodes node(s), $tasks rank(s), $cpus_per_task core(s) a rank, $gpus GPU(s) a node," \
         "start $((${SLURM_RESTART_COUNT:-0} + 1)) of job $SLURM_JOB_ID"
-    if [[ $1 == deeplab-train ]]; then begin_attempt; fi
-    if [[ $1 == deeplab-train ]]; then add_time_budget; fi
+    if [[ $1 == deeplab-train ]]; then
+        add_time_budget
+        begin_attempt
+    fi
     command=("${launch[@]}" "$program" "${program_options[@]}")
     say "runs: $(print_command)"
     run_command
     end_attempt "$status"
-    ((status != 75)) || requeue
+    case $status in
+        0 | 2 | 3) ;;
+        75) requeue ;;
+        *) ((nodes == 1 || asked_to_stop)) || await_dead_node ;;
+    esac
     exit "$status"
 }
 

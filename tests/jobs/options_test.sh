@@ -154,6 +154,40 @@ expect "a cancelled job is not requeued" bash -c '! grep -q ^requeue scontrol.lo
 submit STUB_CODE=75 DEEPLAB_REQUEUE=0 bash "$train"
 expect "DEEPLAB_REQUEUE=0 does not requeue" bash -c '! grep -q ^requeue scontrol.log'
 
+# The record of a start, and two starts that lead nowhere.
+mkdir -p run/checkpoints
+ln -s step-0000040.h5 run/checkpoints/latest.h5
+submit STUB_CODE=75 NCCL_DEBUG=INFO SLURM_JWT=hidden1 NCCL_TOKEN=hidden2 OMPI_MCA_url=http://me:hidden3@host/ \
+    bash "$train" --out run
+expect "the first of two starts requeues" grep -q '^requeue 7$' scontrol.log
+record=$(cat run/attempts/*-job7-start1.txt)
+for part in "checkpoint before: 40" "source: $(git -C "$root" rev-parse HEAD)" "launcher: srun of a test" "JobState=RUNNING" \
+    "NCCL_DEBUG=INFO" "$root/jobs/" "code 75 from 40 to 40"; do
+    [[ $part != "$root/jobs/" ]] || part="/bin/deeplab-train --out run --resume"
+    if [[ $record == *"$part"* ]]; then passed; else failed "the record lacks \"$part\": $record"; fi
+done
+if [[ $record != *hidden* ]]; then passed; else failed "the record has a secret: $record"; fi
+submit STUB_CODE=75 SLURM_RESTART_COUNT=1 bash "$train" --out run
+expect_text "no step further" "the second of two starts that lead nowhere"
+expect "it does not requeue" bash -c '! grep -q ^requeue scontrol.log'
+submit STUB_CODE=2 bash "$train" --out refused
+expect "a start that was refused leaves no folder" [ ! -e refused ]
+
+# The time limit is the program's budget.
+expect_budget() { # LEAST MOST WHAT
+    local minutes=0
+    [[ ! $output =~ --time-budget\ ([0-9.]+) ]] || minutes=${BASH_REMATCH[1]}
+    expect "$3: $output" awk "BEGIN { exit !($minutes >= $1 && $minutes <= $2) }"
+}
+submit END="$(date -d '+1 hour' +%Y-%m-%dT%H:%M:%S)" bash "$train"
+expect_budget 57 58 "the time budget is the limit less two minutes"
+submit END="$(date -d '+1 hour' +%Y-%m-%dT%H:%M:%S)" DEEPLAB_TIME_MARGIN=600 bash "$train"
+expect_budget 49 50 "DEEPLAB_TIME_MARGIN"
+submit END="$(date -d '+2 minutes' +%Y-%m-%dT%H:%M:%S)" bash "$train"
+expect_budget 0.5 1 "half of a short job"
+submit END="$(date -d '+1 hour' +%Y-%m-%dT%H:%M:%S)" bash "$train" --time-budget 5
+expect_text "deeplab-train: --time-budget 5 --resume" "the user's time budget stays"
+
 # USR1 to the batch script reaches the program, whose code comes back.
 cat >"$build/bin/deeplab-eval" <<'PROGRAM'
 #!/bin/bash

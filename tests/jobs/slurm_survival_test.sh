@@ -49,6 +49,7 @@ wait_for() { # WHAT TENTHS COMMAND…
     failed "$1: not after $(($2 / 10)) s; the log: $(tail -n 20 "$log")"
 }
 has_steps() { (($(steps "$1") >= $2)); }
+has_restarts() { [[ $(state Restarts) == "$1" ]]; }
 has_state() { [[ $(state JobState) == "$1" ]]; }
 hash_of() { sed -n 's/.*"step":24,.*"state_hash":"\([0-9a-f]*\)".*/\1/p' "$1/metrics.jsonl" | tail -n 1; }
 expect_whole() { # RUN WHAT: 24 steps, none twice, and the state of the uninterrupted run
@@ -84,4 +85,38 @@ finish_with 90 0 "the preempted job"
 expect "it was started again: $output" [ "$(state Restarts)" = 1 ]
 expect_text "stopped early, continue with --resume" "the preempted job stopped with a checkpoint"
 expect_whole preempted "the preempted job"
+
+# ---- a node loses its power under mpirun, which sees that before Slurm does
+DEEPLAB_LAUNCHER=mpirun submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out bereft
+wait_for "the first checkpoint" 600 test -e bereft/checkpoints/latest.h5
+wait_for "steps after it" 300 has_steps bereft 9
+power_off node2
+wait_for "the job's second start" 900 has_restarts 1
+"$root/tests/jobs/slurm/node.sh" "$cluster" node2
+finish_with 120 0 "the job that lost a node"
+expect_text "resuming at step 8 of 24" "the job that lost a node"
+expect_text "waits up to 70 s for Slurm to notice" "mpirun ended first"
+expect_whole bereft "the job that lost a node"
+
+# ---- a node is set down under srun
+submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out down
+wait_for "the first checkpoint" 600 test -e down/checkpoints/latest.h5
+scontrol update NodeName=node2 State=DOWN Reason=test
+wait_for "the job's second start" 300 has_restarts 1
+scontrol update NodeName=node2 State=RESUME 2>/dev/null || true # it may be back already
+finish_with 120 0 "the job whose node was set down"
+expect_whole down "the job whose node was set down"
+
+# ---- out of time: the time budget stops the run, again and again
+DEEPLAB_TIME_MARGIN=50 submit -t 1 --signal=B:USR1@1 -N 2 --ntasks-per-node=1 "$train" "${options[@]}" \
+    --set train.iterations=30 --out slow
+finish_with 150 0 "the job with little time"
+restarts=$(state Restarts)
+expect "it was requeued: $output" [ "$restarts" -gt 0 ]
+expect "each time at 75" [ "$(lines 'stopped early with a good checkpoint; requeued')" = "$restarts" ]
+expect "a line for each step" [ "$(steps slow)" = 30 ]
+expect "a record of each start" [ "$(find slow/attempts -name "*-job$job-start*.txt" | wc -l)" = $((restarts + 1)) ]
+expect "the first was stopped" grep -q "^ended: .* code 75 from -1 to [1-9]" slow/attempts/*-start1.txt
+expect "the last was not" grep -q "^ended: .* code 0 from [0-9]* to 30$" slow/attempts/*-start$((restarts + 1)).txt
+
 verdict

@@ -54,3 +54,15 @@ finish_with() { # SECONDS CODE WHAT
     expect_status "$2" "$3"
 }
 lines() { grep -c "$1" "$log" || true; }
+
+# power_off NODE: all of its processes end at once, the daemon's and the ranks'. node.sh starts it again.
+power_off() {
+    local daemon space process
+    daemon=$(<"$cluster/run/slurmd-$1.pid")
+    space=$(readlink "/proc/$daemon/ns/uts")
+    [[ $space != "$(readlink /proc/self/ns/uts)" ]] || fail_node "$1"
+    for process in /proc/[0-9]*; do
+        [[ $(readlink "$process/ns/uts" 2>/dev/null) != "$space" ]] || kill -KILL "${process#/proc/}" 2>/dev/null || true
+    done
+}
+fail_node() { failed "$1 has no host name of its own: its processes cannot be told from this machine's"; verdict; }

@@ -8,8 +8,7 @@ timeout 5 scancel --user=root 2>/dev/null || true
 alive() { # the daemons that still run
     local file pid
     for file in "$folder"/run/*.pid; do
-        [[ -f $file ]] || continue
-        pid=$(<"$file")
+        pid=$(cat "$file" 2>/dev/null) || continue # it removes the file as it ends
         if kill -0 "$pid" 2>/dev/null; then echo "$pid"; fi
     done
 }

@@ -69,13 +69,7 @@ for gpu in 0 1 2 3; do mknod "$folder/run/gpu$gpu" c 1 3; done # the device of /
 
 export SLURM_CONF=$folder/slurm.conf
 slurmctld -c
-for ((i = 1; i <= nodes; ++i)); do
-    mkdir -p "$folder/spool/node$i" "$folder/tmp/node$i"
-    # A host name and a /dev/shm of its own, or Open MPI's shared-memory files of two nodes collide.
-    # shellcheck disable=SC2016
-    unshare --uts --mount --propagation private bash -c \
-        'hostname "$1" && mount -t tmpfs -o mode=1777 tmpfs /dev/shm && exec slurmd -N "$1"' - "node$i"
-done
+for ((i = 1; i <= nodes; ++i)); do "$(dirname "${BASH_SOURCE[0]}")/node.sh" "$folder" "node$i"; done
 for ((i = 0; i < 100; ++i)); do
     if [[ $(sinfo -h -t idle -o %D 2>/dev/null) == "$nodes" ]]; then
         echo "export SLURM_CONF=$SLURM_CONF"
