@@ -258,9 +258,10 @@ Communicator& MpiSession::world() { return *world_; }
 
 std::unique_ptr<Mailbox> make_mailbox(Communicator& world) {
     const auto* mpi = dynamic_cast<const Mpi*>(&world);
+    if (mpi == nullptr || world.size() == 1) return nullptr;
     int provided = MPI_THREAD_SINGLE;
     MPI_Query_thread(&provided);
-    if (mpi == nullptr || world.size() == 1 || provided < MPI_THREAD_MULTIPLE) return nullptr;
+    if (provided < MPI_THREAD_MULTIPLE) return nullptr;
     return make_mpi_mailbox(mpi->duplicate_handle());
 }
 

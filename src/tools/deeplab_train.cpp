@@ -131,6 +131,7 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
 }  // namespace
 
 int main(int argc, char** argv) {
+    tools::stop_requested();  // before anything that takes long: a signal is never lost
     comm::MpiSession session(&argc, &argv);
     const std::string command = command_of(argc, argv);
     return comm::run_guarded(session, [&] {

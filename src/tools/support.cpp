@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <string>
@@ -144,6 +145,16 @@ const std::atomic<bool>& stop_requested() {
         action.sa_flags = SA_RESTART;
         sigaction(SIGTERM, &action, nullptr);
         sigaction(SIGUSR1, &action, nullptr);
+        // Somebody at the keyboard: the second time they mean it.
+        action.sa_handler = [](int) {
+            constexpr char text[] = "\nstops with a checkpoint after this step; again: at once\n";
+            stop_flag.store(true);
+            const int before = errno;
+            static_cast<void>(!write(STDERR_FILENO, text, sizeof(text) - 1));
+            errno = before;
+        };
+        action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);
+        sigaction(SIGINT, &action, nullptr);
         return true;
     }();
     (void)installed;

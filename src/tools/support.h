@@ -33,7 +33,8 @@ struct BackendChoice {
 // it. Collective over `world`.
 std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice, comm::Communicator& world);
 
-// Set once SIGTERM or SIGUSR1 has arrived; the first call installs the handlers.
+// Set once SIGTERM, SIGUSR1 or SIGINT has arrived; the first call installs the handlers. More of
+// them change nothing, but a second SIGINT ends the process at once.
 const std::atomic<bool>& stop_requested();
 
 }  // namespace deeplab::tools

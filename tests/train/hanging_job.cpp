@@ -1,5 +1,7 @@
 // deeplab-hanging-job KIND: a program whose last rank hangs on purpose under a watchdog of one
 // second, for watchdog_test.cpp.
+#include <signal.h>
+
 #include <chrono>
 #include <string>
 #include <thread>
@@ -24,6 +26,7 @@ int body(comm::Communicator& world, const std::string& kind) {
         sleep_for(1000);
     }
     if (kind == "first" && world.rank() == 0) sleep_for(1000);
+    if (kind == "stopped" && world.rank() == 0) raise(SIGSTOP);
     if (kind == "mismatch" && world.rank() == last) world.barrier("another barrier");
     if (kind == "throws" && world.rank() == last) throw DataError("one record is broken");
     if (kind == "beats" && world.rank() == last) {

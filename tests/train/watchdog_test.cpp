@@ -109,6 +109,15 @@ TEST_P(HangingJob, AlsoWhenItIsRankZero) {
     EXPECT_TRUE(contains(result.err, "has been in 'training' of step 7")) << result.both();
 }
 
+// Rank 0 speaks for all; here the others have to.
+TEST_P(HangingJob, AlsoWhenRankZeroIsStopped) {
+    if (GetParam() == 1) GTEST_SKIP() << "skipped: nobody is left to see it";
+    const ProcessResult result = run("stopped");
+    EXPECT_EQ(result.exit_code, 4) << result.both();
+    EXPECT_TRUE(contains(result.err, "rank 0")) << result.both();
+    EXPECT_TRUE(contains(result.err, "has not answered for ")) << result.both();
+}
+
 TEST_P(HangingJob, ALongPhaseThatBeatsIsLeftAlone) {
     if (GetParam() == 1) GTEST_SKIP() << "skipped: with 3 ranks";
     const ProcessResult result = run("beats");

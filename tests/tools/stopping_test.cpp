@@ -1,0 +1,136 @@
+// Jobs of several ranks whose ranks get signals: stops with a checkpoint, deaths and hangs.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "deeplab/base/text.h"
+#include "deeplab/train/checkpoint.h"
+#include "harness/process.h"
+#include "harness/temp_dir.h"
+#include "harness/tiny_dataset.h"
+
+namespace deeplab {
+namespace {
+
+using testing::ProcessResult;
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+class SlowStopping : public ::testing::Test {
+protected:
+    void SetUp() override {
+        if (!testing::have_mpirun()) GTEST_SKIP() << "skipped: built without MPI";
+        testing::write_tiny_dataset(dir_ / "data", {.split = "train"});
+        std::ofstream(dir_ / "config.toml") << R"([model]
+backbone = "resnet18"
+[data]
+train_split = "train"
+crop = 33
+resize = {mode = "none"}
+[train]
+iterations = 100000
+global_batch = 3
+log_every = 1
+freeze_bn = true
+[optimizer]
+lr = 0.001
+)";
+    }
+
+    // Trains on 3 ranks; each runs the shell text `beside` in the background, where $me is the
+    // rank's process, $rank its number and `after N` waits for N logged steps.
+    ProcessResult train(const std::string& beside,
+                        const std::vector<std::string>& more = {}) const {
+        const std::string script = cat(
+            "me=$$; rank=$OMPI_COMM_WORLD_RANK; "
+            "after() { until [ \"$(wc -l < \"$RUN/metrics.jsonl\")\" -ge \"$1\" ]; do sleep 0.05; "
+            "done 2>/dev/null; }; { ",
+            beside, "; } </dev/null >/dev/null 2>&1 & exec \"$@\"");
+        std::vector<std::string> command = {"sh",
+                                            "-c",
+                                            script,
+                                            "sh",
+                                            testing::program("deeplab-train"),
+                                            "--config",
+                                            (dir_ / "config.toml").string(),
+                                            "--data",
+                                            (dir_ / "data").string(),
+                                            "--out",
+                                            run_folder().string(),
+                                            "--threads",
+                                            "1",
+                                            "--device",
+                                            "cpu"};
+        command.insert(command.end(), more.begin(), more.end());
+        return testing::run_process(testing::with_ranks(3, command),
+                                    {.environment = {cat("RUN=", run_folder().string())},
+                                     .directory = "",
+                                     .timeout_s = 60});
+    }
+    std::filesystem::path run_folder() const { return dir_ / "run"; }
+
+    std::int64_t checkpoint_step() const {
+        return train::load_checkpoint(run_folder() / "checkpoints/latest.h5").info.step;
+    }
+
+    testing::TempDir dir_;
+};
+
+TEST_F(SlowStopping, ASignalToOneRankStopsAllWithACheckpoint) {
+    const ProcessResult result = train("if [ $rank = 2 ]; then after 2; kill -TERM $me; fi");
+    EXPECT_EQ(result.exit_code, 75) << result.both();
+    EXPECT_TRUE(contains(result.out, cat("step ", checkpoint_step(), " "))) << result.both();
+}
+
+// Two ranks are told at different times, and both again and again until the job has ended: also
+// within the save.
+TEST_F(SlowStopping, MoreSignalsDuringTheSaveSpoilNothing) {
+    const ProcessResult result = train(
+        "case $rank in 1) after 2; kill -USR1 $me;; 2) after 3; kill -TERM $me;; *) after 3;; "
+        "esac; "
+        "while kill -TERM $me; do kill -USR1 $me; sleep 0.002; done");
+    EXPECT_EQ(result.exit_code, 75) << result.both();
+    EXPECT_GE(checkpoint_step(), 2);
+    EXPECT_TRUE(contains(result.out, cat("step ", checkpoint_step(), " "))) << result.both();
+}
+
+// Rank 0 is frozen, so that the step never ends and the first interrupt alone could do nothing.
+TEST_F(SlowStopping, ASecondInterruptEndsAtOnce) {
+    const ProcessResult result = train(
+        "case $rank in 0) after 2; kill -STOP $me; touch \"$RUN/frozen\";; "
+        "1) until [ -e \"$RUN/frozen\" ]; do sleep 0.05; done; kill -INT $me; sleep 0.5; "
+        "kill -0 $me && touch \"$RUN/alive\"; kill -INT $me;; esac");
+    EXPECT_EQ(result.exit_code, 130) << result.both();
+    EXPECT_TRUE(std::filesystem::exists(run_folder() / "alive")) << "the first one asks";
+    EXPECT_TRUE(contains(result.err, "stops with a checkpoint")) << result.both();
+}
+
+TEST_F(SlowStopping, ADeadRankTakesTheJobDownWithinSeconds) {
+    const ProcessResult result = train(
+        "if [ $rank = 1 ]; then after 2; date +%s.%N > \"$RUN/killed\"; kill -KILL $me; fi");
+    const double ended = std::chrono::duration<double>(
+                             std::chrono::system_clock::now().time_since_epoch())
+                             .count();
+    EXPECT_EQ(result.exit_code, 137) << result.both();
+    double killed = 0;
+    std::ifstream(run_folder() / "killed") >> killed;
+    ASSERT_GT(killed, 0);
+    EXPECT_LT(ended - killed, 10) << result.both();
+}
+
+TEST_F(SlowStopping, AStoppedRankIsNamedAndEndsTheJobWith4) {
+    const ProcessResult result = train("if [ $rank = 2 ]; then after 2; kill -STOP $me; fi",
+                                       {"--set", "train.watchdog_s=3"});
+    EXPECT_EQ(result.exit_code, 4) << result.both();
+    EXPECT_TRUE(contains(result.err, "rank 2 @ ")) << result.both();
+    EXPECT_TRUE(contains(result.err, "has not answered for ")) << result.both();
+}
+
+}  // namespace
+}  // namespace deeplab
