@@ -13,6 +13,8 @@ them). Without GPUs, or with --device cpu, -n says how many ranks; they divide t
   --program NAME   deeplab-train (the default), deeplab-eval or another that runs under mpirun
   --restart        starts again, with --resume, when the program stopped early with a good checkpoint (exit code 75:
                    --time-budget), until it is done
+  --stage DIR      copies the shards to a folder on this machine's own disk, once, verifies them and reads them there
+  --unstage        removes that copy at the end, unless another job uses it
   --help           this text
   --dry-run        prints the command that would run
   --               all that follows goes to the program untouched
@@ -106,16 +108,20 @@ watch_signals
 trap 'asked_to_stop=1; [[ -z $child ]] || kill -USR1 "$child" 2>/dev/null || true' HUP
 # A terminal's Ctrl-C goes to all of its processes, and mpirun would kill the ranks.
 ! command -v setsid >/dev/null || apart=(setsid)
+stage_shards
+command=("${launch[@]}" "$program" "${program_options[@]}")
 for ((restarts = 0; ; ++restarts)); do
     if [[ $name == deeplab-train ]]; then begin_attempt; fi
     run_command
     end_attempt "$status"
-    if ((status != 75 || !restart || asked_to_stop)); then exit "$status"; fi
+    if ((status != 75 || !restart || asked_to_stop)); then break; fi
     if stuck; then
         say "stopped early twice, and no step further (step $step_after) — it would start for ever — give a larger --time-budget"
-        exit "$status"
+        break
     fi
     has_option --resume || program_options+=(--resume)
     command=("${launch[@]}" "$program" "${program_options[@]}")
     say "stopped early with a good checkpoint; starts again: $(print_command)"
 done
+leave_shards
+exit "$status"

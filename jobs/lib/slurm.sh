@@ -17,10 +17,12 @@ fail() {
     exit "$code"
 }
 
-# take_options ARGUMENTS: --help and --dry-run are ours, all else goes into program_options; `--` ends ours.
-# The caller defines usage().
+# take_options ARGUMENTS: --help, --dry-run, --stage and --unstage are ours, all else goes into program_options; `--` ends
+# ours. The caller defines usage().
 take_options() {
     dry_run=0
+    stage=${DEEPLAB_STAGE:-}
+    unstage=0
     script_arguments=("$@")
     program_options=()
     while (($#)); do
@@ -30,6 +32,14 @@ take_options() {
                 exit 0
                 ;;
             --dry-run) dry_run=1 ;;
+            --stage)
+                [[ $# -gt 1 && -n $2 ]] || fail 2 "--stage lacks its folder — the shards would be copied nowhere — write" \
+                    "--stage DIR, a folder on the nodes' own disks"
+                stage=$2
+                shift
+                ;;
+            --stage=*) stage=${1#*=} ;;
+            --unstage) unstage=1 ;;
             --)
                 shift
                 program_options+=("$@")
@@ -129,9 +139,8 @@ job_shape() {
     cpus_per_task=${SLURM_CPUS_PER_TASK:-$((share > 0 ? share : 1))}
 }
 
-# place_ranks: fills `launch` with what starts the ranks, from the launcher and the job's shape.
+# place_ranks: fills `launch`, what starts the ranks, from the launcher and the job's shape.
 place_ranks() {
-    local launcher
     read -ra launcher <<<"${DEEPLAB_LAUNCHER:-srun --mpi=pmix}"
     launch=("${launcher[@]}")
     case ${launcher[0]##*/} in
@@ -300,6 +309,8 @@ run_job() {
     describe_job
     say "$nodes node(s), $tasks rank(s), $cpus_per_task core(s) a rank, $gpus GPU(s) a node," \
         "start $((${SLURM_RESTART_COUNT:-0} + 1)) of job $SLURM_JOB_ID"
+    [[ $1 != deeplab-pack ]] || stage= # it writes shards
+    stage_shards
     if [[ $1 == deeplab-train ]]; then
         add_time_budget
         begin_attempt
@@ -308,6 +319,7 @@ run_job() {
     say "runs: $(print_command)"
     run_command
     end_attempt "$status"
+    leave_shards
     case $status in
         0 | 2 | 3) ;;
         75) requeue ;;
@@ -318,3 +330,5 @@ run_job() {
 
 # shellcheck source=attempt.sh
 source "$root/jobs/lib/attempt.sh"
+# shellcheck source=stage.sh
+source "$root/jobs/lib/stage.sh"

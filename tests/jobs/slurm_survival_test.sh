@@ -75,7 +75,7 @@ expect "the program printed that hash" grep -q "^done: step 24 .* state $referen
 expect_whole first "the first job goes on undisturbed"
 
 # ---- preemption: Slurm sends TERM, waits for the checkpoint, runs the urgent job, then the preempted one again
-submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out preempted
+submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out preempted --stage /dev/shm/stage
 preempted=$job preempted_log=$log
 wait_for "the first steps" 600 has_steps preempted 3
 submit -p urgent -N 2 --ntasks-per-node=1 --exclusive --wrap true
@@ -85,6 +85,12 @@ finish_with 90 0 "the preempted job"
 expect "it was started again: $output" [ "$(state Restarts)" = 1 ]
 expect_text "stopped early, continue with --resume" "the preempted job stopped with a checkpoint"
 expect_whole preempted "the preempted job"
+# Each node has a /dev/shm of its own.
+for node in node1 node2; do
+    expect "$node has one copy of the shards: $output" [ "$(lines "^stage: $node: copied .* to /dev/shm/stage/")" = 1 ]
+    expect "$node uses it again: $output" [ "$(lines "^stage: $node: uses the copy /dev/shm/stage/")" = 1 ]
+done
+expect "the ranks read the copies: $output" grep -q -- "--data /dev/shm/stage/deeplab-job-$job " "$log"
 
 # ---- a node loses its power under mpirun, which sees that before Slurm does
 DEEPLAB_LAUNCHER=mpirun submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out bereft
@@ -107,15 +113,17 @@ scontrol update NodeName=node2 State=RESUME 2>/dev/null || true # it may be back
 finish_with 120 0 "the job whose node was set down"
 expect_whole down "the job whose node was set down"
 
-# ---- out of time: the time budget stops the run, again and again
-DEEPLAB_TIME_MARGIN=50 submit -t 1 --signal=B:USR1@1 -N 2 --ntasks-per-node=1 "$train" "${options[@]}" \
-    --set train.iterations=30 --out slow
+# ---- out of time: the time budget stops the run, again and again; under mpirun, with copies of the shards for each start
+DEEPLAB_LAUNCHER=mpirun DEEPLAB_TIME_MARGIN=50 submit -t 1 --signal=B:USR1@1 -N 2 --ntasks-per-node=1 "$train" "${options[@]}" \
+    --set train.iterations=30 --out slow --stage /dev/shm/again --unstage
 finish_with 150 0 "the job with little time"
 restarts=$(state Restarts)
 expect "it was requeued: $output" [ "$restarts" -gt 0 ]
 expect "each time at 75" [ "$(lines 'stopped early with a good checkpoint; requeued')" = "$restarts" ]
 expect "a line for each step" [ "$(steps slow)" = 30 ]
 expect "a record of each start" [ "$(find slow/attempts -name "*-job$job-start*.txt" | wc -l)" = $((restarts + 1)) ]
+expect "both nodes copied the shards at each start: $output" \
+    [ "$(lines '^stage: node[12]: copied .* to /dev/shm/again/')" = $((2 * restarts + 2)) ]
 expect "the first was stopped" grep -q "^ended: .* code 75 from -1 to [1-9]" slow/attempts/*-start1.txt
 expect "the last was not" grep -q "^ended: .* code 0 from [0-9]* to 30$" slow/attempts/*-start$((restarts + 1)).txt
 
