@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <system_error>
@@ -158,6 +159,11 @@ std::uint64_t CheckpointKeeper::state_hash() const {
     return state_hash_;
 }
 
+std::string CheckpointKeeper::summary() const {
+    const std::lock_guard held(mutex_);
+    return cat(written_, " written, the slowest in ", fixed(slowest_s_, 2), " s in the background");
+}
+
 void CheckpointKeeper::work() {
     std::unique_lock held(mutex_);
     for (;;) {
@@ -166,12 +172,16 @@ void CheckpointKeeper::work() {
         const Job& job = *job_;  // nobody else touches it until it is reset
         std::exception_ptr failure;
         held.unlock();
+        const auto began = std::chrono::steady_clock::now();
         try {
             put_in_place(job);
         } catch (...) {
             failure = std::current_exception();
         }
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
         held.lock();
+        written_ += failure ? 0 : 1;
+        slowest_s_ = std::max(slowest_s_, took.count());
         failure_ = failure;
         if (failure) {
             log::warn(cat("the checkpoint of step ", job.snapshot.info.step,

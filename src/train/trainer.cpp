@@ -110,7 +110,7 @@ private:
     std::vector<std::string> step_ids_;  // of this rank: named where a step is not finite
     Interval interval_;
     Clock::time_point interval_start_;
-    double trained_s_ = 0;
+    double trained_s_ = 0, slowest_copy_s_ = 0;
     std::int64_t trained_steps_ = 0;
 };
 
@@ -443,7 +443,10 @@ void Trainer::save(std::int64_t done, bool best) {
     AveragedStates averaged = averaged_states();
     if (root()) {
         info_.step = done;
-        keeper_->save(take_snapshot(backend_, setup_.plan, info_), best);
+        const Clock::time_point began = Clock::now();
+        Snapshot snapshot = take_snapshot(backend_, setup_.plan, info_);
+        slowest_copy_s_ = std::max(slowest_copy_s_, seconds_since(began));
+        keeper_->save(std::move(snapshot), best);
     }
     averaged.restore();
     last_checkpoint_ = Clock::now();
@@ -452,7 +455,12 @@ void Trainer::save(std::int64_t done, bool best) {
 // No rank leaves before the last checkpoint has its name.
 void Trainer::finish_checkpoints() {
     const comm::Phase phase("waiting for the last checkpoint to be written", result_.step);
-    agreed(*control_, root(), "last checkpoint", [&] { keeper_->finish(); });
+    agreed(*control_, root(), "last checkpoint", [&] {
+        keeper_->finish();
+        if (slowest_copy_s_ > 0)
+            log::info(cat("checkpoints: ", keeper_->summary(), "; a step waited at most ",
+                          fixed(slowest_copy_s_, 2), " s for the copy"));
+    });
     if (hashed_step_ != result_.step) {
         if (root()) result_.state_hash = keeper_->state_hash();
         control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0,

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "deeplab/train/checkpoint.h"
@@ -57,7 +58,9 @@ public:
 
     bool lost() const;         // settle() would throw, without waiting
     double best_miou() const;  // of the checkpoint that best.h5 names; -1: none. After settle()
-    std::uint64_t state_hash() const;              // of the last one written. After finish()
+    std::uint64_t state_hash() const;  // of the last one written. After finish()
+    // "3 written, the slowest in 1.2 s in the background". After finish().
+    std::string summary() const;
     std::int64_t waits() const { return waits_; }  // of settle(), so far
 
 private:
@@ -83,6 +86,8 @@ private:
     std::int64_t newest_step_;  // of the newest whole checkpoint; -1: there is none
     double best_miou_;
     std::uint64_t state_hash_ = 0;
+    std::int64_t written_ = 0;
+    double slowest_s_ = 0;        // of put_in_place()
     std::exception_ptr failure_;  // of the last write
 
     std::thread writer_;
