@@ -131,6 +131,20 @@ if stage "address + undefined: build" configure_and_build "$build-asan" all "${s
 fi
 unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS GTEST_FILTER
 
+# Threads: the loader, the writer of checkpoints, the communicators. Libraries are not instrumented; OpenMP is not here.
+threads="thread_tests thread_mpi_tests"
+run_thread_tests() {
+    "$build-tsan/tests/thread_tests" && mpirun --oversubscribe --bind-to none -np 2 "$build-tsan/tests/thread_mpi_tests"
+}
+export TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1
+# Of the whole trainer only what writes checkpoints beside steps.
+export GTEST_FILTER='Loader*:Keeper*:Communicator*:Self*:TrainerTest.Checkpoints*:TrainerTest.ADamaged*:TrainerRanks.AStop*'
+if stage "thread: build" configure_and_build "$build-tsan" "$threads" "${sanitized[@]}" -DDEEPLAB_SANITIZE=thread \
+    -DDEEPLAB_ONEDNN=OFF; then
+    stage "thread: tests" run_thread_tests
+fi
+unset TSAN_OPTIONS GTEST_FILTER
+
 if "$root/tests/fuzz/run.sh" --check; then
     stage "fuzz" "$root/tests/fuzz/run.sh" --seconds 6 --seed 1
 else
