@@ -7,6 +7,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "deeplab/math/bf16.h"
 #include "elementwise.h"
 
 namespace deeplab::cpu {
@@ -96,8 +97,20 @@ void CpuExecutable::wait(comm::Communicator& communicator, comm::Request request
 }
 
 void CpuExecutable::finish_all_reduces() {
-    for (const comm::Request request : all_reduces_) wait(*communicators_.gradients, request);
+    for (const auto& [request, bucket] : all_reduces_) {
+        wait(*communicators_.gradients, request);
+        round_traffic(bucket);
+    }
     all_reduces_.clear();
+}
+
+// What bf16 on the way makes of a bucket, before the sum and after it: the numbers of a GPU's
+// ranks, in messages of f32, which MPI can add.
+void CpuExecutable::round_traffic(const graph::Bucket& bucket) {
+    if (options_.gradient_traffic != DType::bf16 || communicators_.gradients->size() == 1) return;
+    auto* values = reinterpret_cast<float*>(model_->gradients.data()) + bucket.offset;
+    model_->threads.each(bucket.count,
+                         [values](std::int64_t i) { values[i] = math::round_to_bf16(values[i]); });
 }
 
 void CpuExecutable::progress() {

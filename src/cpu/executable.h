@@ -76,6 +76,7 @@ private:
     void check_labels(std::span<const std::uint8_t> labels) const;
     void wait(comm::Communicator& communicator, comm::Request request);
     void finish_all_reduces();
+    void round_traffic(const graph::Bucket& bucket);
     void progress();
     void poison_dead(std::size_t node);
 
@@ -99,7 +100,8 @@ private:
     const exec::Step* step_ = nullptr;
     exec::StepResult result_;
     std::vector<math::SampleKey> keys_;
-    std::vector<comm::Request> exchanges_, all_reduces_;  // by message; those not finished
+    std::vector<comm::Request> exchanges_;                              // by message
+    std::vector<std::pair<comm::Request, graph::Bucket>> all_reduces_;  // those not finished
     int open_exchanges_ = 0;
     std::vector<double> node_seconds_;  // by node; empty without time_nodes
 };

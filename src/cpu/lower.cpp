@@ -370,9 +370,13 @@ CpuExecutable::Action CpuExecutable::lower(const graph::AllReduce& op, const gra
     const graph::Bucket bucket = plan_.buckets[static_cast<std::size_t>(op.bucket)];
     return [this, bucket] {
         if (!step_->last_micro) return;
-        all_reduces_.push_back(communicators_.gradients->start_all_reduce(
-            reinterpret_cast<float*>(model_->gradients.data()) + bucket.offset,
-            static_cast<std::size_t>(bucket.count), DType::f32, comm::ReduceOp::sum, "gradients"));
+        round_traffic(bucket);
+        all_reduces_.emplace_back(
+            communicators_.gradients->start_all_reduce(
+                reinterpret_cast<float*>(model_->gradients.data()) + bucket.offset,
+                static_cast<std::size_t>(bucket.count), DType::f32, comm::ReduceOp::sum,
+                "gradients"),
+            bucket);
         if (!options_.overlap) finish_all_reduces();
     };
 }

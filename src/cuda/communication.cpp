@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "executable.h"
+#include "layout.h"
 #include "staging.h"
 
 namespace deeplab::cuda {
@@ -34,6 +35,12 @@ void CudaExecutable::open_traffic() {
     if (has<graph::AllReduce>(plan_))
         gradients_ = std::make_unique<Traffic>(*communicators_.gradients, nccl, "gradients",
                                                gradient_ctas);
+    if (gradients_ && options_.gradient_traffic == DType::bf16 &&
+        communicators_.gradients->size() > 1) {
+        traffic_ = DeviceBuffer(
+            static_cast<std::size_t>(plan_.parameter_count) * sizeof(std::uint16_t),
+            "gradients on their way");
+    }
     if (has<graph::ExchangeStart>(plan_))
         batch_norm_ = std::make_unique<Traffic>(*communicators_.batch_norm, nccl, "batch-norm sums",
                                                 batch_norm_ctas);
@@ -78,8 +85,15 @@ CudaExecutable::Action CudaExecutable::lower(const graph::AllReduce& op, const g
     const graph::Bucket bucket = plan_.buckets[static_cast<std::size_t>(op.bucket)];
     return [this, bucket] {
         if (!last_micro_ || !gradients_->communicator) return;
-        start_sum(*gradients_, model_->gradients.as<float>() + bucket.offset, bucket.count,
-                  DType::f32, "gradients");
+        float* values = model_->gradients.as<float>() + bucket.offset;
+        if (traffic_.bytes() == 0) {
+            start_sum(*gradients_, values, bucket.count, DType::f32, "gradients");
+        } else {
+            auto* sent = traffic_.as<std::uint16_t>() + bucket.offset;
+            to_bf16(model_->stream.get(), values, sent, bucket.count);
+            start_sum(*gradients_, sent, bucket.count, DType::bf16, "gradients");
+            accumulate(gradients_->stream.get(), DType::bf16, sent, values, bucket.count, false);
+        }
         summing_ = true;
         if (!options_.overlap) finish_all_reduces();
     };

@@ -120,6 +120,7 @@ private:
     double gradient_scale_ = 1;
 
     std::unique_ptr<Traffic> gradients_, batch_norm_;
+    DeviceBuffer traffic_;  // gradients as bf16, where they travel so
     std::vector<comm::DeviceCommunicator*> watched_;
 
     DeviceBuffer exchange_, inputs_, results_, received_, pieces_;

@@ -254,7 +254,7 @@ void add_train_keys(std::vector<Key>& keys) {
     keys.push_back(choice_key("train.precision", DEEPLAB_FIELD(train.precision),
                               Words{{"fp32", "fp32"}, {"tf32", "tf32"}, {"bf16", "bf16"}}));
     keys.push_back(choice_key("train.grad_dtype", DEEPLAB_FIELD(train.grad_dtype),
-                              Words{{"fp32", "fp32"}}, {"bf16"}));
+                              Words{{"fp32", "fp32"}, {"bf16", "bf16"}}));
     keys.push_back(choice_key(
         "train.sync_bn", DEEPLAB_FIELD(train.sync_bn),
         std::vector<std::pair<std::string, SyncBn>>{

@@ -212,12 +212,13 @@ void Trainer::resume(const std::filesystem::path& file) {
 
 void Trainer::compile() {
     const Config::Train& train = setup_.config.train;
-    executable_ = backend_.compile(setup_.plan, {gradients_.get(), batch_norm_.get()},
-                                   {.seed = static_cast<std::uint64_t>(train.seed),
-                                    .overlap = train.overlap,
-                                    .graph = options_.graph,
-                                    .time_nodes = trace_ != nullptr,
-                                    .deterministic = train.deterministic});
+    executable_ = backend_.compile(
+        setup_.plan, {gradients_.get(), batch_norm_.get()},
+        {.seed = static_cast<std::uint64_t>(train.seed),
+         .overlap = train.overlap,
+         .gradient_traffic = train.grad_dtype == "bf16" ? DType::bf16 : DType::f32,
+         .graph = options_.graph,
+         .deterministic = train.deterministic});
 }
 
 bool Trainer::tracing(std::int64_t step) const {

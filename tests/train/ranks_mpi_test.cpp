@@ -4,12 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "deeplab/comm/communicator.h"
 #include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/data/loader.h"
+#include "deeplab/math/bf16.h"
 #include "deeplab/model/deeplab.h"
 #include "harness/compare.h"
 #include "harness/mpi.h"
@@ -32,6 +35,7 @@ struct Setup {
     double learning_rate = 1e-4;
     std::int64_t accumulation = 1;
     bool overlap = true;
+    DType traffic = DType::f32;
 };
 
 // The same on all ranks of the run; empty on ranks outside it.
@@ -106,7 +110,8 @@ Result train(const std::filesystem::path& dir, const Setup& setup) {
     backend->allocate(plan);
     initialise(*backend, plan, setup.kink_free);
     const std::unique_ptr<exec::Executable> step = backend->compile(
-        plan, {gradients.get(), norms.get()}, {.seed = seed, .overlap = setup.overlap});
+        plan, {gradients.get(), norms.get()},
+        {.seed = seed, .overlap = setup.overlap, .gradient_traffic = setup.traffic});
 
     for (int s = 0; s < setup.steps; ++s) {
         std::vector<data::Batch> batches;
@@ -208,6 +213,27 @@ TEST_F(Ranks, AccumulationAgreesAcrossRanks) {
     if (!root()) return;
     EXPECT_LE(largest_relative_difference(three.losses, one.losses), 1e-5);
     EXPECT_TRUE(testing::near(three.gradient, one.gradient, 1e-3));
+}
+
+// Gradients that travel as bf16: each value as near as its 8 bits allow, and the same on all ranks.
+TEST_F(Ranks, SlowGradientsTravelAsBf16) {
+    for (const int ranks : {2, 3}) {
+        const Result exact = train(dir_.path(), {.ranks = ranks, .kink_free = true});
+        const Result rounded = train(dir_.path(),
+                                     {.ranks = ranks, .kink_free = true, .traffic = DType::bf16});
+        const bool member = testing::world().rank() < ranks;
+        const std::string bytes(reinterpret_cast<const char*>(rounded.gradient.data()),
+                                rounded.gradient.size() * sizeof(float));
+        const auto all = testing::world().all_gather(
+            std::to_string(std::hash<std::string>{}(bytes)), "hashes of a test");
+        for (int r = 0; r < ranks; ++r)
+            EXPECT_EQ(all[static_cast<std::size_t>(r)], all[0]) << "rank " << r << " of " << ranks;
+        if (!member) continue;
+        EXPECT_EQ(rounded.losses, exact.losses) << "of the step before the update";
+        EXPECT_TRUE(testing::near(rounded.gradient, exact.gradient, 1e-2));
+        EXPECT_FALSE(testing::near(rounded.gradient, exact.gradient, 1e-4)) << "nothing rounded";
+        for (const float v : rounded.gradient) EXPECT_EQ(v, math::round_to_bf16(v));
+    }
 }
 
 TEST_F(Ranks, OverlapChangesNoBit) {
