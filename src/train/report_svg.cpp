@@ -77,23 +77,32 @@ Axis step_axis(const std::vector<Series>& series) {
     return axis;
 }
 
-// At most about 400 points: of each run of neighbours the lowest and the highest, so that the
-// curve's outline stays.
-Series thinned(const Series& in) {
+// Neighbours of a long curve, drawn as one point (their mean) in a band from lowest to highest.
+struct Point {
+    double first = 0, x = 0;  // of the first and the last of them
+    double low = 0, mean = 0, high = 0;
+};
+
+// At most 400; without a finite value: a gap.
+std::vector<Point> gathered(const Series& in) {
     constexpr std::size_t most = 400;
-    if (in.points.size() <= most) return in;
-    Series out{in.name, {}};
-    const std::size_t stride = (2 * in.points.size() + most - 1) / most;
+    const std::size_t stride = (in.points.size() + most - 1) / most;
+    std::vector<Point> out;
     for (std::size_t i = 0; i < in.points.size(); i += stride) {
-        std::size_t low = i, high = i;
-        for (std::size_t j = i; j < std::min(i + stride, in.points.size()); ++j) {
-            if (!(in.points[j].second >= in.points[low].second)) low = j;
-            if (!(in.points[j].second <= in.points[high].second)) high = j;
+        const std::size_t end = std::min(i + stride, in.points.size());
+        Point p{in.points[i].first, in.points[end - 1].first, INFINITY, 0, -INFINITY};
+        int finite = 0;
+        for (std::size_t j = i; j < end; ++j) {
+            const double y = in.points[j].second;
+            if (!std::isfinite(y)) continue;
+            p.low = std::min(p.low, y);
+            p.high = std::max(p.high, y);
+            p.mean += y;
+            ++finite;
         }
-        out.points.push_back(in.points[std::min(low, high)]);
-        if (low != high) out.points.push_back(in.points[std::max(low, high)]);
+        p.mean = finite > 0 ? p.mean / finite : NAN;
+        out.push_back(p);
     }
-    if (out.points.back() != in.points.back()) out.points.push_back(in.points.back());
     return out;
 }
 
@@ -125,26 +134,38 @@ std::string series_class(std::size_t index) {
 
 std::string curve(const Series& all, std::size_t index, const Axis& xs, const Axis& ys,
                   const LineChart& chart) {
-    const Series s = thinned(all);
-    std::string path, dots;
+    const std::vector<Point> points = gathered(all);
+    const bool several = points.size() < all.points.size(), visible = points.size() <= 40;
+    const auto x_of = [&](double v) {
+        return n(left + (v - xs.low) / (xs.high - xs.low) * (right - left));
+    };
+    const auto y_of = [&](double v) {
+        return n(bottom - (v - ys.low) / (ys.high - ys.low) * (bottom - top));
+    };
+    std::string path, dots, upper, lower;
     bool open = false;
-    const bool visible = s.points.size() <= 40;
-    for (const auto& [v, w] : s.points) {
-        if (!std::isfinite(w)) {
+    for (const Point& p : points) {
+        if (!std::isfinite(p.mean)) {
             open = false;
             continue;
         }
-        const std::string x = n(left + (v - xs.low) / (xs.high - xs.low) * (right - left));
-        const std::string y = n(bottom - (w - ys.low) / (ys.high - ys.low) * (bottom - top));
+        const std::string x = x_of(p.x), y = y_of(p.mean);
         path += cat(open ? "L" : "M", x, " ", y);
         open = true;
+        upper += cat(upper.empty() ? "M" : "L", x, " ", y_of(p.high));
+        lower.insert(0, cat("L", x, " ", y_of(p.low)));
+        const std::string where = p.first < p.x ? cat("s ", xs.label(p.first), " to ") : " ";
+        const std::string range = several ? cat(" (", p.low, " to ", p.high, ")") : "";
         dots += cat("<circle class=\"dot ", series_class(index), visible ? "" : " hidden",
                     "\" cx=\"", x, "\" cy=\"", y, "\" r=\"", visible ? "2.5" : "4", "\"><title>",
-                    escape(cat(chart.series.size() > 1 ? s.name + ", " : "", chart.x_label, " ",
-                               xs.label(v), ": ", w, " ", chart.y_label)),
+                    escape(cat(chart.series.size() > 1 ? all.name + ", " : "", chart.x_label, where,
+                               xs.label(p.x), ": ", p.mean, range, " ", chart.y_label)),
                     "</title></circle>\n");
     }
-    return cat("<path class=\"line ", series_class(index), "\" d=\"", path, "\"/>\n") + dots;
+    const std::string band = several ? cat("<path class=\"band ", series_class(index), "\" d=\"",
+                                           upper, lower, "Z\"/>\n")
+                                     : "";
+    return cat(band, "<path class=\"line ", series_class(index), "\" d=\"", path, "\"/>\n") + dots;
 }
 
 std::string legend(const std::vector<std::string>& names, double x, double y, bool lines) {
@@ -192,7 +213,7 @@ std::string svg(const LineChart& chart) {
 
 std::string svg(const BarChart& chart) {
     constexpr double x0 = 130, x1 = 570, y0 = 36, gap = 6;
-    const double thick = chart.groups.size() > 1 ? 10 : 15;
+    const double thick = chart.groups.size() > 1 ? 12 : 15;
     const double row = thick * static_cast<double>(chart.groups.size()) + gap;
     const double y1 = y0 + row * static_cast<double>(chart.categories.size());
     const bool several = chart.groups.size() > 1;
@@ -293,9 +314,9 @@ std::string chart_style() {
 .chart .count{font-size:10px;text-anchor:middle}.chart .strong{fill:var(--on-heat)}
 .s0{stroke:var(--s0)}.s1{stroke:var(--s1)}.s2{stroke:var(--s2)}.s3{stroke:var(--s3)}.s4{stroke:var(--s4)}
 .s5{stroke:var(--s5)}
-.bar,.dot{stroke:none}.bar.s0,.dot.s0{fill:var(--s0)}.bar.s1,.dot.s1{fill:var(--s1)}
-.bar.s2,.dot.s2{fill:var(--s2)}.bar.s3,.dot.s3{fill:var(--s3)}.bar.s4,.dot.s4{fill:var(--s4)}
-.bar.s5,.dot.s5{fill:var(--s5)}
+.bar,.dot,.band{stroke:none}.band{fill-opacity:.18}.bar.s0,.dot.s0,.band.s0{fill:var(--s0)}.bar.s1,.dot.s1,.band.s1{fill:var(--s1)}
+.bar.s2,.dot.s2,.band.s2{fill:var(--s2)}.bar.s3,.dot.s3,.band.s3{fill:var(--s3)}.bar.s4,.dot.s4,.band.s4{fill:var(--s4)}
+.bar.s5,.dot.s5,.band.s5{fill:var(--s5)}
 )";
 }
 

@@ -118,7 +118,9 @@ TEST_F(ReportTest, ALongCurveKeepsItsPeaksInFewPoints) {
     for (int i = 0; i < 20000; ++i) points.points.emplace_back(i, i == 12345 ? 50 : 1);
     const std::string text = svg(LineChart{"t", "step", "y", {points}});
     EXPECT_LE(count(text, "<circle"), 402U);
-    EXPECT_TRUE(contains(text, "step 12345: 50 y"));
+    EXPECT_TRUE(contains(text, "steps 12300 to 12349: 1.98 (1 to 50) y"));
+    EXPECT_TRUE(contains(text, "class=\"band s0\""));
+    EXPECT_EQ(count(text, " 36.0L"), 1U) << "the peak is the band's highest point";
 }
 
 TEST_F(ReportTest, DetailsOfAnotherEvaluationAreNotShown) {
