@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bench_accuracy.h"
+#include "bench_checkpoint.h"
 #include "bench_comm.h"
 #include "bench_loader.h"
 #include "bench_step.h"
@@ -33,6 +34,7 @@ int run(int argc, char** argv, comm::Communicator& world) {
     benches.push_back(bench::accuracy(line));
     benches.push_back(bench::step(line));
     benches.push_back(bench::comm(line));
+    benches.push_back(bench::checkpoint(line));
     std::string json, csv;
     for (const bench::Bench& bench : benches) {
         bench.command->option("--json", json, "write settings, machine, table and summary there",
