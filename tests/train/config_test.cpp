@@ -186,11 +186,8 @@ TEST(Config, WrongTypesAndValuesAreRefused) {
 }
 
 TEST(Config, WhatIsPromisedForLaterIsRefusedWithASentence) {
-    for (const char* text : {"[train]
-on_nonfinite = \"rollback\"", "[data]
-cache = \"device\"",
-                             "[model]
-separable = true"}) {
+    for (const char* text : {"[train]\non_nonfinite = \"rollback\"", "[data]\ncache = \"device\"",
+                             "[model]\nseparable = true"}) {
         EXPECT_TRUE(contains(refusal(text), "not implemented yet"))
             << text << ": " << refusal(text);
     }
