@@ -269,7 +269,7 @@ void add_train_keys(std::vector<Key>& keys) {
     keys.push_back(int_key("train.eval_every", DEEPLAB_FIELD(train.eval_every), 0, huge_int,
                            "an integer not below 0 (0: never)", true));
     keys.push_back(choice_key("train.on_nonfinite", DEEPLAB_FIELD(train.on_nonfinite),
-                              Words{{"stop", "stop"}}, {"rollback"}));
+                              Words{{"stop", "stop"}, {"rollback", "rollback"}}));
     keys.push_back(real_key("train.watchdog_s", DEEPLAB_FIELD(train.watchdog_s), 0, huge,
                             "a number of seconds, 0 for none", true));
 }

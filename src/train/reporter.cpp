@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 
 #include "deeplab/base/files.h"
@@ -64,9 +65,10 @@ void Reporter::steps(const Interval& v, const std::string& state_hash) {
     out["images_per_s"] = rate;
     out["data_wait"] = wait;
     out["comm_exposed"] = exposed;
+    if (v.skipped > 0) out["skipped"] = v.skipped;
     if (!state_hash.empty()) out["state_hash"] = state_hash;
     metrics_.append(out);
-    events_->scalar("train/loss", v.step, v.loss);
+    if (std::isfinite(v.loss)) events_->scalar("train/loss", v.step, v.loss);
     events_->scalar("train/lr", v.step, v.learning_rate);
     events_->scalar("train/images_per_s", v.step, rate);
     events_->flush();
@@ -77,7 +79,8 @@ void Reporter::steps(const Interval& v, const std::string& state_hash) {
     const std::string text = cat("step ", v.step, "/", iterations_, "  loss ", fixed(v.loss, 4),
                                  "  lr ", fixed(v.learning_rate, 5), "  ", fixed(rate, 1),
                                  " images/s  data-wait ", fixed(100 * wait, 0), " %  ETA ",
-                                 human_seconds(left));
+                                 human_seconds(left),
+                                 v.skipped > 0 ? cat("  skipped ", v.skipped) : "");
     if (!terminal_) {
         log::info(text);
         return;

@@ -18,7 +18,7 @@ namespace deeplab::train {
 struct Interval {
     std::int64_t step = 0;  // the last one
     double loss = 0, learning_rate = 0;
-    std::int64_t steps = 0;
+    std::int64_t steps = 0, skipped = 0;
     double seconds = 0, data_wait_s = 0, comm_exposed_s = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "deeplab/train/evaluator.h"
 #include "deeplab/train/weights.h"
 #include "describe.h"
+#include "nonfinite.h"
 #include "reporter.h"
 #include "startup.h"
 #include "trace.h"
@@ -47,6 +49,7 @@ struct LocalStep {
     double loss_sum = 0, valid = 0;  // valid: of all ranks
     double data_wait_s = 0, comm_exposed_s = 0, gradient_norm = 0;
     bool stop = false, checkpoint = false;  // agreed between all ranks
+    bool finite = true, skipped = false;    // the same on all ranks
 };
 
 class Trainer {
@@ -78,8 +81,11 @@ private:
 
     void loop();
     LocalStep one_step(data::Loader& loader, std::int64_t step);
-    [[noreturn]] void not_finite(std::int64_t step, double loss,
-                                 const std::vector<std::string>& ids);
+    void not_finite(const LocalStep& local, std::int64_t step);
+    void starting_values(const std::filesystem::path& checkpoint);
+    void start_reporter();
+    void roll_back();
+    bool steps();  // false: the run went back
     bool report(const LocalStep& local, std::int64_t step);
     void after_step(std::int64_t done, const LocalStep& local);
 
@@ -108,6 +114,7 @@ private:
     std::unique_ptr<data::ShardSet> val_shards_;
     std::unique_ptr<Predictor> predictor_;
     std::vector<std::string> step_ids_;  // of this rank: named where a step is not finite
+    std::set<std::int64_t> skipped_;     // steps passed without an update (nonfinite.h)
     Interval interval_;
     Clock::time_point interval_start_;
     double trained_s_ = 0, slowest_copy_s_ = 0;
@@ -141,19 +148,34 @@ void Trainer::start() {
     checkpoint = control_->all_gather(checkpoint, "name of the checkpoint").front();
     check_shards(options_, setup_, *control_);
     backend_.allocate(setup_.plan);
-    agreed(*control_, true, "weights to start from", [&] {
-        if (!checkpoint.empty())
-            resume(checkpoint);
-        else if (!options_.init.empty())
-            initial_weights();
-        else
-            fresh_values();
-    });
+    agreed(*control_, true, "weights to start from", [&] { starting_values(checkpoint); });
     settle_checkpoint();
     if (!options_.trace.empty()) trace_ = std::make_unique<Trace>(options_.trace, *control_);
     compile();
+    std::string skipped;
+    agreed(*control_, root(), "skipped steps", [&] {
+        if (checkpoint.empty() && !options_.resume) forget_nonfinite(options_.run);
+        for (const std::int64_t step : skipped_steps(options_.run)) skipped += cat(step, " ");
+    });
+    skipped = control_->all_gather(skipped, "skipped steps").front();
+    for (const auto& step : split(trim(skipped), ' '))
+        if (!step.empty()) skipped_.insert(std::stoll(step));
+    if (root()) write_atomically(options_.run / "config.toml", info_.config_toml);
+    start_reporter();
+}
+
+void Trainer::starting_values(const std::filesystem::path& checkpoint) {
+    if (!checkpoint.empty())
+        resume(checkpoint);
+    else if (!options_.init.empty())
+        initial_weights();
+    else
+        fresh_values();
+}
+
+void Trainer::start_reporter() {
     if (!root()) return;
-    write_atomically(options_.run / "config.toml", info_.config_toml);
+    reporter_.reset();
     reporter_ = std::make_unique<Reporter>(options_.run, first_step_, iterations(),
                                            setup_.config.train.global_batch, info_.classes);
 }
@@ -294,6 +316,11 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
             local.stop = message[1] > 0;
             local.checkpoint = message[2] > 0;
         }
+        local.skipped = skipped_.contains(step);
+        if (local.skipped) {
+            loader.recycle(std::move(batch));
+            continue;
+        }
         samples.clear();
         for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
         raw.clear();
@@ -319,44 +346,79 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
         local.loss_sum += result.loss_sum;
         local.comm_exposed_s += result.comm_exposed_s;
         local.gradient_norm = result.gradient_norm;
-        // The gradient is the sum over all ranks: they all come here or none does.
-        if (last && !result.finite)
-            not_finite(step, local.loss_sum / std::max(local.valid, 1.0), step_ids_);
+        // The gradient is the sum over all ranks: it is finite for all or for none.
+        local.finite = local.finite && result.finite;
         loader.recycle(std::move(batch));
     }
+    control_->all_reduce(&local.loss_sum, 1, DType::f64, comm::ReduceOp::sum, "loss of the step");
+    local.finite = local.finite && std::isfinite(local.loss_sum);
     return local;
 }
 
-void Trainer::not_finite(std::int64_t step, double loss, const std::vector<std::string>& ids) {
+// All ranks come here in the same step.
+void Trainer::not_finite(const LocalStep& local, std::int64_t step) {
     std::string mine;
-    for (const auto& id : ids) mine += cat(mine.empty() ? "" : " ", id);
+    for (const auto& id : step_ids_) mine += cat(mine.empty() ? "" : " ", id);
     std::string all;
     for (const auto& text : control_->all_gather(mine, "ids of the batch"))
         all += cat(all.empty() ? "" : " ", text);
-    throw DeviceError(
-        cat("the loss or its gradient is not finite in step ", step + 1, " (loss ", loss, ", lr ",
-            learning_rate(setup_.config, step), ", images ", all,
-            ") — the run has diverged and stops; the update "
-            "was not applied — start again with a smaller optimizer.lr, with optimizer.warmup or "
+    const bool skip = setup_.config.train.on_nonfinite == "rollback";
+    const double loss = local.loss_sum / std::max(local.valid, 1.0);
+    const double lr = learning_rate(setup_.config, step);
+    agreed(*control_, root(), "record of the step", [&] {
+        record_nonfinite(options_.run, {step, loss, lr, all, skip});
+    });
+    const std::string what = cat("the loss or its gradient is not finite in step ", step + 1,
+                                 " (loss ", loss, ", lr ", lr, ", images ", all, ")");
+    if (skip) skipped_.insert(step);
+    if (!skip || diverged(skipped_, step)) {
+        throw DeviceError(cat(
+            what, " — the run has diverged and stops", skip ? ": skipping steps did not help" : "",
+            " — start again with a smaller optimizer.lr, with optimizer.warmup or "
             "optimizer.clip_norm; the last checkpoint is intact"));
+    }
+    if (root()) reporter_->line(cat(what, " — going back, and passing this step"));
+    roll_back();
+}
+
+void Trainer::roll_back() {
+    settle_checkpoint();
+    std::string checkpoint;
+    agreed(*control_, root(), "checkpoint to go back to", [&] {
+        const StartingPoint begin = find_starting_point(options_.run);
+        if (begin.newest) checkpoint = begin.newest->string();
+    });
+    checkpoint = control_->all_gather(checkpoint, "name of the checkpoint").front();
+    agreed(*control_, true, "weights to go back to", [&] {
+        first_step_ = 0;
+        hashed_step_ = -1;
+        for (const auto& p : setup_.plan.parameters) {
+            const auto size = static_cast<std::size_t>(p.shape.elements());
+            backend_.upload(p, exec::Slot::momentum, std::vector<float>(size, 0.0f));
+        }
+        starting_values(checkpoint);
+    });
+    interval_ = {};
+    trace_.reset();
+    start_reporter();
 }
 
 // Adds a step to the interval and, when it is due, sums the losses over ranks and tells the user.
 bool Trainer::report(const LocalStep& local, std::int64_t step) {
     interval_.step = step + 1;
-    interval_.steps += 1;
+    interval_.steps += local.skipped ? 0 : 1;
+    interval_.skipped += local.skipped ? 1 : 0;
     interval_.data_wait_s += local.data_wait_s;
     interval_.comm_exposed_s += local.comm_exposed_s;
     const bool due = (step + 1) % setup_.config.train.log_every == 0 || step + 1 == iterations();
     if (!due && !local.stop && !options_.on_step) return false;
 
-    double message[] = {local.loss_sum, interval_.data_wait_s, interval_.comm_exposed_s};
-    control_->all_reduce(message, 3, DType::f64, comm::ReduceOp::sum, "loss of the step");
-    result_.loss = local.valid > 0 ? message[0] / local.valid : 0;
-    interval_.loss = result_.loss;
+    double message[] = {interval_.data_wait_s, interval_.comm_exposed_s};
+    control_->all_reduce(message, 2, DType::f64, comm::ReduceOp::sum, "times of the interval");
+    if (!local.skipped) result_.loss = local.valid > 0 ? local.loss_sum / local.valid : 0;
+    interval_.loss = local.skipped ? std::nan("") : result_.loss;
     interval_.learning_rate = learning_rate(setup_.config, step);
-    if (!std::isfinite(result_.loss)) not_finite(step, result_.loss, step_ids_);
-    if (options_.on_step)
+    if (options_.on_step && !local.skipped)
         options_.on_step({step + 1, result_.loss, interval_.learning_rate, local.gradient_norm});
     if (!due) return false;
     interval_.seconds = seconds_since(interval_start_);
@@ -365,8 +427,8 @@ bool Trainer::report(const LocalStep& local, std::int64_t step) {
     if (step + 1 == iterations()) state_hash_at(step + 1);
     if (root()) {
         Interval mean = interval_;
-        mean.data_wait_s = message[1] / control_->size();
-        mean.comm_exposed_s = message[2] / control_->size();
+        mean.data_wait_s = message[0] / control_->size();
+        mean.comm_exposed_s = message[1] / control_->size();
         reporter_->steps(mean, step + 1 == iterations() ? hex64(result_.state_hash) : "");
     }
     interval_ = {};
@@ -492,14 +554,24 @@ void Trainer::loop() {
     control_->all_reduce(&missing, 1, DType::i64, comm::ReduceOp::max, "evaluation to make up for");
     if (missing != 0 && evaluate_now(first_step_)) save(first_step_, true);
 
+    while (!steps()) {
+    }
+    result_.skipped = static_cast<std::int64_t>(skipped_.size());
+}
+
+bool Trainer::steps() {
     result_.step = first_step_;
-    if (first_step_ >= iterations()) return;
+    if (first_step_ >= iterations()) return true;
     data::Loader loader(loader_options());
     interval_start_ = Clock::now();
     for (std::int64_t step = first_step_; step < iterations() && result_.code == ExitCode::ok;
          ++step) {
         const comm::Phase phase("training", step + 1);
         const LocalStep local = one_step(loader, step);
+        if (!local.finite) {
+            not_finite(local, step);
+            return false;
+        }
         result_.step = step + 1;
         if (trace_ && (step + 1 == first_step_ + Trace::first + Trace::count ||
                        step + 1 == iterations() || local.stop)) {
@@ -514,6 +586,7 @@ void Trainer::loop() {
         interval_start_ -= std::chrono::duration_cast<Clock::duration>(
             std::chrono::duration<double>(so_far));
     }
+    return true;
 }
 
 TrainResult Trainer::run() {

@@ -19,6 +19,8 @@ namespace deeplab::testing {
 class FakeBackend final : public exec::Backend {
 public:
     std::int64_t not_finite_at = -1;  // the run (from 0) whose gradient is to be NaN
+    // The sample that, in epoch 0, makes gradient, loss and statistics NaN on the rank that has it.
+    std::int64_t poisoned = -1;
 
     std::string description() const override { return "fake"; }
 
@@ -90,6 +92,9 @@ public:
             gradient_ += valid * 2 * (value - level);
             result.loss_sum += valid * (value - level) * (value - level);
             mean += level / static_cast<double>(samples);
+            if (step.samples[n].epoch == 0 &&
+                static_cast<std::int64_t>(step.samples[n].sample) == backend_.poisoned)
+                gradient_ = result.loss_sum = mean = std::numeric_limits<double>::quiet_NaN();
         }
         double statistics[] = {mean, 1};
         communicators_.batch_norm->all_reduce(statistics, 2, DType::f64, comm::ReduceOp::sum,

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/train/checkpoint.h"
 #include "fake_backend.h"
@@ -59,6 +60,7 @@ lr = 0.01
 
     TrainResult train(const TrainOptions& options, comm::Communicator& ranks) {
         FakeBackend backend;
+        backend.poisoned = poisoned_;
         losses_.clear();
         const TrainResult result = run_training(options, backend, ranks, ranks);
         ranks.barrier("end of the run");
@@ -69,7 +71,48 @@ lr = 0.01
     fs::path path_;
     TrainOptions options_;
     std::vector<double> losses_;
+    std::int64_t poisoned_ = -1;
 };
+
+// Sample 3 stands in one of the first two steps, on one rank. With its step on the list from the
+// start there is nothing to go back from: the same bits show that weights, momentum and statistics
+// were all restored, and that a resumed run knows the list.
+TEST_F(TrainerRanks, ANonFiniteStepIsRolledBackAndSkippedOnAllRanks) {
+    poisoned_ = 3;
+    options_.config.train.on_nonfinite = "rollback";
+    for (const std::int64_t every : {0, 1}) {
+        options_.run = path_ / cat("every", every);
+        options_.config.checkpoint.every = every;
+        const TrainResult result = train(options_, world());
+        EXPECT_EQ(result.code, ExitCode::ok);
+        EXPECT_EQ(result.step, 9);
+        EXPECT_EQ(result.skipped, 1);
+        const std::string list = read_text(options_.run / "nonfinite.jsonl");
+        EXPECT_EQ(list.find("\"skipped\""), list.rfind("\"skipped\"")) << "one line: " << list;
+        world().barrier("the list was read");
+        TrainOptions known = options_;
+        known.run = path_ / cat("known", every);
+        known.resume = true;
+        if (world().rank() == 0) {
+            fs::create_directories(known.run);
+            write_atomically(known.run / "nonfinite.jsonl", list);
+        }
+        world().barrier("the list was written");
+        const TrainResult expected = train(known, world());
+        EXPECT_EQ(expected.skipped, 1);
+        EXPECT_EQ(losses_.size(), 8u);
+        EXPECT_EQ(result.state_hash, expected.state_hash);
+        EXPECT_EQ(result.loss, expected.loss);
+    }
+}
+
+TEST_F(TrainerRanks, ANonFiniteStepStopsAllRanksWithItsBatchsIds) {
+    poisoned_ = 3;
+    EXPECT_THROW(train(options_, world()), DeviceError);
+    const std::string list = read_text(options_.run / "nonfinite.jsonl");
+    EXPECT_NE(list.find("\"skipped\":false"), std::string::npos) << list;
+    world().barrier("the list was read");
+}
 
 TEST_F(TrainerRanks, TheLossesAreThoseOfOneRank) {
     train(options_, world());

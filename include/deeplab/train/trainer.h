@@ -46,6 +46,7 @@ struct TrainResult {
     double loss = 0;               // of the last step
     double miou = -1;              // of the last evaluation; -1: none
     double images_per_s = 0;       // over this process's steps, without evaluation and checkpoints
+    std::int64_t skipped = 0;      // steps passed without an update (on_nonfinite = "rollback")
     std::uint64_t state_hash = 0;  // train::state_hash after the last step
 };
 
