@@ -124,6 +124,15 @@ TEST_F(SlowStopping, ADeadRankTakesTheJobDownWithinSeconds) {
     EXPECT_LT(ended - killed, 10) << result.both();
 }
 
+// The real network with a learning rate that no network survives.
+TEST_F(SlowStopping, ADivergedRunGivesUpAfterThreeSkippedSteps) {
+    const ProcessResult result = train(
+        "true", {"--set", "train.on_nonfinite=rollback", "--set", "optimizer.lr=1e30"});
+    EXPECT_EQ(result.exit_code, 4) << result.both();
+    EXPECT_TRUE(contains(result.err, "skipping steps did not help")) << result.both();
+    EXPECT_TRUE(std::filesystem::exists(run_folder() / "nonfinite.jsonl"));
+}
+
 TEST_F(SlowStopping, AStoppedRankIsNamedAndEndsTheJobWith4) {
     const ProcessResult result = train("if [ $rank = 2 ]; then after 2; kill -STOP $me; fi",
                                        {"--set", "train.watchdog_s=3"});
