@@ -59,7 +59,7 @@ void fill(exec::Backend& backend, const graph::Plan& plan) {
 
 constexpr std::array<const char*, 4> parts = {"snapshot", "write", "read", "apply"};
 constexpr std::array<const char*, 4> meanings = {"device to host; training waits",
-                                                 "HDF5, fsync, rename; training waits",
+                                                 "HDF5, fsync, rename; a thread of its own",
                                                  "of the file, with its checks", "host to device"};
 
 Report run(const Options& o, comm::Communicator& world) {
