@@ -20,6 +20,7 @@
 #include "deeplab/train/weights.h"
 #include "describe.h"
 #include "nonfinite.h"
+#include "preflight.h"
 #include "reporter.h"
 #include "startup.h"
 #include "trace.h"
@@ -252,6 +253,7 @@ void Trainer::dry_run() {
     backend_.allocate(setup_.plan);
     agreed(*control_, !options_.init.empty(), "weights to start from", [&] { initial_weights(); });
     compile();
+    preflight(setup_, backend_, executable_->memory(), *control_, {});
     print_dry_run(setup_, backend_, executable_->memory(), *control_);
 }
 
@@ -598,6 +600,7 @@ TrainResult Trainer::run() {
     const std::string environment = environment_json(options_, backend_, *control_, *gradients_,
                                                      first_step_);  // collective
     if (root()) write_atomically(options_.run / "environment.json", environment);
+    preflight(setup_, backend_, executable_->memory(), *control_, options_.run);
     {
         const Watchdog watchdog(*control_, setup_.config.train.watchdog_s);
         loop();

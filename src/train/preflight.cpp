@@ -1,0 +1,201 @@
+#include "preflight.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <system_error>
+
+#include "deeplab/base/files.h"
+#include "deeplab/base/log.h"
+#include "deeplab/base/text.h"
+
+namespace deeplab::train {
+
+namespace {
+
+std::string bytes_text(std::int64_t bytes) {
+    return bytes < 0 ? "unknown" : human_bytes(static_cast<std::uint64_t>(bytes));
+}
+
+bool share(const std::vector<int>& a, const std::vector<int>& b) {
+    return std::any_of(a.begin(), a.end(),
+                       [&](int cpu) { return std::find(b.begin(), b.end(), cpu) != b.end(); });
+}
+
+// Ranks of one host.
+void check_host(const std::string& host, const std::vector<const RankFacts*>& ranks,
+                std::vector<std::string>& warnings) {
+    std::vector<int> used;
+    std::int64_t planned = 0;
+    bool shared = false, gpu_shared = false;
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+        planned += ranks[i]->planned_bytes;
+        used.insert(used.end(), ranks[i]->processors.begin(), ranks[i]->processors.end());
+        for (std::size_t j = 0; j < i; ++j) {
+            shared = shared || share(ranks[i]->processors, ranks[j]->processors);
+            gpu_shared = gpu_shared || (ranks[i]->device == ranks[j]->device &&
+                                        ranks[i]->device.find("CUDA") != std::string::npos);
+        }
+    }
+    std::sort(used.begin(), used.end());
+    used.erase(std::unique(used.begin(), used.end()), used.end());
+    if (shared && static_cast<int>(used.size()) < ranks.front()->node_processors) {
+        warnings.push_back(cat("ranks on ", host, " share processors ", processor_ranges(used),
+                               " of ", ranks.front()->node_processors,
+                               " — they wait for each other while others idle — bind each rank to "
+                               "processors of its own, or none (mpirun --bind-to none)"));
+    }
+    if (gpu_shared) {
+        warnings.push_back(cat("two ranks on ", host,
+                               " use one GPU — each takes the other's time and memory — start one "
+                               "rank per GPU"));
+    }
+    const std::int64_t available = ranks.front()->available_bytes;
+    if (available >= 0 && planned > available) {
+        warnings.push_back(cat("the ranks on ", host, " plan ", bytes_text(planned), " of memory, ",
+                               bytes_text(available),
+                               " are available — the system may end the job — use fewer ranks "
+                               "there, or a smaller train.global_batch"));
+    }
+}
+
+std::int64_t available_memory() {
+    std::ifstream file("/proc/meminfo");
+    std::string name, unit;
+    for (std::int64_t kib = 0; file >> name >> kib; std::getline(file, unit))
+        if (name == "MemAvailable:") return kib * 1024;
+    return -1;
+}
+
+// Every rank's, in the order of ranks. Collective.
+std::vector<RankFacts> gather(exec::Backend& backend, std::int64_t planned,
+                              comm::Communicator& control) {
+    std::string cpus;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+            if (CPU_ISSET(static_cast<std::size_t>(cpu), &set)) cpus += cat(cpu, " ");
+    }
+    std::vector<RankFacts> ranks;
+    for (const auto& text : control.all_gather(
+             cat(log::host(), "\t", backend.description(), "\t", cpus, "\t",
+                 sysconf(_SC_NPROCESSORS_ONLN), "\t", planned, "\t", available_memory()),
+             "devices of the ranks")) {
+        const auto parts = split(text, '\t');
+        RankFacts r{.host = parts.at(0),
+                    .device = parts.at(1),
+                    .processors = {},
+                    .node_processors = std::stoi(parts.at(3)),
+                    .planned_bytes = std::stoll(parts.at(4)),
+                    .available_bytes = std::stoll(parts.at(5))};
+        for (const auto& cpu : split(parts.at(2), ' '))
+            if (!cpu.empty()) r.processors.push_back(std::stoi(cpu));
+        ranks.push_back(r);
+    }
+    return ranks;
+}
+
+// Of host memory, over the control communicator's network. Collective.
+double measure_bandwidth(comm::Communicator& control) {
+    if (control.size() == 1) return 0;
+    std::vector<float> message(2 << 20);
+    constexpr int repeats = 3;
+    const auto round = [&] {
+        control.all_reduce(message.data(), message.size(), DType::f32, comm::ReduceOp::sum,
+                           "bandwidth before the first step");
+    };
+    round();
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < repeats; ++i) round();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+                               .count();
+    return repeats * 4.0 * static_cast<double>(message.size()) / std::max(seconds, 1e-9);
+}
+
+std::string data_text(const data::Manifest& m) {
+    std::int64_t bytes = 0;
+    for (const auto& shard : m.shards) bytes += shard.bytes;
+    return cat(m.split, ": ", m.records, " images, ", m.classes.classes.size(), " classes, ",
+               m.shards.size(), " shards, ", bytes_text(bytes));
+}
+
+}  // namespace
+
+std::string processor_ranges(const std::vector<int>& processors) {
+    std::string text;
+    for (std::size_t i = 0; i < processors.size();) {
+        std::size_t last = i;
+        while (last + 1 < processors.size() && processors[last + 1] == processors[last] + 1) ++last;
+        text += cat(text.empty() ? "" : ",", processors[i]);
+        if (last > i) text += cat("-", processors[last]);
+        i = last + 1;
+    }
+    return text;
+}
+
+PreflightTable preflight_table(const PreflightFacts& facts) {
+    PreflightTable table;
+    std::map<std::string, std::vector<const RankFacts*>> hosts;
+    for (const auto& r : facts.ranks) hosts[r.host].push_back(&r);
+    std::string& text = table.text;
+    text = cat("pre-flight  ", facts.ranks.size(), " ranks on ", hosts.size(),
+               hosts.size() == 1 ? " host\n" : " hosts\n");
+    for (std::size_t i = 0; i < facts.ranks.size(); ++i) {
+        const RankFacts& r = facts.ranks[i];
+        text += cat("  rank ", i, "    ", r.host, "  ", r.device, "  processors ",
+                    processor_ranges(r.processors), " of ", r.node_processors, "\n");
+    }
+    for (const auto& [host, ranks] : hosts) {
+        std::int64_t planned = 0;
+        for (const auto* r : ranks) planned += r->planned_bytes;
+        text += cat("  memory    ", host, "  ", bytes_text(planned), " planned, ",
+                    bytes_text(ranks.front()->available_bytes), " available\n");
+        check_host(host, ranks, table.warnings);
+    }
+    if (facts.bandwidth > 0)
+        text += cat("  all-reduce ", fixed(facts.bandwidth / 1e9, 2), " GB/s of host memory\n");
+    text += cat("  data      ", facts.data, "\n");
+    const std::int64_t files = facts.keep + 2;  // the best one, and the one being written
+    text += cat("  checkpoint ", bytes_text(facts.checkpoint_bytes), " each, at most ", files, "; ",
+                bytes_text(facts.free_bytes), " free\n");
+    if (facts.free_bytes >= 0 && facts.free_bytes < files * facts.checkpoint_bytes) {
+        table.warnings.push_back(
+            cat(bytes_text(facts.free_bytes), " are free where ", files, " checkpoints of ",
+                bytes_text(facts.checkpoint_bytes),
+                " may be kept — one may not be written — free space, or lower checkpoint.keep"));
+    }
+    return table;
+}
+
+void preflight(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
+               comm::Communicator& control, const std::filesystem::path& run) {
+    PreflightFacts facts;
+    // A GPU's plan lies in its own memory, which the backend itself checks when it allocates.
+    const bool cuda = backend.description().find("CUDA") != std::string::npos;
+    facts.ranks = gather(backend, cuda ? 0 : memory.arena_bytes + setup.plan.parameter_count * 12,
+                         control);
+    facts.bandwidth = measure_bandwidth(control);
+    if (control.rank() != 0) return;
+    facts.data = data_text(setup.train);
+    if (setup.val) facts.data += cat("; ", data_text(*setup.val));
+    facts.checkpoint_bytes = setup.plan.parameter_count * 8 + setup.plan.state_count * 4;
+    facts.keep = setup.config.checkpoint.keep;
+    std::error_code error;
+    const auto space = std::filesystem::space(run.empty() ? "." : run, error);
+    if (!error && !run.empty()) facts.free_bytes = static_cast<std::int64_t>(space.available);
+    PreflightTable table = preflight_table(facts);
+    std::cout << table.text << std::flush;
+    for (const auto& warning : table.warnings) {
+        log::warn(warning);
+        table.text += cat("warning: ", warning, "\n");
+    }
+    if (!run.empty()) write_atomically(run / "preflight.txt", table.text);
+}
+
+}  // namespace deeplab::train

@@ -1,0 +1,44 @@
+#pragma once
+// One table before the first step: what the run is about to use, and what of it looks wrong.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "deeplab/graph/memory_plan.h"
+#include "startup.h"
+
+namespace deeplab::train {
+
+struct RankFacts {
+    std::string host, device;
+    std::vector<int> processors;        // where the rank may run
+    int node_processors = 0;            // of the host
+    std::int64_t planned_bytes = 0;     // of host memory
+    std::int64_t available_bytes = -1;  // of the host; -1: unknown
+};
+
+struct PreflightFacts {
+    std::vector<RankFacts> ranks;
+    double bandwidth = 0;  // bytes of the all-reduced message per second; 0: one rank
+    std::string data;
+    std::int64_t checkpoint_bytes = 0, keep = 0;
+    std::int64_t free_bytes = -1;  // where checkpoints go; -1: unknown
+};
+
+struct PreflightTable {
+    std::string text;                   // lines, the warnings not among them
+    std::vector<std::string> warnings;  // "what — why — what to do"
+};
+
+// "0-3,8" for {0, 1, 2, 3, 8}.
+std::string processor_ranges(const std::vector<int>& processors);
+PreflightTable preflight_table(const PreflightFacts& facts);
+
+// Measures, then rank 0 prints the table and its warnings and writes RUN/preflight.txt (an empty
+// `run`: nothing is written). Collective.
+void preflight(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
+               comm::Communicator& control, const std::filesystem::path& run);
+
+}  // namespace deeplab::train
