@@ -108,6 +108,7 @@ watch_signals
 trap 'asked_to_stop=1; [[ -z $child ]] || kill -USR1 "$child" 2>/dev/null || true' HUP
 # A terminal's Ctrl-C goes to all of its processes, and mpirun would kill the ranks.
 ! command -v setsid >/dev/null || apart=(setsid)
+[[ $name != deeplab-train ]] || check_space
 stage_shards
 command=("${launch[@]}" "$program" "${program_options[@]}")
 for ((restarts = 0; ; ++restarts)); do

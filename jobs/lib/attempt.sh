@@ -71,6 +71,8 @@ describe_attempt() {
         section "scontrol show job"
         echo "$job_description"
     fi
+    section "ranks"
+    timeout 120 "${launch[@]}" "$root/jobs/lib/place.sh" 2>&1 </dev/null | LC_ALL=C sort || echo "not to be had"
     section environment
     relevant_environment
 }

@@ -21,7 +21,7 @@ fail() {
 # ours. The caller defines usage().
 take_options() {
     dry_run=0
-    stage=${DEEPLAB_STAGE:-}
+    stage=''
     unstage=0
     script_arguments=("$@")
     program_options=()
@@ -215,8 +215,8 @@ add_time_budget() {
     end=${SLURM_JOB_END_TIME:-$(date -d "$(job_field EndTime)" +%s 2>/dev/null || true)}
     [[ $end =~ ^[0-9]+$ ]] || return 0 # no limit
     left=$((end - $(date +%s)))
-    # No more than half of a short job goes to the margin.
-    left=$((left > 2 * margin ? left - margin : left / 2))
+    # No more than half of a short job goes to a margin that nobody chose.
+    if ((left > (${DEEPLAB_TIME_MARGIN:+1}0 ? margin : 2 * margin))); then left=$((left - margin)); else left=$((left / 2)); fi
     ((left > 0)) || left=1
     program_options+=(--time-budget "$((left / 60)).$(printf '%02d' $((left % 60 * 100 / 60)))")
 }
@@ -309,8 +309,9 @@ run_job() {
     describe_job
     say "$nodes node(s), $tasks rank(s), $cpus_per_task core(s) a rank, $gpus GPU(s) a node," \
         "start $((${SLURM_RESTART_COUNT:-0} + 1)) of job $SLURM_JOB_ID"
-    [[ $1 != deeplab-pack ]] || stage= # it writes shards
-    stage_shards
+    [[ $1 != deeplab-train ]] || check_space
+    # The packer writes shards.
+    if [[ $1 == deeplab-pack ]]; then stage=''; else stage_shards; fi
     if [[ $1 == deeplab-train ]]; then
         add_time_budget
         begin_attempt
@@ -330,5 +331,7 @@ run_job() {
 
 # shellcheck source=attempt.sh
 source "$root/jobs/lib/attempt.sh"
+# shellcheck source=space.sh
+source "$root/jobs/lib/space.sh"
 # shellcheck source=stage.sh
 source "$root/jobs/lib/stage.sh"

@@ -18,9 +18,11 @@ stage_name() { echo "deeplab-job-${SLURM_JOB_ID:-pid$$}"; }
 
 # Copies the folder of --data and puts the copy in its place among program_options.
 stage_shards() {
-    [[ -n $stage ]] || return 0
     local data status=0 i
     data=$(option_value --data)
+    # A site file may have set it, for every job.
+    [[ -n $stage || -z $data ]] || stage=${DEEPLAB_STAGE:-}
+    [[ -n $stage ]] || return 0
     [[ -n $data ]] || fail 2 "--stage without --data — there are no shards to copy — give --data DIR"
     [[ $stage == /* ]] || fail 2 "--stage $stage is relative — it is a folder on every node's own disk — give its whole path"
     on_each_node "$root/jobs/lib/stage_node.sh" stage "$data" "$stage" "$(stage_name)" "$(program_path deeplab-pack)" || status=$?

@@ -81,8 +81,16 @@ SITE
 run env DEEPLAB_SITE=site.sh bash "$train" --dry-run
 expect_status 0 "a site file"
 expect_text "srun --mpi=pmix_v4" "a site file's launcher"
-run env DEEPLAB_SITE=example bash "$train" --dry-run
-expect_status 0 "the example site file by its name"
+for site in example plain workstation; do
+    run env DEEPLAB_SITE=$site bash "$train" --dry-run
+    expect_status 0 "the site file $site by its name"
+done
+# shellcheck disable=SC2016
+run env -u BASH_ENV DEEPLAB_SITE=modules DEEPLAB_MODULES="a b" bash -c 'module() { echo "module: $*"; }; export -f module
+    exec bash "$0" --dry-run' "$train"
+expect_status 0 "the site file modules"
+expect_text "module: load a b" "the site file modules"
+expect_text "mpirun -np 1" "the site file modules"
 run env DEEPLAB_SITE=nowhere bash "$train" --dry-run
 expect_status 2 "a site file that is missing"
 echo 'return 5' >broken.sh
@@ -109,7 +117,7 @@ if [[ $1 == --version ]]; then
     echo "srun of a test"
     exit
 fi
-while [[ $1 != */bin/deeplab-* ]]; do shift; done
+while [[ $1 != */bin/deeplab-* && $1 != */place.sh && $1 != */stage_node.sh ]]; do shift; done
 exec "$@"
 SRUN
 cat >fake/scontrol <<'SCONTROL'
@@ -161,7 +169,7 @@ submit STUB_CODE=75 NCCL_DEBUG=INFO SLURM_JWT=hidden1 NCCL_TOKEN=hidden2 OMPI_MC
     bash "$train" --out run
 expect "the first of two starts requeues" grep -q '^requeue 7$' scontrol.log
 record=$(cat run/attempts/*-job7-start1.txt)
-for part in "checkpoint before: 40" "source: $(git -C "$root" rev-parse HEAD)" "launcher: srun of a test" "JobState=RUNNING" \
+for part in "checkpoint before: 40" "source: $(git -C "$root" rev-parse HEAD)" "launcher: srun of a test" "JobState=RUNNING" "    0  $(hostname)  local 0  cores " \
     "NCCL_DEBUG=INFO" "$root/jobs/" "code 75 from 40 to 40"; do
     [[ $part != "$root/jobs/" ]] || part="/bin/deeplab-train --out run --resume"
     if [[ $record == *"$part"* ]]; then passed; else failed "the record lacks \"$part\": $record"; fi
@@ -172,6 +180,26 @@ expect_text "no step further" "the second of two starts that lead nowhere"
 expect "it does not requeue" bash -c '! grep -q ^requeue scontrol.log'
 submit STUB_CODE=2 bash "$train" --out refused
 expect "a start that was refused leaves no folder" [ ! -e refused ]
+
+# Room for the checkpoints, by a df of our own.
+cat >fake/df <<'DF'
+#!/bin/bash
+printf 'Filesystem 1M-blocks Used Available Capacity Mounted\nsome 9999M 1M %sM 1%% /\n' "${FREE:-99999}"
+DF
+chmod +x fake/df
+printf '[model]\nbackbone = "resnet18" # small\n[checkpoint]\nevery = 5\nkeep = 4\n' >c.toml
+submit FREE=767 bash "$train" --config c.toml --out new/run
+expect_status 2 "too little space"
+expect_text "767 MiB free, and the run's checkpoints need 768" "too little space"
+expect "nothing is made" [ ! -e new ]
+submit FREE=768 bash "$train" --config c.toml --out new/run
+expect_status 0 "just enough space"
+submit FREE=767 bash "$train" --config c.toml --set checkpoint.keep=3 --out new/run
+expect_status 0 "enough space for fewer checkpoints"
+submit FREE=767 DEEPLAB_SPACE_CHECK=0 bash "$train" --config c.toml --out new/run
+expect_status 0 "DEEPLAB_SPACE_CHECK=0"
+submit FREE=2279 bash "$train" --config "$root/jobs/configs/voc_r101_reference.toml" --out new/run
+expect_status 2 "too little space for the reference's checkpoints"
 
 # The time limit is the program's budget.
 expect_budget() { # LEAST MOST WHAT
@@ -260,6 +288,39 @@ if command -v mpirun >/dev/null && mpirun --version 2>/dev/null | grep -q 'Open 
     here DEEPLAB_BUILD="$build" STUB_CODE=3 timeout 60 bash "$workstation" -n 2 --config c.toml
     expect_status 3 "workstation: the program's exit code"
     expect_text "deeplab-train: --config c.toml" "workstation runs the program"
+
+    # What stops it: the ranks get USR1, whatever the script gets.
+    cat >"$build/bin/deeplab-train" <<'PROGRAM'
+#!/bin/bash
+[[ ! -e again ]] || { echo "second start: $*"; exit 0; }
+trap 'exit 75' USR1
+touch "started-$OMPI_COMM_WORLD_RANK"
+if [[ $1 == --once ]]; then
+    sleep 1
+    touch again
+    exit 75
+fi
+for _ in $(seq 200); do sleep 0.1; done
+PROGRAM
+    for signal in TERM HUP USR1; do
+        rm -f started-* again
+        DEEPLAB_BUILD=$build bash "$workstation" -n 2 --restart --config c.toml >signal.log 2>&1 &
+        job=$!
+        for _ in $(seq 200); do
+            [[ ! -f started-0 || ! -f started-1 ]] || break
+            sleep 0.05
+        done
+        kill "-$signal" "$job"
+        status=0
+        wait "$job" || status=$?
+        output=$(<signal.log)
+        expect_status 75 "workstation gets $signal"
+        expect_no_text "starts again" "a workstation that was told to stop by $signal"
+    done
+    rm -f started-*
+    DEEPLAB_BUILD=$build run timeout 60 bash "$workstation" -n 2 --restart --once
+    expect_status 0 "workstation --restart"
+    expect_text "second start: --once --resume" "workstation --restart"
 fi
 
 verdict

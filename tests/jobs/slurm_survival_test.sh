@@ -114,17 +114,33 @@ finish_with 120 0 "the job whose node was set down"
 expect_whole down "the job whose node was set down"
 
 # ---- out of time: the time budget stops the run, again and again; under mpirun, with copies of the shards for each start
-DEEPLAB_LAUNCHER=mpirun DEEPLAB_TIME_MARGIN=50 submit -t 1 --signal=B:USR1@1 -N 2 --ntasks-per-node=1 "$train" "${options[@]}" \
-    --set train.iterations=30 --out slow --stage /dev/shm/again --unstage
+sed 's/^iterations = .*/iterations = 100000/' tiny.toml >slow.toml
+DEEPLAB_LAUNCHER=mpirun DEEPLAB_TIME_MARGIN=52 submit -t 1 --signal=B:USR1@1 -N 2 --ntasks-per-node=1 "$train" --config slow.toml \
+    --data shards --device cpu --threads 1 --out slow --stage /dev/shm/again --unstage
+wait_for "the job's second start" 900 has_restarts 1
+# However fast this machine is: a few steps remain for the second start.
+stopped=$(sed -n 's/^ended: .* code 75 from -1 to //p' slow/attempts/*-start1.txt)
+sed "s/^iterations = .*/iterations = $((stopped + 3))/" tiny.toml >slow.toml
 finish_with 150 0 "the job with little time"
 restarts=$(state Restarts)
-expect "it was requeued: $output" [ "$restarts" -gt 0 ]
 expect "each time at 75" [ "$(lines 'stopped early with a good checkpoint; requeued')" = "$restarts" ]
-expect "a line for each step" [ "$(steps slow)" = 30 ]
+expect "a line for each step" [ "$(steps slow)" = $((stopped + 3)) ]
 expect "a record of each start" [ "$(find slow/attempts -name "*-job$job-start*.txt" | wc -l)" = $((restarts + 1)) ]
 expect "both nodes copied the shards at each start: $output" \
     [ "$(lines '^stage: node[12]: copied .* to /dev/shm/again/')" = $((2 * restarts + 2)) ]
-expect "the first was stopped" grep -q "^ended: .* code 75 from -1 to [1-9]" slow/attempts/*-start1.txt
-expect "the last was not" grep -q "^ended: .* code 0 from [0-9]* to 30$" slow/attempts/*-start$((restarts + 1)).txt
+expect "the last start was not stopped" \
+    grep -q "^ended: .* code 0 from [0-9]* to $((stopped + 3))$" slow/attempts/*-start$((restarts + 1)).txt
+for rank in 0 1; do
+    expect "the record has rank $rank's place" \
+        grep -q "^ *$rank  node$((rank + 1))  local 0  cores [0-9]" slow/attempts/*-start1.txt
+done
 
+# ---- a cancelled job writes its checkpoint, and stays cancelled
+submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out cancelled
+wait_for "the first steps" 600 has_steps cancelled 2
+scancel "$job"
+finish_with 60 0 "the cancelled job"
+wait_for "its end" 100 grep -q "so it is not requeued from here" "$log"
+expect "it stays cancelled" has_state CANCELLED
+expect "its checkpoint" test -e cancelled/checkpoints/latest.h5
 verdict
