@@ -1,0 +1,167 @@
+// All steps of a run, with evaluations and checkpoints between them.
+#include <algorithm>
+#include <utility>
+
+#include "deeplab/base/log.h"
+#include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
+#include "describe.h"
+#include "nonfinite.h"
+#include "trainer_run.h"
+
+namespace deeplab::train {
+
+bool Trainer::evaluation_due(std::int64_t done) const {
+    const std::int64_t every = setup_.config.train.eval_every;
+    return every > 0 && done > 0 && (done % every == 0 || done == iterations());
+}
+
+bool Trainer::evaluate_now(std::int64_t done) {
+    const comm::Phase phase("evaluation", done);
+    const Clock::time_point start = Clock::now();
+    if (!val_shards_)
+        val_shards_ = std::make_unique<data::ShardSet>(options_.data, setup_.val->split);
+    if (!predictor_) {
+        predictor_ = std::make_unique<Predictor>(
+            backend_, setup_.config.model, InferenceOptions{.normalisation = info_.normalisation});
+    }
+    constexpr std::int64_t pictures = 3;  // for TensorBoard
+    const std::vector<io::Rgb> palette = info_.classes.palette();
+    std::int64_t shown = 0;
+    EvaluationOptions evaluation;
+    evaluation.on_image = [&](std::int64_t, const data::Record&, const io::Image& image,
+                              const io::Mask& truth, const io::Mask& predicted) {
+        comm::beat();
+        if (!root() || shown >= pictures) return;
+        reporter_->image(shown++, done, side_by_side(image, truth, predicted, palette));
+    };
+    AveragedStates averaged = averaged_states();
+    const Confusion confusion = evaluate(*predictor_, *val_shards_, evaluation, *control_);
+    averaged.restore();
+
+    const Metrics metrics = confusion.metrics();
+    const std::string hash = hex64(state_hash_at(done));
+    if (root())
+        reporter_->evaluation(done, setup_.val->split, "full", confusion, setup_.val->records, hash,
+                              seconds_since(start));
+    result_.miou = metrics.miou;
+    if (!(metrics.miou > info_.best_miou)) return false;
+    info_.best_miou = metrics.miou;
+    return true;
+}
+
+// Of what a checkpoint of this step holds; the same on all ranks. Collective.
+std::uint64_t Trainer::state_hash_at(std::int64_t done) {
+    if (hashed_step_ == done) return result_.state_hash;
+    AveragedStates averaged = averaged_states();
+    if (root()) result_.state_hash = state_hash(take_snapshot(backend_, setup_.plan, info_));
+    averaged.restore();
+    control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0, "hash of the state");
+    hashed_step_ = done;
+    return result_.state_hash;
+}
+
+AveragedStates Trainer::averaged_states() {
+    const Config::Train& train = setup_.config.train;
+    return {backend_, setup_.plan, *control_, train.sync_bn != SyncBn::global && !train.freeze_bn};
+}
+
+// Waits for the checkpoint that is being written. The same Error on all ranks when the run has no
+// whole one; a best one that was not written is not the best.
+void Trainer::settle_checkpoint() {
+    const comm::Phase phase("waiting for a checkpoint to be written", result_.step);
+    agreed(*control_, root(), "checkpoint", [&] { keeper_->settle(); });
+    if (root()) info_.best_miou = keeper_->best_miou();
+    control_->broadcast(&info_.best_miou, sizeof(info_.best_miou), 0, "best mIoU");
+}
+
+// After settle_checkpoint(). The steps wait for the copy only.
+void Trainer::save(std::int64_t done, bool best) {
+    const comm::Phase phase("copying the state for a checkpoint", done);
+    AveragedStates averaged = averaged_states();
+    if (root()) {
+        info_.step = done;
+        const Clock::time_point began = Clock::now();
+        Snapshot snapshot = take_snapshot(backend_, setup_.plan, info_);
+        slowest_copy_s_ = std::max(slowest_copy_s_, seconds_since(began));
+        keeper_->save(std::move(snapshot), best);
+    }
+    averaged.restore();
+    last_checkpoint_ = Clock::now();
+}
+
+// No rank leaves before the last checkpoint has its name.
+void Trainer::finish_checkpoints() {
+    const comm::Phase phase("waiting for the last checkpoint to be written", result_.step);
+    agreed(*control_, root(), "last checkpoint", [&] {
+        keeper_->finish();
+        if (slowest_copy_s_ > 0)
+            log::info(cat("checkpoints: ", keeper_->summary(), "; a step waited at most ",
+                          fixed(slowest_copy_s_, 2), " s for the copy"));
+    });
+    if (hashed_step_ != result_.step) {
+        if (root()) result_.state_hash = keeper_->state_hash();
+        control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0,
+                            "hash of the state");
+    }
+    control_->barrier("last checkpoint");
+}
+
+void Trainer::after_step(std::int64_t done, const LocalStep& local) {
+    // A stopping run has little time: the evaluation of this step is made up for by the run that
+    // goes on.
+    const bool stopping = local.stop && done < iterations();
+    const bool evaluates = !stopping && evaluation_due(done);
+    const std::int64_t every = setup_.config.checkpoint.every;
+    const bool due = (every > 0 && done % every == 0) || local.checkpoint || done == iterations();
+    if (evaluates || due || stopping) settle_checkpoint();
+    const bool best = evaluates && evaluate_now(done);
+    if (due || best || stopping) save(done, best);
+    interval_start_ = Clock::now();
+    if (stopping) result_.code = ExitCode::stopped_early;
+}
+
+void Trainer::loop() {
+    std::int64_t missing = root() && evaluation_due(first_step_) &&
+                                   !reporter_->metrics().has_evaluation(first_step_)
+                               ? 1
+                               : 0;
+    control_->all_reduce(&missing, 1, DType::i64, comm::ReduceOp::max, "evaluation to make up for");
+    if (missing != 0 && evaluate_now(first_step_)) save(first_step_, true);
+
+    while (!steps()) {
+    }
+    result_.skipped = static_cast<std::int64_t>(skipped_.size());
+}
+
+bool Trainer::steps() {
+    result_.step = first_step_;
+    if (first_step_ >= iterations()) return true;
+    data::Loader loader(loader_options());
+    interval_start_ = Clock::now();
+    for (std::int64_t step = first_step_; step < iterations() && result_.code == ExitCode::ok;
+         ++step) {
+        const comm::Phase phase("training", step + 1);
+        const LocalStep local = one_step(loader, step);
+        if (!local.finite) {
+            not_finite(local, step);
+            return false;
+        }
+        result_.step = step + 1;
+        if (trace_ && (step + 1 == first_step_ + Trace::first + Trace::count ||
+                       step + 1 == iterations() || local.stop)) {
+            trace_->write();
+            trace_.reset();
+            compile();  // without the nodes' clocks
+        }
+        // Time that evaluation and checkpoints take is not the steps': the interval pauses.
+        const bool reported = report(local, step);
+        const double so_far = reported ? 0 : seconds_since(interval_start_);
+        after_step(step + 1, local);
+        interval_start_ -= std::chrono::duration_cast<Clock::duration>(
+            std::chrono::duration<double>(so_far));
+    }
+    return true;
+}
+
+}  // namespace deeplab::train

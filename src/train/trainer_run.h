@@ -1,0 +1,102 @@
+#pragma once
+// A training run, as run_training makes one: its state, and its functions in three files.
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "averaged_states.h"
+#include "deeplab/data/loader.h"
+#include "deeplab/train/checkpoint_keeper.h"
+#include "deeplab/train/evaluator.h"
+#include "deeplab/train/run_folder.h"
+#include "deeplab/train/trainer.h"
+#include "reporter.h"
+#include "startup.h"
+#include "trace.h"
+
+namespace deeplab::train {
+
+// One optimizer step on this rank.
+struct LocalStep {
+    double loss_sum = 0, valid = 0;  // valid: of all ranks
+    double data_wait_s = 0, comm_exposed_s = 0, gradient_norm = 0;
+    bool stop = false, checkpoint = false;  // agreed between all ranks
+    bool finite = true, skipped = false;    // the same on all ranks
+};
+
+class Trainer {
+public:
+    Trainer(const TrainOptions& options, exec::Backend& backend, comm::Communicator& world,
+            comm::Communicator& traffic);
+
+    TrainResult run();
+
+private:
+    using Clock = std::chrono::steady_clock;
+    static double seconds_since(Clock::time_point start) {
+        return std::chrono::duration<double>(Clock::now() - start).count();
+    }
+
+    bool root() const { return control_->rank() == 0; }
+    std::int64_t iterations() const { return setup_.config.train.iterations; }
+
+    // trainer.cpp: how a run starts.
+    void start();
+    void starting_values(const std::filesystem::path& checkpoint);
+    void fresh_values();
+    void initial_weights();
+    void resume(const std::filesystem::path& file);
+    void start_reporter();
+    void compile();
+    void dry_run();
+    data::LoaderOptions loader_options() const;
+
+    // trainer_step.cpp: one step, and what becomes of it.
+    LocalStep one_step(data::Loader& loader, std::int64_t step);
+    bool tracing(std::int64_t step) const;
+    void not_finite(const LocalStep& local, std::int64_t step);
+    void roll_back();
+    bool report(const LocalStep& local, std::int64_t step);
+
+    // trainer_loop.cpp: all steps, with evaluations and checkpoints between them.
+    void loop();
+    bool steps();  // false: the run went back
+    void after_step(std::int64_t done, const LocalStep& local);
+    bool evaluation_due(std::int64_t done) const;
+    bool evaluate_now(std::int64_t done);  // true: the best so far
+    AveragedStates averaged_states();
+    void save(std::int64_t done, bool best);
+    void settle_checkpoint();
+    void finish_checkpoints();
+    std::uint64_t state_hash_at(std::int64_t done);
+
+    const TrainOptions& options_;
+    exec::Backend& backend_;
+    std::unique_ptr<comm::Communicator> control_, gradients_, batch_norm_;
+    Clock::time_point started_, last_checkpoint_;
+    Setup setup_;
+    WeightsInfo info_;
+    TrainResult result_;
+    std::int64_t first_step_ = 0;
+    std::int64_t hashed_step_ = -1;  // result_.state_hash is of this step
+    std::unique_ptr<exec::Executable> executable_;
+    std::unique_ptr<RunLock> lock_;             // rank 0
+    std::unique_ptr<CheckpointKeeper> keeper_;  // rank 0; ends before the lock is given up
+    std::unique_ptr<Reporter> reporter_;        // rank 0
+    std::unique_ptr<Trace> trace_;              // until its last step
+    std::unique_ptr<data::ShardSet> val_shards_;
+    std::unique_ptr<Predictor> predictor_;
+    std::vector<std::string> step_ids_;  // of this rank: named where a step is not finite
+    std::set<std::int64_t> skipped_;     // steps passed without an update (nonfinite.h)
+    Interval interval_;
+    Clock::time_point interval_start_;
+    double trained_s_ = 0, slowest_copy_s_ = 0;
+    std::int64_t trained_steps_ = 0;
+};
+
+}  // namespace deeplab::train

@@ -1,0 +1,183 @@
+// One step of a run: batches, the count of valid pixels, what is wrong, what is told.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "deeplab/base/log.h"
+#include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
+#include "nonfinite.h"
+#include "trainer_run.h"
+
+namespace deeplab::train {
+
+namespace {
+
+data::Batch next_batch(data::Loader& loader, std::int64_t step) {
+    const comm::Phase phase("reading data", step + 1);
+    return loader.next();
+}
+
+}  // namespace
+
+bool Trainer::tracing(std::int64_t step) const {
+    const std::int64_t taken = step - first_step_;
+    return trace_ && taken >= Trace::first && taken < Trace::first + Trace::count;
+}
+
+LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
+    const Config& config = setup_.config;
+    const std::int64_t micros = config.train.accumulation;
+    LocalStep local;
+    std::vector<exec::SampleId> samples;
+    std::vector<exec::RawSample> raw;
+    step_ids_.clear();
+    for (std::int64_t micro = 0; micro < micros; ++micro) {
+        const Clock::time_point asked = Clock::now();
+        data::Batch batch = next_batch(loader, step);
+        if (tracing(step)) trace_->loop("wait for data", step, asked, Clock::now());
+        ensures(batch.step == step && batch.micro == micro,
+                "the loader delivers the batch of this step");
+        local.data_wait_s += loader.last_wait_s();
+        local.valid += static_cast<double>(batch.valid_pixels);
+        step_ids_.insert(step_ids_.end(), batch.ids.begin(), batch.ids.end());
+        const bool last = micro + 1 == micros;
+        if (last) {
+            // The step's one message: the count that Update divides by, and what somebody wants to
+            // happen after it.
+            const bool out_of_time = options_.time_budget_min > 0 &&
+                                     seconds_since(started_) >= 60 * options_.time_budget_min;
+            const bool stop = out_of_time || (options_.stop != nullptr && options_.stop->load());
+            const double minutes = config.checkpoint.minutes;
+            // A lost one: settle_checkpoint() ends the run on all ranks.
+            const bool checkpoint = root() && (keeper_->lost() ||
+                                               (minutes > 0 &&
+                                                seconds_since(last_checkpoint_) >= 60 * minutes));
+            double message[] = {local.valid, stop ? 1.0 : 0.0, checkpoint ? 1.0 : 0.0};
+            control_->all_reduce(message, 3, DType::f64, comm::ReduceOp::sum,
+                                 "valid pixels of the step");
+            local.valid = message[0];
+            local.stop = message[1] > 0;
+            local.checkpoint = message[2] > 0;
+        }
+        local.skipped = skipped_.contains(step);
+        if (local.skipped) {
+            loader.recycle(std::move(batch));
+            continue;
+        }
+        samples.clear();
+        for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
+        raw.clear();
+        for (std::size_t i = 0; i < batch.decoded.size(); ++i) {
+            const data::LabelledImage& decoded = *batch.decoded[i];
+            raw.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words});
+        }
+        const Clock::time_point began = Clock::now();
+        const comm::Phase phase("forward, backward, update", step + 1);
+        const exec::StepResult result = executable_->run(
+            {.images = batch.images,
+             .labels = batch.labels,
+             .raw = raw,
+             .samples = samples,
+             .learning_rate = learning_rate(config, step),
+             .valid_pixels = local.valid,
+             .first_micro = micro == 0,
+             .last_micro = last});
+        if (tracing(step)) {
+            trace_->loop("forward, backward, update", step, began, Clock::now());
+            trace_->nodes(setup_.plan, step, began, executable_->node_seconds());
+        }
+        local.loss_sum += result.loss_sum;
+        local.comm_exposed_s += result.comm_exposed_s;
+        local.gradient_norm = result.gradient_norm;
+        // The gradient is the sum over all ranks: it is finite for all or for none.
+        local.finite = local.finite && result.finite;
+        loader.recycle(std::move(batch));
+    }
+    control_->all_reduce(&local.loss_sum, 1, DType::f64, comm::ReduceOp::sum, "loss of the step");
+    local.finite = local.finite && std::isfinite(local.loss_sum);
+    return local;
+}
+
+// All ranks come here in the same step.
+void Trainer::not_finite(const LocalStep& local, std::int64_t step) {
+    std::string mine;
+    for (const auto& id : step_ids_) mine += cat(mine.empty() ? "" : " ", id);
+    std::string all;
+    for (const auto& text : control_->all_gather(mine, "ids of the batch"))
+        all += cat(all.empty() ? "" : " ", text);
+    const bool skip = setup_.config.train.on_nonfinite == "rollback";
+    const double loss = local.loss_sum / std::max(local.valid, 1.0);
+    const double lr = learning_rate(setup_.config, step);
+    agreed(*control_, root(), "record of the step", [&] {
+        record_nonfinite(options_.run, {step, loss, lr, all, skip});
+    });
+    const std::string what = cat("the loss or its gradient is not finite in step ", step + 1,
+                                 " (loss ", loss, ", lr ", lr, ", images ", all, ")");
+    if (skip) skipped_.insert(step);
+    if (!skip || diverged(skipped_, step)) {
+        throw DeviceError(cat(
+            what, " — the run has diverged and stops", skip ? ": skipping steps did not help" : "",
+            " — start again with a smaller optimizer.lr, with optimizer.warmup or "
+            "optimizer.clip_norm; the last checkpoint is intact"));
+    }
+    if (root()) reporter_->line(cat(what, " — going back, and passing this step"));
+    roll_back();
+}
+
+void Trainer::roll_back() {
+    settle_checkpoint();
+    std::string checkpoint;
+    agreed(*control_, root(), "checkpoint to go back to", [&] {
+        const StartingPoint begin = find_starting_point(options_.run);
+        if (begin.newest) checkpoint = begin.newest->string();
+    });
+    checkpoint = control_->all_gather(checkpoint, "name of the checkpoint").front();
+    agreed(*control_, true, "weights to go back to", [&] {
+        first_step_ = 0;
+        hashed_step_ = -1;
+        for (const auto& p : setup_.plan.parameters) {
+            const auto size = static_cast<std::size_t>(p.shape.elements());
+            backend_.upload(p, exec::Slot::momentum, std::vector<float>(size, 0.0f));
+        }
+        starting_values(checkpoint);
+    });
+    interval_ = {};
+    trace_.reset();
+    start_reporter();
+}
+
+// Adds a step to the interval and, when it is due, sums the losses over ranks and tells the user.
+bool Trainer::report(const LocalStep& local, std::int64_t step) {
+    interval_.step = step + 1;
+    interval_.steps += local.skipped ? 0 : 1;
+    interval_.skipped += local.skipped ? 1 : 0;
+    interval_.data_wait_s += local.data_wait_s;
+    interval_.comm_exposed_s += local.comm_exposed_s;
+    const bool due = (step + 1) % setup_.config.train.log_every == 0 || step + 1 == iterations();
+    if (!due && !local.stop && !options_.on_step) return false;
+
+    double message[] = {interval_.data_wait_s, interval_.comm_exposed_s};
+    control_->all_reduce(message, 2, DType::f64, comm::ReduceOp::sum, "times of the interval");
+    if (!local.skipped) result_.loss = local.valid > 0 ? local.loss_sum / local.valid : 0;
+    interval_.loss = local.skipped ? std::nan("") : result_.loss;
+    interval_.learning_rate = learning_rate(setup_.config, step);
+    if (options_.on_step && !local.skipped)
+        options_.on_step({step + 1, result_.loss, interval_.learning_rate, local.gradient_norm});
+    if (!due) return false;
+    interval_.seconds = seconds_since(interval_start_);
+    trained_s_ += interval_.seconds;
+    trained_steps_ += interval_.steps;
+    if (step + 1 == iterations()) state_hash_at(step + 1);
+    if (root()) {
+        Interval mean = interval_;
+        mean.data_wait_s = message[0] / control_->size();
+        mean.comm_exposed_s = message[1] / control_->size();
+        reporter_->steps(mean, step + 1 == iterations() ? hex64(result_.state_hash) : "");
+    }
+    interval_ = {};
+    interval_start_ = Clock::now();
+    return true;
+}
+
+}  // namespace deeplab::train
