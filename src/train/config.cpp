@@ -161,4 +161,14 @@ std::vector<std::string> frozen_differences(const Config& run, const Config& now
     return names;
 }
 
+std::vector<std::string> other_differences(const Config& run, const Config& now) {
+    std::vector<std::string> lines;
+    for (const Key& key : all_keys()) {
+        const std::string before = io::to_json(key.get(run)), after = io::to_json(key.get(now));
+        if (key.may_change && before != after)
+            lines.push_back(cat(key.name, ": ", before, " -> ", after));
+    }
+    return lines;
+}
+
 }  // namespace deeplab::train

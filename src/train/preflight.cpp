@@ -9,10 +9,13 @@
 #include <iostream>
 #include <map>
 #include <system_error>
+#include <utility>
 
+#include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/io/value.h"
 
 namespace deeplab::train {
 
@@ -64,12 +67,33 @@ void check_host(const std::string& host, const std::vector<const RankFacts*>& ra
     }
 }
 
+// What the kernel could still give, or what the container or job may still take (cgroup version 2,
+// as seen from inside), whichever is less.
 std::int64_t available_memory() {
+    std::int64_t available = -1;
     std::ifstream file("/proc/meminfo");
     std::string name, unit;
     for (std::int64_t kib = 0; file >> name >> kib; std::getline(file, unit))
-        if (name == "MemAvailable:") return kib * 1024;
-    return -1;
+        if (name == "MemAvailable:") available = kib * 1024;
+    std::int64_t limit = 0, used = 0;
+    std::ifstream("/sys/fs/cgroup/memory.max") >> limit;  // "max": none, read as 0
+    std::ifstream("/sys/fs/cgroup/memory.current") >> used;
+    if (limit <= 0) return available;
+    const std::int64_t left = std::max<std::int64_t>(limit - used, 0);
+    return available < 0 ? left : std::min(available, left);
+}
+
+// Of the start before; 0: unknown.
+std::int64_t ranks_before(const std::filesystem::path& run) {
+    try {
+        const io::Value file = io::parse_json(read_text(run / "environment.json"), "environment");
+        const auto* object = file.get_if<io::Object>();
+        const io::Value* ranks = object == nullptr ? nullptr : object->find("ranks");
+        const auto* count = ranks == nullptr ? nullptr : ranks->get_if<std::int64_t>();
+        return count == nullptr ? 0 : *count;
+    } catch (const Error&) {
+        return 0;  // the table does without
+    }
 }
 
 // Every rank's, in the order of ranks. Collective.
@@ -164,6 +188,7 @@ PreflightTable preflight_table(const PreflightFacts& facts) {
     const std::int64_t files = facts.keep + 2;  // the best one, and the one being written
     text += cat("  checkpoint ", bytes_text(facts.checkpoint_bytes), " each, at most ", files, "; ",
                 bytes_text(facts.free_bytes), " free\n");
+    for (const auto& change : facts.changes) text += cat("  changed   ", change, "\n");
     if (facts.free_bytes >= 0 && facts.free_bytes < files * facts.checkpoint_bytes) {
         table.warnings.push_back(
             cat(bytes_text(facts.free_bytes), " are free where ", files, " checkpoints of ",
@@ -174,8 +199,10 @@ PreflightTable preflight_table(const PreflightFacts& facts) {
 }
 
 void preflight(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
-               comm::Communicator& control, const std::filesystem::path& run) {
+               comm::Communicator& control, const std::filesystem::path& run,
+               std::vector<std::string> changes) {
     PreflightFacts facts;
+    facts.changes = std::move(changes);
     // A GPU's plan lies in its own memory, which the backend itself checks when it allocates.
     const bool cuda = backend.description().find("CUDA") != std::string::npos;
     facts.ranks = gather(backend, cuda ? 0 : memory.arena_bytes + setup.plan.parameter_count * 12,
@@ -186,6 +213,9 @@ void preflight(const Setup& setup, exec::Backend& backend, const graph::MemoryPl
     if (setup.val) facts.data += cat("; ", data_text(*setup.val));
     facts.checkpoint_bytes = setup.plan.parameter_count * 8 + setup.plan.state_count * 4;
     facts.keep = setup.config.checkpoint.keep;
+    const std::int64_t before = run.empty() ? 0 : ranks_before(run);
+    if (before > 0 && before != control.size())
+        facts.changes.push_back(cat("ranks: ", before, " -> ", control.size()));
     std::error_code error;
     const auto space = std::filesystem::space(run.empty() ? "." : run, error);
     if (!error && !run.empty()) facts.free_bytes = static_cast<std::int64_t>(space.available);

@@ -24,7 +24,8 @@ struct PreflightFacts {
     double bandwidth = 0;  // bytes of the all-reduced message per second; 0: one rank
     std::string data;
     std::int64_t checkpoint_bytes = 0, keep = 0;
-    std::int64_t free_bytes = -1;  // where checkpoints go; -1: unknown
+    std::int64_t free_bytes = -1;      // where checkpoints go; -1: unknown
+    std::vector<std::string> changes;  // since the run's start, of a resumed one: "key: old -> new"
 };
 
 struct PreflightTable {
@@ -37,8 +38,10 @@ std::string processor_ranges(const std::vector<int>& processors);
 PreflightTable preflight_table(const PreflightFacts& facts);
 
 // Measures, then rank 0 prints the table and its warnings and writes RUN/preflight.txt (an empty
-// `run`: nothing is written). Collective.
+// `run`: nothing is written). Called before RUN/environment.json is renewed, which tells how many
+// ranks the run had. Collective.
 void preflight(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
-               comm::Communicator& control, const std::filesystem::path& run);
+               comm::Communicator& control, const std::filesystem::path& run,
+               std::vector<std::string> changes);
 
 }  // namespace deeplab::train

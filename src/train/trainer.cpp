@@ -141,6 +141,7 @@ void Trainer::resume(const std::filesystem::path& file) {
                             ") — the order of samples "
                             "would not go on — give the --data folder of the run's start"));
     }
+    changes_ = other_differences(before, setup_.config);
     apply_snapshot(backend_, setup_.plan, snapshot, true);
     first_step_ = snapshot.info.step;
     result_.state_hash = state_hash(snapshot);
@@ -164,7 +165,7 @@ void Trainer::dry_run() {
     backend_.allocate(setup_.plan);
     agreed(*control_, !options_.init.empty(), "weights to start from", [&] { initial_weights(); });
     compile();
-    preflight(setup_, backend_, executable_->memory(), *control_, {});
+    preflight(setup_, backend_, executable_->memory(), *control_, {}, {});
     print_dry_run(setup_, backend_, executable_->memory(), *control_);
 }
 
@@ -195,10 +196,10 @@ TrainResult Trainer::run() {
         dry_run();
         return result_;
     }
+    preflight(setup_, backend_, executable_->memory(), *control_, options_.run, changes_);
     const std::string environment = environment_json(options_, backend_, *control_, *gradients_,
                                                      first_step_);  // collective
     if (root()) write_atomically(options_.run / "environment.json", environment);
-    preflight(setup_, backend_, executable_->memory(), *control_, options_.run);
     {
         const Watchdog watchdog(*control_, setup_.config.train.watchdog_s);
         loop();

@@ -92,6 +92,7 @@ private:
     std::unique_ptr<data::ShardSet> val_shards_;
     std::unique_ptr<Predictor> predictor_;
     std::vector<std::string> step_ids_;  // of this rank: named where a step is not finite
+    std::vector<std::string> changes_;   // of a resumed run's configuration
     std::set<std::int64_t> skipped_;     // steps passed without an update (nonfinite.h)
     Interval interval_;
     Clock::time_point interval_start_;

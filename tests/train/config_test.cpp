@@ -227,6 +227,13 @@ TEST(Config, OnResumeOnlyLengthLoggingAndCheckpointsMayChange) {
               (std::vector<std::string>{"data.resize.step", "train.seed", "optimizer.lr"}));
 }
 
+TEST(Config, TellsWhatMayAndDidChange) {
+    EXPECT_EQ(other_differences(
+                  load_config("", {"train.iterations=4"}),
+                  load_config("", {"train.iterations=5", "train.seed=5", "checkpoint.keep=9"})),
+              (std::vector<std::string>{"train.iterations: 4 -> 5", "checkpoint.keep: 3 -> 9"}));
+}
+
 TEST(Schedule, WarmUpThenPoly) {
     Config c;
     c.train.iterations = 100;

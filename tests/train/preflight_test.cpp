@@ -37,6 +37,12 @@ TEST(Preflight, WarnsOfNothingWhereAllFits) {
     EXPECT_THAT(table.text, HasSubstr("processors 2-3 of 4"));
 }
 
+TEST(Preflight, ListsWhatAResumedRunChanged) {
+    auto f = two_ranks();
+    f.changes = {"train.iterations: 5 -> 8"};
+    EXPECT_THAT(preflight_table(f).text, HasSubstr("changed   train.iterations: 5 -> 8\n"));
+}
+
 TEST(Preflight, WarnsOfSharedProcessorsOnlyWhileOthersIdle) {
     auto f = two_ranks();
     f.ranks[1].processors = {0, 1};

@@ -61,6 +61,8 @@ Config parse_config(const std::string& text, const std::string& what,
 std::string to_toml(const Config& config);
 // Names of the keys that differ between two configurations and may not change on --resume.
 std::vector<std::string> frozen_differences(const Config& run, const Config& now);
+// Of the keys that may: "train.iterations: 5 -> 8".
+std::vector<std::string> other_differences(const Config& run, const Config& now);
 
 // Of the update that follows `step` updates: lr * (1 - step/iterations)^power, times
 // (step+1)/warmup while step < warmup.
