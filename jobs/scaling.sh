@@ -97,8 +97,8 @@ point_command() { # KIND BATCH FILE
         fi
         command+=("$program" "${options[@]}")
     else
-        program_options=("${options[@]}")
-        launch_command "$program"
+        place_ranks
+        command=("${launch[@]}" "$program" "${options[@]}")
     fi
 }
 

@@ -158,6 +158,7 @@ void Trainer::compile() {
          .overlap = train.overlap,
          .gradient_traffic = train.grad_dtype == "bf16" ? DType::bf16 : DType::f32,
          .graph = options_.graph,
+         .time_nodes = trace_ != nullptr,
          .deterministic = train.deterministic});
 }
 
