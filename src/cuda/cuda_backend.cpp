@@ -15,6 +15,9 @@ const CudaOptions& made_current(const CudaOptions& options) {
     return options;
 }
 
+// What is not known before a step has run: code that libraries load, batches on their way.
+constexpr std::size_t first_step_memory = std::size_t{256} << 20;
+
 std::size_t floats(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(float); }
 
 class CudaBackend final : public exec::Backend {
@@ -27,6 +30,29 @@ public:
     }
 
     bool takes_raw_samples() const override { return true; }
+
+    void keep_samples(std::span<const std::int64_t> pixels) override {
+        KeptSamples& kept = model_->kept;
+        expects(kept.places.empty(), "samples are kept once");
+        std::vector<std::int64_t> places = {0};
+        for (const std::int64_t p : pixels) places.push_back(places.back() + sample_bytes(p));
+        check(cudaSetDevice(model_->options.device), "the device");
+        std::size_t free = 0, total = 0;
+        check(cudaMemGetInfo(&free, &total), "the device's free memory");
+        const auto needed = static_cast<std::size_t>(places.back());
+        if (needed + first_step_memory > free) {
+            throw DeviceError(cat(
+                "the ", pixels.size(), " samples need ", human_bytes(needed), " of CUDA device ",
+                model_->options.device, "'s memory, and ", human_bytes(first_step_memory),
+                " more are left to the libraries; ", human_bytes(free), " of ", human_bytes(total),
+                " are free beside the network — data.cache = \"device\" keeps all images and masks "
+                "of the training split there — use data.cache = \"host\" or \"none\", or a smaller "
+                "batch"));
+        }
+        kept.memory = DeviceBuffer(needed, "the samples that stay on the device");
+        kept.present.assign(pixels.size(), false);
+        kept.places = std::move(places);
+    }
 
     void allocate(const graph::Plan& plan) override {
         expects(!allocated_, "a backend's state is allocated once");

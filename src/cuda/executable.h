@@ -94,6 +94,7 @@ private:
     void check_labels(std::span<const std::uint8_t> labels, std::int64_t first_sample,
                       std::int64_t pixels) const;
     void send_inputs(const exec::Step& step);
+    void reserve_raw(std::span<const exec::RawSample> samples);
     void send_raw(std::span<const exec::RawSample> samples);
     void receive();
     void enqueue();
@@ -130,8 +131,8 @@ private:
     PinnedBuffer sent_, answered_;
     std::int64_t keys_at_ = 0, sources_at_ = 0, images_at_ = 0, labels_at_ = 0,
                  outcome_at_ = 0;  // bytes
-    // Decoded samples, one behind the other, as large as any batch was. No launch knows the
-    // address.
+    // Words of crops and decoded samples that are not kept or on their way to where they are, one
+    // behind the other, as large as any batch was. No launch knows the address.
     PinnedBuffer raw_sent_;
     DeviceBuffer raw_received_;
     graph::TensorId image_ = graph::none, label_ = graph::none;  // the plan's inputs

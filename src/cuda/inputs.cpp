@@ -11,11 +11,10 @@
 namespace deeplab::cuda {
 namespace {
 
-void copy(const DeviceBuffer& to, const PinnedBuffer& from, std::int64_t begin, std::int64_t end,
+void copy(std::byte* to, const PinnedBuffer& from, std::int64_t begin, std::int64_t end,
           cudaStream_t stream) {
-    const auto at = static_cast<std::size_t>(begin);
-    check(cudaMemcpyAsync(to.as<std::byte>() + at, from.as<std::byte>() + at,
-                          static_cast<std::size_t>(end - begin), cudaMemcpyDefault, stream),
+    check(cudaMemcpyAsync(to, from.as<std::byte>() + begin, static_cast<std::size_t>(end - begin),
+                          cudaMemcpyDefault, stream),
           "a batch");
 }
 
@@ -24,14 +23,14 @@ void put(const PinnedBuffer& to, std::int64_t at, std::span<const T> values) {
     if (!values.empty()) std::memcpy(to.as<std::byte>() + at, values.data(), values.size_bytes());
 }
 
-// Pieces of different types behind one another.
-constexpr std::int64_t apart(std::int64_t bytes) { return (bytes + 15) / 16 * 16; }
+std::int64_t words_bytes(const exec::RawSample& sample) {
+    return apart(static_cast<std::int64_t>(sample.crop.size_bytes()));
+}
 
-std::int64_t raw_bytes(const exec::RawSample& sample) {
-    const auto bytes = [](const auto& span) {
-        return apart(static_cast<std::int64_t>(span.size_bytes()));
-    };
-    return bytes(sample.crop) + bytes(sample.pixels) + bytes(sample.labels);
+std::int64_t pixel_count(const exec::RawSample& sample) {
+    math::CropHeader h;
+    std::memcpy(&h, sample.crop.data(), sizeof h);
+    return std::int64_t{h.width} * h.height;
 }
 
 }  // namespace
@@ -62,13 +61,21 @@ void CudaExecutable::check_raw(std::span<const exec::RawSample> samples) const {
                 "a sample has the header of its crop");
         math::CropHeader h;
         std::memcpy(&h, sample.crop.data(), sizeof h);
-        const auto pixels = static_cast<std::size_t>(std::int64_t{h.width} * h.height);
-        expects(sample.labels.size() == pixels && sample.pixels.size() == 3 * pixels &&
-                    0 < h.columns && h.columns <= s.w && 0 < h.rows && h.rows <= s.h &&
+        const std::int64_t pixels = pixel_count(sample);
+        expects(0 < h.columns && h.columns <= s.w && 0 < h.rows && h.rows <= s.h &&
                     static_cast<std::int64_t>(sample.crop.size()) == math::crop_tables(h).end,
                 "a sample has its crop's sizes");
-        check_labels(sample.labels, static_cast<std::int64_t>(i),
-                     static_cast<std::int64_t>(pixels));
+        const KeptSamples& kept = model_->kept;
+        if (kept.keeps(sample.number)) {
+            expects(sample.number < static_cast<std::int64_t>(kept.present.size()) &&
+                        kept.bytes(sample.number) == sample_bytes(pixels),
+                    "a sample that is kept has the size it was announced with");
+            if (kept.has(sample.number)) continue;
+        }
+        expects(static_cast<std::int64_t>(sample.labels.size()) == pixels &&
+                    static_cast<std::int64_t>(sample.pixels.size()) == 3 * pixels,
+                "a sample that is not on the device comes with its pixels and labels");
+        check_labels(sample.labels, static_cast<std::int64_t>(i), pixels);
     }
 }
 
@@ -99,40 +106,57 @@ void CudaExecutable::send_inputs(const exec::Step& step) {
     cudaStream_t stream = model_->stream.get();
     if (raw_) {
         send_raw(step.raw);
-        copy(received_, sent_, 0, images_at_, stream);
+        copy(received_.as<std::byte>(), sent_, 0, images_at_, stream);
         return;
     }
     put(sent_, images_at_, step.images);
     put(sent_, labels_at_, step.labels);
-    copy(received_, sent_, 0, static_cast<std::int64_t>(received_.bytes()), stream);
+    copy(received_.as<std::byte>(), sent_, 0, static_cast<std::int64_t>(received_.bytes()), stream);
+}
+
+// Room for the words of all crops, then for the samples that the device does not have.
+void CudaExecutable::reserve_raw(std::span<const exec::RawSample> samples) {
+    std::int64_t bytes = 0;
+    for (const exec::RawSample& sample : samples) {
+        bytes += words_bytes(sample);
+        if (!model_->kept.has(sample.number)) bytes += sample_bytes(pixel_count(sample));
+    }
+    if (bytes <= static_cast<std::int64_t>(raw_received_.bytes())) return;
+    raw_sent_ = {}, raw_received_ = {};  // the old ones first; the run before is over
+    const auto room = static_cast<std::size_t>(bytes + bytes / 4);
+    raw_sent_ = PinnedBuffer(room, "decoded samples to be sent");
+    raw_received_ = DeviceBuffer(room, "decoded samples");
 }
 
 // One copy more, of bytes only: a quarter of what the crops are as floats. Each sample is sent as
-// soon as it is in pinned memory, so that the bus is busy while the next one is brought there.
+// soon as it is in pinned memory, so that the bus is busy while the next one is brought there. What
+// is kept goes to its place and is not sent again.
 void CudaExecutable::send_raw(std::span<const exec::RawSample> samples) {
-    std::int64_t bytes = 0;
-    for (const exec::RawSample& sample : samples) bytes += raw_bytes(sample);
-    if (bytes > static_cast<std::int64_t>(raw_received_.bytes())) {
-        raw_sent_ = {}, raw_received_ = {};  // the old ones first; the run before is over
-        const auto room = static_cast<std::size_t>(bytes + bytes / 4);
-        raw_sent_ = PinnedBuffer(room, "decoded samples to be sent");
-        raw_received_ = DeviceBuffer(room, "decoded samples");
-    }
-    auto* sources = reinterpret_cast<CropSource*>(sent_.as<std::byte>() + sources_at_);
+    reserve_raw(samples);
+    cudaStream_t stream = model_->stream.get();
+    KeptSamples& kept = model_->kept;
+    auto* received = raw_received_.as<std::byte>();
+    auto* const sources = reinterpret_cast<CropSource*>(sent_.as<std::byte>() + sources_at_);
     std::int64_t at = 0;
-    for (const exec::RawSample& sample : samples) {
-        const std::int64_t begin = at;
-        const auto place = [&](const auto& values) {
-            put(raw_sent_, at, values);
-            const void* there = raw_received_.as<std::byte>() + at;
-            at += apart(static_cast<std::int64_t>(values.size_bytes()));
-            return there;
-        };
-        sources->crop = static_cast<const std::int32_t*>(place(sample.crop));
-        sources->pixels = static_cast<const std::uint8_t*>(place(sample.pixels));
-        sources->labels = static_cast<const std::uint8_t*>(place(sample.labels));
-        ++sources;
-        copy(raw_received_, raw_sent_, begin, at, model_->stream.get());
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+        put(raw_sent_, at, samples[i].crop);
+        sources[i].crop = reinterpret_cast<const std::int32_t*>(received + at);
+        at += words_bytes(samples[i]);
+    }
+    copy(received, raw_sent_, 0, at, stream);
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+        const exec::RawSample& sample = samples[i];
+        const std::int64_t pixels = pixel_count(sample), end = at + sample_bytes(pixels);
+        const bool keep = kept.keeps(sample.number);
+        std::byte* place = keep ? kept.at(sample.number) : received + at;
+        sources[i].pixels = reinterpret_cast<const std::uint8_t*>(place);
+        sources[i].labels = sources[i].pixels + apart(3 * pixels);
+        if (kept.has(sample.number)) continue;
+        put(raw_sent_, at, sample.pixels);
+        put(raw_sent_, at + apart(3 * pixels), sample.labels);
+        copy(place, raw_sent_, at, end, stream);
+        if (keep) kept.present[static_cast<std::size_t>(sample.number)] = true;
+        at = end;
     }
 }
 

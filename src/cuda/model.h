@@ -1,7 +1,9 @@
 #pragma once
 // The model's state on one device, and what all plans of a backend share there.
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "choice_cache.h"
 #include "deeplab/cuda/cuda_backend.h"
@@ -9,6 +11,33 @@
 #include "runtime.h"
 
 namespace deeplab::cuda {
+
+// The samples of a split, each at its place once it has come: the image, then the labels.
+struct KeptSamples {
+    DeviceBuffer memory;
+    std::vector<std::int64_t> places;  // bytes; one more than samples
+    std::vector<bool> present;
+
+    // `number` as a step gives it.
+    bool keeps(std::int64_t number) const { return number >= 0 && !places.empty(); }
+    bool has(std::int64_t number) const {
+        return keeps(number) && present[static_cast<std::size_t>(number)];
+    }
+    std::byte* at(std::int64_t number) const {
+        return memory.as<std::byte>() + places[static_cast<std::size_t>(number)];
+    }
+    std::int64_t bytes(std::int64_t number) const {
+        const auto i = static_cast<std::size_t>(number);
+        return places[i + 1] - places[i];
+    }
+};
+
+// Pieces of different types behind one another.
+constexpr std::int64_t apart(std::int64_t bytes) { return (bytes + 15) / 16 * 16; }
+// Of a decoded sample: the image, then the labels.
+constexpr std::int64_t sample_bytes(std::int64_t pixels) {
+    return apart(3 * pixels) + apart(pixels);
+}
 
 struct Model {
     // Makes the device current for this thread.
@@ -33,6 +62,8 @@ struct Model {
     DeviceBuffer arena, scratch, tickets;
     std::int64_t moved = 0;
     void reserve(DeviceBuffer& buffer, std::int64_t bytes, const char* what);
+
+    KeptSamples kept;  // no launch knows an address in it
 };
 
 }  // namespace deeplab::cuda

@@ -38,12 +38,18 @@ void check_labels(const Manifest& manifest, const io::Mask& mask, const std::str
 
 }  // namespace
 
-void decode(const Manifest& manifest, std::int64_t index, Record& record, StageClock& clock,
-            LabelledImage& out) {
+void decode(const Manifest& manifest, std::int64_t index, Record& record, bool pixels,
+            StageClock& clock, LabelledImage& out) {
     const std::string where = describe(manifest, index, record.id);
     out.id = record.id;
     clock.mark(Stage::rest);
-    decode_image(record, manifest.encoding, where, out.image);
+    if (pixels) {
+        decode_image(record, manifest.encoding, where, out.image);
+    } else {
+        out.image.width = record.width;
+        out.image.height = record.height;
+        out.image.pixels.clear();
+    }
     clock.mark(Stage::decode_image);
     decode_mask(record, manifest.encoding, where, out.mask);
     clock.mark(Stage::decode_mask);

@@ -10,8 +10,9 @@
 
 namespace deeplab::data {
 
-// `index` of the record in the split. DataError names record and shard.
-void decode(const Manifest& manifest, std::int64_t index, Record& record, StageClock& clock,
-            LabelledImage& out);
+// `index` of the record in the split. DataError names record and shard. Without `pixels` the image
+// has its size alone.
+void decode(const Manifest& manifest, std::int64_t index, Record& record, bool pixels,
+            StageClock& clock, LabelledImage& out);
 
 }  // namespace deeplab::data

@@ -35,6 +35,7 @@ struct Job {
     math::SampleKey key;
     Record record;                           // empty if `decoded` is set
     std::shared_ptr<LabelledImage> decoded;  // from the cache
+    bool on_device = false;                  // its pixels are
 };
 
 struct Worker {
@@ -88,7 +89,11 @@ struct Loader::Impl {
         max_pending = static_cast<std::size_t>(std::max(1, o.queue));
         max_jobs = static_cast<std::size_t>(2 * std::max(1, o.workers));
         batches_left = (o.last_step - o.first_step) * o.accumulation;
-        if (o.cache_host) cache.resize(static_cast<std::size_t>(manifest.records));
+        expects(!o.cache_device || (o.raw && !o.cache_host),
+                "a device keeps decoded samples, and then the host does not");
+        const auto records = static_cast<std::size_t>(manifest.records);
+        if (o.cache_host || o.cache_device) cache.resize(records);
+        if (o.cache_device) on_device.resize(records);
     }
 
     ~Impl() {
@@ -180,7 +185,8 @@ struct Loader::Impl {
         job.key = key_at(static_cast<std::uint64_t>(position));
         {
             const std::lock_guard lock(mutex);
-            if (options.cache_host) job.decoded = cache[job.key.sample];
+            if (!cache.empty()) job.decoded = cache[job.key.sample];
+            job.on_device = options.cache_device && on_device[job.key.sample];
             if (!job.decoded && !spent_records.empty()) {
                 job.record = std::move(spent_records.back());
                 spent_records.pop_back();
@@ -242,7 +248,7 @@ struct Loader::Impl {
                 worker.decoded = std::move(batch.decoded[place]);
             if (worker.decoded.use_count() != 1) worker.decoded = std::make_shared<LabelledImage>();
             source = worker.decoded;
-            decode(manifest, job.key.sample, job.record, clock, *source);
+            decode(manifest, job.key.sample, job.record, !job.on_device, clock, *source);
         }
         const std::int64_t valid = options.raw ? deliver_raw(job, source, clock)
                                                : deliver_crop(job, *source, worker);
@@ -289,6 +295,25 @@ struct Loader::Impl {
         if (cache[sample] || cached_bytes + bytes > options.cache_bytes) return;
         cached_bytes += bytes;
         cache[sample] = decoded;
+    }
+
+    // The masks go into the cache without the images.
+    void device_has(const Batch& batch) {
+        expects(options.cache_device, "the loader was told that a device keeps samples");
+        for (std::size_t i = 0; i < batch.keys.size(); ++i) {
+            const std::uint32_t sample = batch.keys[i].sample;
+            const LabelledImage& d = *batch.decoded[i];
+            const auto size = static_cast<std::int64_t>(d.mask.labels.size());
+            {
+                const std::lock_guard lock(mutex);
+                on_device[sample] = true;
+                if (cache[sample] || cached_bytes + size > options.cache_bytes) continue;
+            }
+            const auto kept = std::make_shared<LabelledImage>(
+                LabelledImage{d.id, {d.image.width, d.image.height, {}}, d.mask});
+            const std::lock_guard lock(mutex);
+            keep(sample, kept);
+        }
     }
 
     void finish(Pending& target, std::int64_t sample, std::int64_t count,
@@ -350,6 +375,7 @@ struct Loader::Impl {
     std::vector<Record> spent_records;  // as many as were ever under way at once
     std::deque<Job> jobs;
     std::vector<std::shared_ptr<LabelledImage>> cache;  // by record
+    std::vector<bool> on_device;                        // by record
     std::int64_t cached_bytes = 0;
     StageTimes times;
 
@@ -363,6 +389,7 @@ Loader::~Loader() = default;
 
 Batch Loader::next() { return impl_->next(); }
 void Loader::recycle(Batch&& batch) { impl_->recycle(std::move(batch)); }
+void Loader::on_device(const Batch& batch) { impl_->device_has(batch); }
 double Loader::last_wait_s() const { return impl_->last_wait_s; }
 StageTimes Loader::times() const {
     const std::lock_guard lock(impl_->mutex);

@@ -311,6 +311,15 @@ std::vector<std::string> ShardSet::ids() {
     return all;
 }
 
+std::vector<std::int64_t> ShardSet::pixels() {
+    std::vector<std::int64_t> all;
+    for (std::size_t s = 0; s < impl_->shards.size(); ++s) {
+        const std::vector<std::int64_t>& sizes = impl_->shard(s).tables.sizes;
+        for (std::size_t i = 0; i < sizes.size(); i += 2) all.push_back(sizes[i] * sizes[i + 1]);
+    }
+    return all;
+}
+
 Record ShardSet::read(std::int64_t index, bool check_crc) {
     Record record;
     read(index, check_crc, record);

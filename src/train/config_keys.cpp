@@ -236,9 +236,11 @@ void add_data_keys(std::vector<Key>& keys) {
                         return Value(values);
                     }});
     keys.push_back(choice_key("data.cache", DEEPLAB_FIELD(data.cache),
-                              Words{{"none", "none"}, {"host", "host"}}, {"device"}));
+                              Words{{"none", "none"}, {"host", "host"}, {"device", "device"}}));
+    // Where samples are kept changes no number: what fits the machine that a run goes on on.
+    keys.back().may_change = true;
     keys.push_back(real_key("data.cache_gib", DEEPLAB_FIELD(data.cache_gib), 0, 1e6,
-                            "GiB of host memory for each rank"));
+                            "GiB of host memory for each rank", true));
     keys.push_back(bool_key("data.allow_overlap", DEEPLAB_FIELD(data.allow_overlap)));
     keys.push_back(bool_key("data.verify", DEEPLAB_FIELD(data.verify)));
 }

@@ -47,6 +47,12 @@ void Trainer::start() {
     info_.classes = setup_.train.classes;
     info_.train_list_hash = hex64(setup_.train.list_hash);
     info_.config_toml = to_toml(setup_.config);
+    agreed(*control_, samples_on_device(), "place of the samples", [&] {
+        if (backend_.takes_raw_samples()) return;
+        throw UsageError(cat(
+            "data.cache is \"device\", and ", log::host(), " trains on ", backend_.description(),
+            " — there is no memory but the host's — use --device cuda, or data.cache = \"host\""));
+    });
     if (options_.dry_run) return;
 
     std::string checkpoint;
@@ -69,6 +75,7 @@ void Trainer::start() {
     settle_checkpoint();
     if (!options_.trace.empty()) trace_ = std::make_unique<Trace>(options_.trace, *control_);
     compile();
+    keep_samples();
     std::string skipped;
     agreed(*control_, root(), "skipped steps", [&] {
         if (checkpoint.empty() && !options_.resume) forget_nonfinite(options_.run);
@@ -162,10 +169,22 @@ void Trainer::compile() {
          .deterministic = train.deterministic});
 }
 
+// After compile(): what a step needs comes first. Evaluation shares the step's memory.
+void Trainer::keep_samples() {
+    if (!samples_on_device()) return;
+    std::vector<std::int64_t> pixels(static_cast<std::size_t>(setup_.train.records));
+    agreed(*control_, root(), "sizes of the samples",
+           [&] { pixels = data::ShardSet(options_.data, setup_.train.split).pixels(); });
+    control_->broadcast(pixels.data(), pixels.size() * sizeof(pixels[0]), 0,
+                        "sizes of the samples");
+    agreed(*control_, true, "memory for the samples", [&] { backend_.keep_samples(pixels); });
+}
+
 void Trainer::dry_run() {
     backend_.allocate(setup_.plan);
     agreed(*control_, !options_.init.empty(), "weights to start from", [&] { initial_weights(); });
     compile();
+    keep_samples();
     preflight(setup_, backend_, executable_->memory(), *control_, {}, {});
     print_dry_run(setup_, backend_, executable_->memory(), *control_);
 }
@@ -187,6 +206,7 @@ data::LoaderOptions Trainer::loader_options() const {
     o.workers = loader_workers(config, options_.threads);
     o.raw = backend_.takes_raw_samples();
     o.cache_host = config.data.cache == "host";
+    o.cache_device = samples_on_device();
     o.cache_bytes = static_cast<std::int64_t>(config.data.cache_gib * 0x1p30);
     return o;
 }

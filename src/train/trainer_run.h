@@ -53,6 +53,8 @@ private:
     void resume(const std::filesystem::path& file);
     void start_reporter();
     void compile();
+    bool samples_on_device() const { return setup_.config.data.cache == "device"; }
+    void keep_samples();
     void dry_run();
     data::LoaderOptions loader_options() const;
 

@@ -70,7 +70,8 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
         raw.clear();
         for (std::size_t i = 0; i < batch.decoded.size(); ++i) {
             const data::LabelledImage& decoded = *batch.decoded[i];
-            raw.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words});
+            raw.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words,
+                           samples_on_device() ? std::int64_t{batch.keys[i].sample} : -1});
         }
         const Clock::time_point began = Clock::now();
         const comm::Phase phase("forward, backward, update", step + 1);
@@ -92,6 +93,7 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
         local.gradient_norm = result.gradient_norm;
         // The gradient is the sum over all ranks: it is finite for all or for none.
         local.finite = local.finite && result.finite;
+        if (samples_on_device()) loader.on_device(batch);
         loader.recycle(std::move(batch));
     }
     control_->all_reduce(&local.loss_sum, 1, DType::f64, comm::ReduceOp::sum, "loss of the step");

@@ -238,6 +238,45 @@ TEST_F(LoaderTest, DeliversDecodedSamples) {
     }
 }
 
+// A device that keeps what it was given gets no image twice, with and without room for the masks
+// on the host; crops and counts are those of the whole samples.
+TEST_F(LoaderTest, DeliversImagesToADeviceOnce) {
+    const Records records = make_records(8, Encoding::source);
+    pack(dir.path(), records, Encoding::source);
+    std::int64_t masks = 0;
+    for (const Record& r : records) masks += r.width * r.height;
+    for (const std::int64_t room : {std::int64_t{1} << 30, std::int64_t{0}, masks / 2}) {
+        LoaderOptions options = options_for(dir.path());
+        options.global_batch = 4;
+        options.last_step = 6;
+        options.queue = 1;
+        options.raw = true;
+        Loader whole(options);
+        options.cache_device = true;
+        options.cache_bytes = room;
+        Loader loader(options);
+        for (std::int64_t step = 0; step < options.last_step; ++step) {
+            const Batch wanted = whole.next();
+            Batch batch = loader.next();
+            EXPECT_EQ(batch.ids, wanted.ids);
+            EXPECT_EQ(batch.valid_pixels, wanted.valid_pixels);
+            for (std::size_t i = 0; i < batch.ids.size(); ++i) {
+                const LabelledImage &d = *batch.decoded[i], &w = *wanted.decoded[i];
+                EXPECT_EQ(batch.crops[i].words, wanted.crops[i].words);
+                EXPECT_EQ(d.mask.labels, w.mask.labels);
+                EXPECT_EQ(d.image.width, w.image.width);
+                // Step 2 was begun before the device had the first epoch's last batch.
+                EXPECT_TRUE(step == 2 || d.image.pixels.empty() == (step > 2)) << step;
+                EXPECT_TRUE(d.image.pixels.empty() || d.image.pixels == w.image.pixels);
+            }
+            loader.on_device(batch);
+            loader.recycle(std::move(batch));
+        }
+        EXPECT_EQ(loader.cached_bytes() == masks, room > masks);
+        EXPECT_LE(loader.cached_bytes(), room);
+    }
+}
+
 TEST_F(LoaderTest, EncodedAndRawShardsGiveTheSameSamples) {
     testing::TempDir other;
     pack(dir.path(), make_records(6, Encoding::raw), Encoding::raw);

@@ -186,10 +186,8 @@ TEST(Config, WrongTypesAndValuesAreRefused) {
 }
 
 TEST(Config, WhatIsPromisedForLaterIsRefusedWithASentence) {
-    for (const char* text : {"[data]\ncache = \"device\"", "[model]\nseparable = true"}) {
-        EXPECT_TRUE(contains(refusal(text), "not implemented yet"))
-            << text << ": " << refusal(text);
-    }
+    const std::string message = refusal("[model]\nseparable = true");
+    EXPECT_TRUE(contains(message, "not implemented yet")) << message;
 }
 
 // std::regex is recursive: these would exhaust the stack.

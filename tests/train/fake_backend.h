@@ -21,6 +21,18 @@ public:
     std::int64_t not_finite_at = -1;  // the run (from 0) whose gradient is to be NaN
     // The sample that, in epoch 0, makes gradient, loss and statistics NaN on the rank that has it.
     std::int64_t poisoned = -1;
+    // Like a GPU it takes decoded samples: the mean of all pixels stands for the crop's.
+    bool raw = false;
+    std::int64_t room = 1 << 30;          // for keep_samples, bytes
+    std::map<std::int64_t, double> kept;  // level by number
+    std::vector<std::int64_t> came;       // of each run: how many samples came with pixels
+
+    bool takes_raw_samples() const override { return raw; }
+    void keep_samples(std::span<const std::int64_t> pixels) override {
+        std::int64_t bytes = 0;
+        for (const std::int64_t p : pixels) bytes += 4 * p;
+        if (bytes > room) throw DeviceError(std::to_string(bytes) + " bytes do not fit");
+    }
 
     std::string description() const override { return "fake"; }
 
@@ -76,6 +88,7 @@ public:
 
     // Loss of a pixel: (parameter - mean of its image)^2; every parameter gets the same gradient.
     exec::StepResult run(const exec::Step& step) override {
+        if (!step.raw.empty()) backend_.came.push_back(0);
         const std::size_t samples = step.samples.size();
         const std::size_t pixels = step.labels.size() / samples,
                           values = step.images.size() / samples;
@@ -89,6 +102,10 @@ public:
                 level += v / static_cast<double>(values);
             for (const auto label : step.labels.subspan(n * pixels, pixels))
                 valid += label != 255 ? 1 : 0;
+            if (!step.raw.empty()) {
+                valid = static_cast<double>(step.raw[n].crop.size());
+                level = raw_level(step.raw[n]);
+            }
             gradient_ += valid * 2 * (value - level);
             result.loss_sum += valid * (value - level) * (value - level);
             mean += level / static_cast<double>(samples);
@@ -115,6 +132,17 @@ public:
     const graph::MemoryPlan& memory() const override { return memory_; }
 
 private:
+    double raw_level(const exec::RawSample& sample) {
+        if (!sample.pixels.empty()) {
+            ++backend_.came.back();
+            double sum = 0;
+            for (const auto v : sample.pixels) sum += v;
+            const double level = sum / (255.0 * static_cast<double>(sample.pixels.size()));
+            if (sample.number < 0) return level;
+            backend_.kept[sample.number] = level;
+        }
+        return backend_.kept.at(sample.number);
+    }
     void update(const exec::Step& step, exec::StepResult& result) {
         double gradient = gradient_;
         communicators_.gradients->all_reduce(&gradient, 1, DType::f64, comm::ReduceOp::sum,

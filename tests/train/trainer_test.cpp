@@ -134,6 +134,55 @@ TEST_F(TrainerTest, WritesTheRunsFolder) {
     EXPECT_FALSE(fs::is_empty(dir_ / "run/tensorboard"));
 }
 
+TEST_F(TrainerTest, SamplesThatStayOnTheDeviceAreSentOnce) {
+    const auto world = comm::make_self();
+    TrainOptions options = options_;
+    options.config.train.iterations = 20;
+    FakeBackend streaming, keeping, first, second;
+    for (FakeBackend* backend : {&streaming, &keeping, &first, &second}) backend->raw = true;
+    const TrainResult wanted = run_training(options, streaming, *world, *world);
+    EXPECT_EQ(streaming.came, std::vector<std::int64_t>(20, 4));
+
+    options.run = dir_ / "kept";
+    options.config.data.cache = "device";
+    EXPECT_EQ(run_training(options, keeping, *world, *world).state_hash, wanted.state_hash);
+    EXPECT_EQ(keeping.kept.size(), 10u);
+    // 10 images are 2.5 batches; the loader may be four batches ahead of what it is told.
+    ASSERT_EQ(keeping.came.size(), 20u);
+    EXPECT_EQ(keeping.came[1], 4);
+    EXPECT_EQ(std::vector<std::int64_t>(keeping.came.begin() + 8, keeping.came.end()),
+              std::vector<std::int64_t>(12, 0));
+
+    // A resumed run's device has nothing yet.
+    options.run = dir_ / "resumed";
+    std::atomic<bool> stop = false;
+    options.stop = &stop;
+    options.on_step = [&](const StepReport& report) { stop = report.step == 11; };
+    EXPECT_EQ(run_training(options, first, *world, *world).step, 12);
+    options.stop = nullptr;
+    options.resume = true;
+    EXPECT_EQ(run_training(options, second, *world, *world).state_hash, wanted.state_hash);
+    EXPECT_EQ(second.came.front(), 4);
+}
+
+TEST_F(TrainerTest, WhereSamplesCannotStayIsSaidBeforeTheFirstStep) {
+    options_.config.data.cache = "device";
+    const auto [code, message] = refusal(options_);
+    EXPECT_EQ(code, 2);
+    EXPECT_TRUE(contains(message, "data.cache = \"host\"")) << message;
+    EXPECT_FALSE(fs::exists(options_.run)) << "nothing was written";
+
+    for (const bool dry : {true, false}) {
+        const auto world = comm::make_self();
+        FakeBackend small;
+        small.raw = true;
+        small.room = 1000;
+        options_.dry_run = dry;
+        EXPECT_THROW(run_training(options_, small, *world, *world), DeviceError);
+        EXPECT_TRUE(small.came.empty());
+    }
+}
+
 TEST_F(TrainerTest, ARunWithACheckpointIsRefusedUntouched) {
     train(options_);
     const std::string before = listing(options_.run);

@@ -87,7 +87,7 @@ struct Batch {
     std::vector<float> images;         // (N,3,crop,crop)
     std::vector<std::uint8_t> labels;  // (N,1,crop,crop)
     // N each, instead of images and labels, where LoaderOptions::raw asks for them. The cache and
-    // other batches may hold the same samples.
+    // other batches may hold the same samples. image.pixels is empty where a device has it.
     std::vector<std::shared_ptr<LabelledImage>> decoded;
     std::vector<CropWords> crops;
     std::vector<math::SampleKey> keys;  // N; key.sample is the record's index in the split
@@ -138,6 +138,10 @@ struct LoaderOptions {
     // Deliver decoded samples and the words of their crops, for a device to make them. What a crop
     // counts as valid is still counted here: a step's ranks sum that before the device runs.
     bool raw = false;
+    // With raw: a device keeps the samples that on_device() told of. Their images are not decoded
+    // again; masks, of which crops are counted, are kept here as with cache_host (a quarter of its
+    // bytes), and those without room are read and decoded anew.
+    bool cache_device = false;
     std::int64_t cache_bytes = std::int64_t{8} << 30;
     int queue = 4;  // micro-batches in memory at most, begun or ready
 };
@@ -154,6 +158,8 @@ public:
     // Optional: gives a batch back, so that the next one needs no fresh memory (page faults cost as
     // much as decoding).
     void recycle(Batch&& batch);
+    // With cache_device: from now on the device has this batch's samples.
+    void on_device(const Batch& batch);
     double last_wait_s() const;  // how long the last next() waited
     StageTimes times() const;    // of all samples finished so far, whether next() took them or not
     std::int64_t cached_bytes() const;

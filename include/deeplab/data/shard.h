@@ -108,7 +108,8 @@ public:
 
     const Manifest& manifest() const;
     std::int64_t size() const;
-    std::vector<std::string> ids();  // reads them from every shard once
+    std::vector<std::string> ids();      // reads them from every shard once
+    std::vector<std::int64_t> pixels();  // width * height of each; likewise from the tables alone
     Record read(std::int64_t index,
                 bool check_crc = false);  // DataError names shard, record and reason
     // The same into memory that is used again.

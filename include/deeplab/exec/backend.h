@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "deeplab/base/error.h"
 #include "deeplab/comm/communicator.h"
 #include "deeplab/graph/memory_plan.h"
 #include "deeplab/graph/plan.h"
@@ -48,6 +49,9 @@ struct RawSample {
     std::span<const std::uint8_t> pixels;  // (height, width, 3)
     std::span<const std::uint8_t> labels;  // (height, width)
     std::span<const std::int32_t> crop;    // math::CropHeader and its tables (math/crop.h)
+    // Its place among those of Backend::keep_samples; none: not kept. Of a sample that has been in
+    // a run before, pixels and labels are not looked at.
+    std::int64_t number = -1;
 };
 
 // One micro-batch. Spans are host memory, read during run() only.
@@ -93,6 +97,14 @@ public:
     virtual std::string description() const = 0;  // "CPU: oneDNN 2.6.3, 2 threads"
     // Whether a step may bring decoded samples, from which the device makes the crops.
     virtual bool takes_raw_samples() const { return false; }
+    // Device memory for all samples that steps will bring, by number; pixels: width * height of
+    // each. What comes first with a step stays there for every executable. Once, after compile(),
+    // so that it takes what is left; DeviceError with both sizes where that does not suffice. Of a
+    // backend that takes_raw_samples().
+    virtual void keep_samples(std::span<const std::int64_t> pixels) {
+        static_cast<void>(pixels);
+        throw LogicError("keep_samples() is for backends that take decoded samples");
+    }
 
     // Allocates the state for plans with these parameters; zero. Call once, before anything below.
     virtual void allocate(const graph::Plan& plan) = 0;

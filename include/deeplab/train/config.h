@@ -19,8 +19,10 @@ struct Config {
         std::string train_split = "train_aug", val_split = "val";
         data::Augmentation augmentation;
         std::int64_t workers = 0;  // 0: chosen from the threads of the rank
+        // Decoded samples: "host" keeps them in host memory; "device", on a GPU, all images and
+        // masks of train_split in its memory, and the masks in host memory, too.
         std::string cache = "none";
-        double cache_gib = 8;  // of cache = "host": at most, on each rank
+        double cache_gib = 8;  // of host memory: at most, on each rank
         bool allow_overlap = false, verify = true;
     } data;
     struct Train {

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "cpu/narrow_network.h"
 #include "deeplab/base/error.h"
 #include "deeplab/data/loader.h"
@@ -28,23 +32,32 @@ struct Samples {
     double valid = 0;
 
     Samples(std::uint32_t count, std::uint32_t number) {
+        for (std::uint32_t i = 0; i < count; ++i)
+            add(40 + 17 * number + 3 * i, 30 + 11 * ((number + i) % 3), {number, i});
+    }
+    // Of a split, whose samples keep their sizes and pixels from epoch to epoch.
+    Samples(const std::vector<std::uint32_t>& members, std::uint32_t epoch) {
+        for (const std::uint32_t member : members)
+            add(split_width(member), split_height, {epoch, member});
+    }
+    static constexpr std::int64_t split_height = 41;
+    static std::int64_t split_width(std::uint32_t member) { return 43 + 10 * member; }
+
+    void add(std::int64_t width, std::int64_t height, math::SampleKey key) {
         data::Augmentation augmentation;
         augmentation.crop = crop;
         augmentation.range_low = 20;
         augmentation.range_high = 60;
-        for (std::uint32_t i = 0; i < count; ++i) {
-            add(40 + 17 * number + 3 * i, 30 + 11 * ((number + i) % 3));
-            const data::LabelledImage& d = decoded.back();
-            const math::SampleKey key{number, i};
-            words.push_back(data::crop_words(d.image, d.mask, augmentation, {}, ignore, 3, key));
-            const data::Sample s = data::augment(d.image, d.mask, augmentation, {}, ignore, 3, key);
-            images.insert(images.end(), s.image.begin(), s.image.end());
-            labels.insert(labels.end(), s.labels.begin(), s.labels.end());
-            ids.push_back({number, i});
-            valid += static_cast<double>(words.back().valid_pixels);
-        }
+        const data::LabelledImage d = decode(width, height);
+        words.push_back(data::crop_words(d.image, d.mask, augmentation, {}, ignore, 3, key));
+        const data::Sample s = data::augment(d.image, d.mask, augmentation, {}, ignore, 3, key);
+        images.insert(images.end(), s.image.begin(), s.image.end());
+        labels.insert(labels.end(), s.labels.begin(), s.labels.end());
+        ids.push_back({key.epoch, key.sample});
+        valid += static_cast<double>(words.back().valid_pixels);
+        decoded.push_back(d);
     }
-    void add(std::int64_t width, std::int64_t height) {
+    static data::LabelledImage decode(std::int64_t width, std::int64_t height) {
         data::LabelledImage d{"", {width, height, {}}, {width, height, {}}};
         for (std::int64_t p = 0; p < width * height; ++p) {
             const std::int64_t truth = (p / width / 8 + p % width / 8) % 5;
@@ -52,7 +65,7 @@ struct Samples {
             for (std::int64_t c = 0; c < 3; ++c)
                 d.image.pixels.push_back(static_cast<std::uint8_t>(50 * truth + (p + c) % 13));
         }
-        decoded.push_back(std::move(d));
+        return d;
     }
     std::vector<exec::RawSample> raw() const {
         std::vector<exec::RawSample> all;
@@ -128,6 +141,93 @@ TEST(RawSamples, AreRefusedWithForeignLabels) {
                   std::string::npos)
             << error.what();
     }
+}
+
+// Samples that stay on the device. Announced: four, of which each step brings two.
+class KeptSamples : public ::testing::TestWithParam<DType> {
+protected:
+    static std::vector<std::int64_t> sizes() {
+        std::vector<std::int64_t> pixels;
+        for (std::uint32_t i = 0; i < 4; ++i)
+            pixels.push_back(Samples::split_width(i) * Samples::split_height);
+        return pixels;
+    }
+    static std::vector<exec::RawSample> numbered(const Samples& samples) {
+        std::vector<exec::RawSample> raw = samples.raw();
+        for (std::size_t i = 0; i < raw.size(); ++i) raw[i].number = samples.ids[i].sample;
+        return raw;
+    }
+    static exec::StepResult run(const Trainer& trainer, const Samples& samples,
+                                const std::vector<exec::RawSample>& raw) {
+        exec::Step step = samples.step();
+        step.raw = raw;
+        return trainer.executable->run(step);
+    }
+};
+
+// After the first epoch no step has an image or a mask any more. One sample comes twice in a batch;
+// another executable, as after a trace, finds what the first one brought.
+TEST_P(KeptSamples, AreSentOnceForTheSameBits) {
+    Trainer tested = trainer(GetParam(), true), expected = trainer(GetParam(), true);
+    tested.backend->keep_samples(sizes());
+    const std::vector<std::vector<std::uint32_t>> batches = {{2, 2}, {0, 3}, {1, 0},  // epoch 0
+                                                             {3, 1}, {0, 2}, {2, 1}};
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+        const Samples samples(batches[i], i < 3 ? 0 : 1);
+        auto raw = numbered(samples);
+        if (i >= 3)
+            for (exec::RawSample& sample : raw) sample.pixels = sample.labels = {};
+        if (i == 4)
+            tested.executable = tested.backend->compile(tested.plan, tested.communicators(),
+                                                        {.seed = 9});
+        EXPECT_EQ(run(tested, samples, raw).loss_sum,
+                  run(expected, samples, samples.raw()).loss_sum)
+            << "step " << i;
+    }
+    EXPECT_EQ(tested.state(), expected.state());
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, KeptSamples, ::testing::Values(DType::f32, DType::bf16));
+
+// What the device has is not read again, whatever the step brings for it.
+TEST_F(KeptSamples, AreNotReadAgain) {
+    Trainer tested = trainer(DType::f32, true), expected = trainer(DType::f32, true);
+    tested.backend->keep_samples(sizes());
+    const Samples samples({1, 2}, 0);
+    Samples blank = samples;
+    for (data::LabelledImage& d : blank.decoded)
+        std::fill(d.image.pixels.begin(), d.image.pixels.end(), std::uint8_t{0});
+    run(tested, samples, numbered(samples));
+    run(expected, samples, samples.raw());
+    EXPECT_EQ(run(tested, blank, numbered(blank)).loss_sum,
+              run(expected, samples, samples.raw()).loss_sum);
+}
+
+TEST_F(KeptSamples, MustFit) {
+    Trainer tested = trainer(DType::f32, true);
+    try {
+        tested.backend->keep_samples(std::vector<std::int64_t>(1 << 20, 1 << 20));
+        FAIL() << "4 TiB";
+    } catch (const DeviceError& error) {
+        const std::string message = error.what();
+        for (const char* part : {"1048576 samples", "4.00 TiB", "free", "data.cache"})
+            EXPECT_NE(message.find(part), std::string::npos) << message;
+    }
+    tested.backend->keep_samples(sizes());  // nothing of the others was taken
+}
+
+TEST_F(KeptSamples, ComeOnceWithPixelsOfTheAnnouncedSize) {
+    Trainer tested = trainer(DType::f32, true);
+    tested.backend->keep_samples(sizes());
+    const Samples samples({0, 1}, 0);
+    auto raw = numbered(samples);
+    raw[1].pixels = {};
+    EXPECT_THROW(run(tested, samples, raw), LogicError);
+    raw = numbered(samples);
+    raw[1].number = 2;
+    EXPECT_THROW(run(tested, samples, raw), LogicError);
+    raw[1].number = 4;
+    EXPECT_THROW(run(tested, samples, raw), LogicError);
 }
 
 }  // namespace
