@@ -10,19 +10,14 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
-#include "deeplab/cpu/cpu_backend.h"
-#include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/graph/builder.h"
-#include "deeplab/model/deeplab.h"
-#include "step_input.h"
+#include "network_step.h"
 
 namespace deeplab::bench {
 namespace {
 
-struct Options {
-    std::string backbone = "resnet101", device = "cpu", precision = "fp32";
-    std::int64_t crop = 513, batch = 2, classes = 21, output_stride = 16, steps = 5, warmup = 2,
-                 threads = 0;
+struct Options : NetworkOptions {
+    std::int64_t steps = 5, warmup = 2;
     bool layers = false, whole = false;
 };
 
@@ -48,64 +43,12 @@ const char* group_of(const graph::Op& op) {
         op);
 }
 
-// A network with initial values on one device, ready to take steps on generated input.
-class Subject {
-public:
-    Subject(const Options& o, comm::Communicator& world, bool time_nodes)
-        : gradients_(world.duplicate()), batch_norm_(world.duplicate()) {
-        model::ModelConfig config;
-        config.backbone = o.backbone;
-        config.num_classes = static_cast<int>(o.classes);
-        config.output_stride = static_cast<int>(o.output_stride);
-        plan = model::training_plan(config, {.batch = o.batch, .height = o.crop, .width = o.crop},
-                                    {.momentum = 0.9f, .weight_decay = 4e-5f, .groups = {}});
-        if (o.precision == "bf16") graph::set_activation_type(plan, DType::bf16);
-        backend = o.device == "cuda" ? cuda::make_cuda_backend({})
-                                     : cpu::make_cpu_backend(static_cast<int>(o.threads));
-        backend->allocate(plan);
-        for (const auto& p : plan.parameters)
-            backend->upload(p, exec::Slot::value, model::initial_value(p, plan, 1));
-        for (const auto& s : plan.states) {
-            const auto count = static_cast<std::size_t>(s.shape.elements());
-            backend->upload(s, std::vector<float>(count, s.initial));
-        }
-        executable = backend->compile(plan, {gradients_.get(), batch_norm_.get()},
-                                      {.time_nodes = time_nodes});
-        input_ = generated_input(o.batch, o.crop, config.num_classes, 1 + world.rank());
-        valid_ = input_.valid;
-        world.all_reduce(&valid_, 1, DType::f64, comm::ReduceOp::sum, "valid pixels");
-    }
-
-    exec::StepResult step() {
-        const exec::StepResult result = executable->run({.images = input_.images,
-                                                         .labels = input_.labels,
-                                                         .samples = input_.samples,
-                                                         .learning_rate = 1e-3,
-                                                         .valid_pixels = valid_});
-        if (!result.finite)
-            throw DeviceError(
-                "the gradient is not finite — the step's times would be of NaN — this is a bug, or "
-                "the device computes wrongly");
-        return result;
-    }
-
-    graph::Plan plan;
-    std::unique_ptr<exec::Backend> backend;
-    std::unique_ptr<exec::Executable> executable;
-
-private:
-    std::unique_ptr<comm::Communicator> gradients_, batch_norm_;
-    Input input_;
-    double valid_ = 0;
-};
-
 void check(const Options& o) {
-    if (o.crop < 17 || o.crop > 4097 || o.batch < 1 || o.batch > 1024 || o.steps < 1 ||
-        o.steps > 100000 || o.warmup < 0 || o.threads < 0 || o.classes < 2 || o.classes > 255)
+    check_network(o);
+    if (o.steps < 1 || o.steps > 100000 || o.warmup < 0)
         throw UsageError(
-            "--crop is 17 to 4097, --batch 1 to 1024, --steps at least 1, --classes 2 to 255, "
-            "--warmup and --threads not negative — there is no step to measure — correct the "
-            "command line");
+            "--steps is 1 to 100000, --warmup not negative — there is no step to measure — correct "
+            "the command line");
 }
 
 struct Times {
@@ -124,20 +67,6 @@ Times whole_steps(const Options& o, Subject& subject, comm::Communicator& world)
         times.exposed.push_back(result.comm_exposed_s);
     }
     return times;
-}
-
-// The median over steps of each node's time, one node after the other.
-std::vector<double> node_times(const Options& o, Subject& subject) {
-    std::vector<std::vector<double>> all(subject.plan.nodes.size());
-    for (std::int64_t i = 0; i < 1 + std::min<std::int64_t>(o.steps, 5); ++i) {
-        subject.step();
-        const std::vector<double> times = subject.executable->node_seconds();
-        if (i == 0 || times.empty()) continue;
-        for (std::size_t n = 0; n < all.size(); ++n) all[n].push_back(times[n]);
-    }
-    std::vector<double> medians;
-    for (std::vector<double>& times : all) medians.push_back(median(std::move(times)));
-    return medians;
 }
 
 void add_groups(const graph::Plan& plan, const std::vector<double>& times, Report& report) {
@@ -225,7 +154,7 @@ Report measure(const Options& o, comm::Communicator& world) {
     }
     if (!o.whole) {
         Subject subject(o, world, true);
-        const std::vector<double> times = node_times(o, subject);
+        const std::vector<double> times = node_times(std::min<std::int64_t>(o.steps, 5), subject);
         report.settings["messages"] = messages_of(subject.plan, times);
         if (o.layers)
             add_layers(subject.plan, times, report);
@@ -263,18 +192,9 @@ Bench step(CommandLine& program) {
     const auto o = std::make_shared<Options>();
     CommandLine& line = program.command("step",
                                         "A training step on generated input, and its parts");
-    line.option("--backbone", o->backbone, "network, with initial weights",
-                {false, model::backbone_names(), ""});
-    line.option("--crop", o->crop, "side of the crop");
-    line.option("--batch", o->batch, "images of a rank");
-    line.option("--classes", o->classes, "outputs of the network");
-    line.option("--output-stride", o->output_stride, "8 or 16");
-    line.option("--device", o->device, "where", {false, {"cpu", "cuda"}, ""});
-    line.option("--precision", o->precision, "bf16 is emulated on the CPU",
-                {false, {"fp32", "bf16"}, ""});
+    add_network_options(line, *o);
     line.option("--steps", o->steps, "counted; the median is given");
     line.option("--warmup", o->warmup, "not counted, first");
-    line.option("--threads", o->threads, "of the CPU; 0: all of this rank's");
     line.flag("--whole", o->whole, "whole steps alone, not their parts");
     line.flag("--layers", o->layers, "a line for every node instead of a line for every part");
     return {&line, [o](comm::Communicator& world) { return measure(*o, world); }};

@@ -8,6 +8,7 @@
 #include "bench_accuracy.h"
 #include "bench_checkpoint.h"
 #include "bench_comm.h"
+#include "bench_kernels.h"
 #include "bench_loader.h"
 #include "bench_step.h"
 #include "deeplab/base/command_line.h"
@@ -33,6 +34,7 @@ int run(int argc, char** argv, comm::Communicator& world) {
     benches.push_back(bench::loader(line));
     benches.push_back(bench::accuracy(line));
     benches.push_back(bench::step(line));
+    benches.push_back(bench::kernels(line));
     benches.push_back(bench::comm(line));
     benches.push_back(bench::checkpoint(line));
     std::string json, csv;

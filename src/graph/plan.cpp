@@ -127,22 +127,22 @@ const char* name(const Op& op) {
                       op);
 }
 
-double convolution_flops(const Plan& plan) {
-    // 2 * N*P*Q * K * (C/groups) * R*S; the same for both gradients.
-    const auto flops = [&](TensorId y, const Shape& w) {
+// 2 * N*P*Q * K * (C/groups) * R*S; the same for both gradients.
+double convolution_flops(const Plan& plan, const Node& node) {
+    const auto flops = [&](TensorId y, TensorId w) {
         const Shape& s = plan.tensor(y).shape;
-        return 2.0 * static_cast<double>(s.n * s.h * s.w) * static_cast<double>(w.elements());
+        return 2.0 * static_cast<double>(s.n * s.h * s.w) *
+               static_cast<double>(plan.tensor(w).shape.elements());
     };
+    if (std::holds_alternative<Conv2d>(node.op)) return flops(node.out[0], node.in[1]);
+    if (std::holds_alternative<Conv2dGradData>(node.op)) return flops(node.in[0], node.in[1]);
+    if (std::holds_alternative<Conv2dGradWeights>(node.op)) return flops(node.in[1], node.out[0]);
+    return 0;
+}
+
+double convolution_flops(const Plan& plan) {
     double sum = 0;
-    for (const Node& node : plan.nodes) {
-        if (std::holds_alternative<Conv2d>(node.op))
-            sum += flops(node.out[0], plan.tensor(node.in[1]).shape);
-        if (std::holds_alternative<Conv2dGradData>(node.op))
-            sum += flops(node.in[0], plan.tensor(node.in[1]).shape);
-        if (std::holds_alternative<Conv2dGradWeights>(node.op)) {
-            sum += flops(node.in[1], plan.tensor(node.out[0]).shape);
-        }
-    }
+    for (const Node& node : plan.nodes) sum += convolution_flops(plan, node);
     return sum;
 }
 

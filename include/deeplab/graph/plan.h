@@ -231,8 +231,9 @@ std::uint64_t hash(const Plan& plan);
 // The same over parameters and states alone: a checkpoint or an evaluation plan must match it.
 std::uint64_t parameter_hash(const Plan& plan);
 
-// Convolution work of one run, 2 * MACs.
+// Convolution work of one run, 2 * MACs; of a node: 0 where it is none.
 double convolution_flops(const Plan& plan);
+double convolution_flops(const Plan& plan, const Node& node);
 
 std::string to_string(const Plan& plan);  // one line a node, for --dry-run
 

@@ -1,0 +1,103 @@
+#include "network_step.h"
+
+#include <chrono>
+
+#include "deeplab/base/error.h"
+#include "deeplab/cpu/cpu_backend.h"
+#include "deeplab/cuda/cuda_backend.h"
+#include "deeplab/graph/builder.h"
+#include "deeplab/model/deeplab.h"
+#include "report.h"
+
+namespace deeplab::bench {
+
+using Clock = std::chrono::steady_clock;
+
+void add_network_options(CommandLine& line, NetworkOptions& o) {
+    line.option("--backbone", o.backbone, "network, with initial weights",
+                {false, model::backbone_names(), ""});
+    line.option("--crop", o.crop, "side of the crop");
+    line.option("--batch", o.batch, "images of a rank");
+    line.option("--classes", o.classes, "outputs of the network");
+    line.option("--output-stride", o.output_stride, "8 or 16");
+    line.option("--device", o.device, "where", {false, {"cpu", "cuda"}, ""});
+    line.option("--precision", o.precision, "bf16 is emulated on the CPU",
+                {false, {"fp32", "bf16"}, ""});
+    line.option("--threads", o.threads, "of the CPU; 0: all of this rank's");
+}
+
+void check_network(const NetworkOptions& o) {
+    if (o.crop < 17 || o.crop > 4097 || o.batch < 1 || o.batch > 1024 || o.threads < 0 ||
+        o.classes < 2 || o.classes > 255)
+        throw UsageError(
+            "--crop is 17 to 4097, --batch 1 to 1024, --classes 2 to 255, --threads not negative — "
+            "there is no step to measure — correct the command line");
+}
+
+std::unique_ptr<exec::Backend> make_backend(const NetworkOptions& o) {
+    return o.device == "cuda" ? cuda::make_cuda_backend({})
+                              : cpu::make_cpu_backend(static_cast<int>(o.threads));
+}
+
+Subject::Subject(const NetworkOptions& o, comm::Communicator& world, bool time_nodes)
+    : gradients_(world.duplicate()), batch_norm_(world.duplicate()) {
+    Clock::time_point start = Clock::now();
+    const auto passed = [&](const char* stage) {
+        const Clock::time_point now = Clock::now();
+        stages.emplace_back(stage, std::chrono::duration<double>(now - start).count());
+        start = now;
+    };
+    model::ModelConfig config;
+    config.backbone = o.backbone;
+    config.num_classes = static_cast<int>(o.classes);
+    config.output_stride = static_cast<int>(o.output_stride);
+    plan = model::training_plan(config, {.batch = o.batch, .height = o.crop, .width = o.crop},
+                                {.momentum = 0.9f, .weight_decay = 4e-5f, .groups = {}});
+    if (o.precision == "bf16") graph::set_activation_type(plan, DType::bf16);
+    passed("plan");
+    backend = make_backend(o);
+    backend->allocate(plan);
+    passed("allocate");
+    for (const auto& p : plan.parameters)
+        backend->upload(p, exec::Slot::value, model::initial_value(p, plan, 1));
+    for (const auto& s : plan.states) {
+        const auto count = static_cast<std::size_t>(s.shape.elements());
+        backend->upload(s, std::vector<float>(count, s.initial));
+    }
+    passed("initial_values");
+    executable = backend->compile(plan, {gradients_.get(), batch_norm_.get()},
+                                  {.time_nodes = time_nodes});
+    passed("compile");
+    input_ = generated_input(o.batch, o.crop, config.num_classes, 1 + world.rank());
+    valid_ = input_.valid;
+    world.all_reduce(&valid_, 1, DType::f64, comm::ReduceOp::sum, "valid pixels");
+    passed("input");
+}
+
+exec::StepResult Subject::step() {
+    const exec::StepResult result = executable->run({.images = input_.images,
+                                                     .labels = input_.labels,
+                                                     .samples = input_.samples,
+                                                     .learning_rate = 1e-3,
+                                                     .valid_pixels = valid_});
+    if (!result.finite)
+        throw DeviceError(
+            "the gradient is not finite — the step's times would be of NaN — this is a bug, or "
+            "the device computes wrongly");
+    return result;
+}
+
+std::vector<double> node_times(std::int64_t steps, Subject& subject) {
+    std::vector<std::vector<double>> all(subject.plan.nodes.size());
+    for (std::int64_t i = 0; i < 1 + steps; ++i) {
+        subject.step();
+        const std::vector<double> times = subject.executable->node_seconds();
+        if (i == 0 || times.empty()) continue;
+        for (std::size_t n = 0; n < all.size(); ++n) all[n].push_back(times[n]);
+    }
+    std::vector<double> medians;
+    for (std::vector<double>& times : all) medians.push_back(median(std::move(times)));
+    return medians;
+}
+
+}  // namespace deeplab::bench

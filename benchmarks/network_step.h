@@ -1,0 +1,49 @@
+#pragma once
+// A network with initial values on one device, ready to take training steps on generated input:
+// what the sub-commands that measure steps share.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deeplab/base/command_line.h"
+#include "deeplab/comm/communicator.h"
+#include "deeplab/exec/backend.h"
+#include "step_input.h"
+
+namespace deeplab::bench {
+
+struct NetworkOptions {
+    std::string backbone = "resnet101", device = "cpu", precision = "fp32";
+    std::int64_t crop = 513, batch = 2, classes = 21, output_stride = 16, threads = 0;
+};
+
+void add_network_options(CommandLine& line, NetworkOptions& options);
+void check_network(const NetworkOptions& options);  // UsageError
+
+std::unique_ptr<exec::Backend> make_backend(const NetworkOptions& options);
+
+class Subject {
+public:
+    Subject(const NetworkOptions& options, comm::Communicator& world, bool time_nodes);
+
+    exec::StepResult step();  // DeviceError where the gradient is not finite
+
+    graph::Plan plan;
+    std::unique_ptr<exec::Backend> backend;
+    std::unique_ptr<exec::Executable> executable;
+    std::vector<std::pair<std::string, double>> stages;  // of the constructor, in seconds
+
+private:
+    std::unique_ptr<comm::Communicator> gradients_, batch_norm_;
+    Input input_;
+    double valid_ = 0;
+};
+
+// The median over `steps` steps, after one that is not counted, of each node's time, one node after
+// the other. The subject was made with time_nodes.
+std::vector<double> node_times(std::int64_t steps, Subject& subject);
+
+}  // namespace deeplab::bench
