@@ -10,6 +10,7 @@
 #include "bench_comm.h"
 #include "bench_kernels.h"
 #include "bench_loader.h"
+#include "bench_startup.h"
 #include "bench_step.h"
 #include "deeplab/base/command_line.h"
 #include "deeplab/base/error.h"
@@ -35,6 +36,7 @@ int run(int argc, char** argv, comm::Communicator& world) {
     benches.push_back(bench::accuracy(line));
     benches.push_back(bench::step(line));
     benches.push_back(bench::kernels(line));
+    benches.push_back(bench::startup(line));
     benches.push_back(bench::comm(line));
     benches.push_back(bench::checkpoint(line));
     std::string json, csv;

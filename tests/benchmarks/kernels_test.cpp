@@ -73,8 +73,9 @@ TEST_F(KernelsBench, RatesEveryOpOfAStep) {
         }
         EXPECT_GE(us, 20.0);
         EXPECT_GT(number(row, "percent_of_peak"), 0);
-        EXPECT_LT(number(row, "percent_of_peak"), 1000);  // caches, a disturbed peak
-        if (text(row, "op") == "Update") {                // five arrays of f32
+        // A disturbed peak; what lies in a cache is much faster than memory.
+        EXPECT_LT(number(row, "percent_of_peak"), text(row, "bound") == "compute" ? 1e3 : 1e4);
+        if (text(row, "op") == "Update") {  // five arrays of f32
             ++found;
             const double moved = 20 * std::stod(text(row, "x"));
             EXPECT_NEAR(number(row, "gb_per_s"), moved / us / 1e3, 1e-6 * moved / us / 1e3);
