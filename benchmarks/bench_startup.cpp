@@ -1,9 +1,9 @@
 #include "bench_startup.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <ctime>
 #include <fstream>
 #include <iterator>
 #include <memory>

@@ -1,6 +1,7 @@
 // deeplab-bench kernels as a user runs it: units by hand, and that the table is the whole step.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -72,14 +73,19 @@ TEST_F(KernelsBench, RatesEveryOpOfAStep) {
             continue;
         }
         EXPECT_GE(us, 20.0);
-        EXPECT_GT(number(row, "percent_of_peak"), 0);
-        // A disturbed peak; what lies in a cache is much faster than memory.
-        EXPECT_LT(number(row, "percent_of_peak"), text(row, "bound") == "compute" ? 1e3 : 1e4);
+        // No upper limit: what lies in a cache is faster than memory, and a busy machine may
+        // disturb the peak more than an op.
+        const double gflop = number(row, "gflop_per_s");
+        const double compute = std::isnan(gflop) ? 0 : 1e11 * gflop / flops,
+                     memory = 1e11 * number(row, "gb_per_s") / bytes;
+        const double bound = std::max(compute, memory);
+        EXPECT_GT(bound, 0);
+        EXPECT_NEAR(number(row, "percent_of_peak"), bound, 1e-6 * bound);
+        EXPECT_EQ(text(row, "bound"), compute > memory ? "compute" : "memory");
         if (text(row, "op") == "Update") {  // five arrays of f32
             ++found;
             const double moved = 20 * std::stod(text(row, "x"));
             EXPECT_NEAR(number(row, "gb_per_s"), moved / us / 1e3, 1e-6 * moved / us / 1e3);
-            EXPECT_NEAR(number(row, "percent_of_peak"), 100 * moved / bytes / (1e-6 * us), 1e-3);
         }
         // The last convolution of the decoder but one, backwards: 2 x 17 x 17 outputs of 256
         // channels, each of 3 x 3 x 304 products, and as many sums.
@@ -91,8 +97,6 @@ TEST_F(KernelsBench, RatesEveryOpOfAStep) {
             EXPECT_NEAR(number(row, "gflop_per_s"), work / us / 1e3, 1e-6 * work / us / 1e3);
             const double moved = 4.0 * (2 * 304 * 17 * 17 + 256 * 304 * 3 * 3 + 2 * 256 * 17 * 17);
             EXPECT_NEAR(number(row, "gb_per_s"), moved / us / 1e3, 1e-6 * moved / us / 1e3);
-            EXPECT_EQ(text(row, "bound"), "compute");
-            EXPECT_NEAR(number(row, "percent_of_peak"), 100 * work / flops / (1e-6 * us), 1e-3);
         }
     }
     EXPECT_EQ(found, 4);  // three passes, and the update
