@@ -245,6 +245,8 @@ def main():
     rows, result, failure, start = [], {}, "", time.monotonic()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="deeplab-soak-") as folder:
+        # Open MPI's own folder in TMPDIR is every job's of this user: one that ends may remove what another needs.
+        os.environ["OMPI_MCA_orte_tmpdir_base"] = folder
         try:
             bench = Bench(options.bin.resolve(), options.mpirun, pathlib.Path(folder))
             result = soak(bench, ranks, options.kills, random.Random(options.seed), rows)
