@@ -139,8 +139,7 @@ run_thread_tests() {
 export TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1
 # Of the whole trainer only what writes checkpoints beside steps.
 export GTEST_FILTER='Loader*:Keeper*:Communicator*:Self*:TrainerTest.Checkpoints*:TrainerTest.ADamaged*:TrainerRanks.AStop*'
-if stage "thread: build" configure_and_build "$build-tsan" "$threads" "${sanitized[@]}" -DDEEPLAB_SANITIZE=thread \
-    -DDEEPLAB_ONEDNN=OFF; then
+if stage "thread: build" configure_and_build "$build-tsan" "$threads" "${sanitized[@]}" -DDEEPLAB_SANITIZE=thread; then
     stage "thread: tests" run_thread_tests
 fi
 unset TSAN_OPTIONS GTEST_FILTER
