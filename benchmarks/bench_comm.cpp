@@ -12,6 +12,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/graph/plan.h"
 #include "deeplab/model/deeplab.h"
+#include "network_step.h"
 
 namespace deeplab::bench {
 namespace {
@@ -38,10 +39,8 @@ Messages messages_of(const std::string& backbone) {
     Messages out;
     for (const graph::Bucket& bucket : plan.buckets) ++out.gradients[bucket.count];
     for (const graph::Node& node : plan.nodes) {
-        if (!std::holds_alternative<graph::ExchangeStart>(node.op)) continue;
-        std::int64_t count = 0;
-        for (const graph::TensorId id : node.in) count += plan.tensor(id).shape.elements();
-        ++out.batch_norm[count];
+        if (std::holds_alternative<graph::ExchangeStart>(node.op))
+            ++out.batch_norm[message_elements(plan, node)];
     }
     return out;
 }

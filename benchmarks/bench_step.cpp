@@ -110,9 +110,7 @@ io::Object messages_of(const graph::Plan& plan, const std::vector<double>& times
     for (std::size_t n = 0; n < times.size(); ++n) {
         const graph::Node& node = plan.nodes[n];
         if (const auto* start = std::get_if<graph::ExchangeStart>(&node.op)) {
-            std::int64_t elements = 0;
-            for (const graph::TensorId id : node.in) elements += plan.tensor(id).shape.elements();
-            started[start->message] = {elements, clock + times[n]};
+            started[start->message] = {message_elements(plan, node), clock + times[n]};
         } else if (const auto* finish = std::get_if<graph::ExchangeFinish>(&node.op)) {
             io::Object exchange;
             exchange["elements"] = started[finish->message].first;

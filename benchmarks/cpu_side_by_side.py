@@ -6,7 +6,7 @@ are faster), against the side of PyTorch with the lowest median, and the median 
 the process's largest resident set. Results go to OUT: rounds.csv, summary.json, ratios.svg; a table is printed.
 
     cpu_side_by_side.py --python debian=/usr/bin/python3 --python newest=venv/bin/python --out results/…
-    cpu_side_by_side.py --case resnet18:65:2 --rounds 2 --steps 2 --out /tmp/try
+    cpu_side_by_side.py --case resnet18:65:2 --rounds 2 --steps 2 --out try
 """
 
 import argparse

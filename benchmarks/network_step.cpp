@@ -87,6 +87,12 @@ exec::StepResult Subject::step() {
     return result;
 }
 
+std::int64_t message_elements(const graph::Plan& plan, const graph::Node& exchange) {
+    std::int64_t elements = 0;
+    for (const graph::TensorId id : exchange.in) elements += plan.tensor(id).shape.elements();
+    return elements;
+}
+
 std::vector<double> node_times(std::int64_t steps, Subject& subject) {
     std::vector<std::vector<double>> all(subject.plan.nodes.size());
     for (std::int64_t i = 0; i < 1 + steps; ++i) {

@@ -46,4 +46,7 @@ private:
 // the other. The subject was made with time_nodes.
 std::vector<double> node_times(std::int64_t steps, Subject& subject);
 
+// Of a batch-norm exchange (ExchangeStart): its tensors go as one message.
+std::int64_t message_elements(const graph::Plan& plan, const graph::Node& exchange);
+
 }  // namespace deeplab::bench

@@ -29,6 +29,8 @@ public:
                    ", cuDNN ", cudnnGetVersion());
     }
 
+    bool on_host() const override { return false; }
+
     bool takes_raw_samples() const override { return true; }
 
     void keep_samples(std::span<const std::int64_t> pixels) override {

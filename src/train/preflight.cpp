@@ -41,8 +41,8 @@ void check_host(const std::string& host, const std::vector<const RankFacts*>& ra
         used.insert(used.end(), ranks[i]->processors.begin(), ranks[i]->processors.end());
         for (std::size_t j = 0; j < i; ++j) {
             shared = shared || share(ranks[i]->processors, ranks[j]->processors);
-            gpu_shared = gpu_shared || (ranks[i]->device == ranks[j]->device &&
-                                        ranks[i]->device.find("CUDA") != std::string::npos);
+            gpu_shared = gpu_shared ||
+                         (ranks[i]->own_device && ranks[i]->device == ranks[j]->device);
         }
     }
     std::sort(used.begin(), used.end());
@@ -107,13 +107,15 @@ std::vector<RankFacts> gather(exec::Backend& backend, std::int64_t planned,
             if (CPU_ISSET(static_cast<std::size_t>(cpu), &set)) cpus += cat(cpu, " ");
     }
     std::vector<RankFacts> ranks;
-    for (const auto& text : control.all_gather(
-             cat(log::host(), "\t", backend.description(), "\t", cpus, "\t",
-                 sysconf(_SC_NPROCESSORS_ONLN), "\t", planned, "\t", available_memory()),
-             "devices of the ranks")) {
+    for (const auto& text :
+         control.all_gather(cat(log::host(), "\t", backend.description(), "\t", cpus, "\t",
+                                sysconf(_SC_NPROCESSORS_ONLN), "\t", planned, "\t",
+                                available_memory(), "\t", backend.on_host() ? 0 : 1),
+                            "devices of the ranks")) {
         const auto parts = split(text, '\t');
         RankFacts r{.host = parts.at(0),
                     .device = parts.at(1),
+                    .own_device = parts.at(6) == "1",
                     .processors = {},
                     .node_processors = std::stoi(parts.at(3)),
                     .planned_bytes = std::stoll(parts.at(4)),
@@ -203,10 +205,11 @@ void preflight(const Setup& setup, exec::Backend& backend, const graph::MemoryPl
                std::vector<std::string> changes) {
     PreflightFacts facts;
     facts.changes = std::move(changes);
-    // A GPU's plan lies in its own memory, which the backend itself checks when it allocates.
-    const bool cuda = backend.description().find("CUDA") != std::string::npos;
-    facts.ranks = gather(backend, cuda ? 0 : memory.arena_bytes + setup.plan.parameter_count * 12,
-                         control);
+    // A device's own memory has been taken by now, or the backend has said that it does not
+    // suffice.
+    facts.ranks = gather(
+        backend, backend.on_host() ? memory.arena_bytes + setup.plan.parameter_count * 12 : 0,
+        control);
     facts.bandwidth = measure_bandwidth(control);
     if (control.rank() != 0) return;
     facts.data = data_text(setup.train);

@@ -43,7 +43,7 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
         step_ids_.insert(step_ids_.end(), batch.ids.begin(), batch.ids.end());
         const bool last = micro + 1 == micros;
         if (last) {
-            // The step's one message: the count that Update divides by, and what somebody wants to
+            // Before the step's work: the count that Update divides by, and what somebody wants to
             // happen after it.
             const bool out_of_time = options_.time_budget_min > 0 &&
                                      seconds_since(started_) >= 60 * options_.time_budget_min;
@@ -145,11 +145,14 @@ void Trainer::roll_back() {
         starting_values(checkpoint);
     });
     interval_ = {};
-    trace_.reset();
+    if (trace_) {
+        trace_.reset();
+        compile();  // without the nodes' clocks
+    }
     start_reporter();
 }
 
-// Adds a step to the interval and, when it is due, sums the losses over ranks and tells the user.
+// Adds a step to the interval and, when it is due, sums its times over ranks and tells the user.
 bool Trainer::report(const LocalStep& local, std::int64_t step) {
     interval_.step = step + 1;
     interval_.steps += local.skipped ? 0 : 1;
@@ -157,16 +160,14 @@ bool Trainer::report(const LocalStep& local, std::int64_t step) {
     interval_.data_wait_s += local.data_wait_s;
     interval_.comm_exposed_s += local.comm_exposed_s;
     const bool due = (step + 1) % setup_.config.train.log_every == 0 || step + 1 == iterations();
-    if (!due && !local.stop && !options_.on_step) return false;
-
-    double message[] = {interval_.data_wait_s, interval_.comm_exposed_s};
-    control_->all_reduce(message, 2, DType::f64, comm::ReduceOp::sum, "times of the interval");
     if (!local.skipped) result_.loss = local.valid > 0 ? local.loss_sum / local.valid : 0;
     interval_.loss = local.skipped ? std::nan("") : result_.loss;
     interval_.learning_rate = learning_rate(setup_.config, step);
     if (options_.on_step && !local.skipped)
         options_.on_step({step + 1, result_.loss, interval_.learning_rate, local.gradient_norm});
     if (!due) return false;
+    double message[] = {interval_.data_wait_s, interval_.comm_exposed_s};
+    control_->all_reduce(message, 2, DType::f64, comm::ReduceOp::sum, "times of the interval");
     interval_.seconds = seconds_since(interval_start_);
     trained_s_ += interval_.seconds;
     trained_steps_ += interval_.steps;

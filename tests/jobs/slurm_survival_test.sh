@@ -11,32 +11,11 @@ start_cluster 2
 export DEEPLAB_BUILD=$built SBATCH_OUTPUT=job-%j.log
 train=$root/jobs/train.sbatch
 
-"$built/bin/deeplab-make-shapes" --out drawn --train 8 --val 4 --size 64x64 >/dev/null
+write_tiny_training 24 8
 for split in train val; do
     "$built/bin/deeplab-pack" --voc drawn/VOCdevkit/VOC2012 --classes drawn/classes.toml --split $split --out shards \
         >pack.log 2>&1 || failed "packing: $(<pack.log)"
 done
-cat >tiny.toml <<'CONFIG'
-[model]
-backbone = "resnet18"
-output_stride = 16
-[data]
-train_split = "train"
-val_split = "val"
-crop = 33
-resize = {mode = "factor", range = [0.5, 1.0], step = 0.25}
-[train]
-iterations = 24
-global_batch = 4
-log_every = 1
-seed = 1
-[optimizer]
-lr = 0.01
-momentum = 0.9
-weight_decay = 1e-4
-[checkpoint]
-every = 8
-CONFIG
 options=(--config tiny.toml --data shards --device cpu --threads 1)
 
 steps() { if [[ -f $1/metrics.jsonl ]]; then grep -c '"loss"' "$1/metrics.jsonl" || true; else echo 0; fi; }

@@ -103,32 +103,11 @@ for program in deeplab-train deeplab-pack deeplab-eval deeplab-make-shapes; do
     fi
 done
 export DEEPLAB_BUILD=$built
-"$built/bin/deeplab-make-shapes" --out drawn --train 8 --val 4 --size 64x64 >/dev/null
+write_tiny_training 4 2
 for split in train val; do
     submit -n 2 "$jobs/pack.sbatch" --voc drawn/VOCdevkit/VOC2012 --classes drawn/classes.toml --split $split --out shards
     finish_with 30 0 "pack $split"
 done
-cat >tiny.toml <<'CONFIG'
-[model]
-backbone = "resnet18"
-output_stride = 16
-[data]
-train_split = "train"
-val_split = "val"
-crop = 33
-resize = {mode = "factor", range = [0.5, 1.0], step = 0.25}
-[train]
-iterations = 4
-global_batch = 4
-log_every = 1
-seed = 1
-[optimizer]
-lr = 0.01
-momentum = 0.9
-weight_decay = 1e-4
-[checkpoint]
-every = 2
-CONFIG
 submit -N 2 --ntasks-per-node=1 "$jobs/train.sbatch" --config tiny.toml --data shards --out run --device cpu
 finish_with 60 0 "a training on two nodes"
 expect "its last checkpoint: $output" [ -e run/checkpoints/latest.h5 ]

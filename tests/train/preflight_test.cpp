@@ -61,7 +61,10 @@ TEST(Preflight, SumsTheMemoryOfAHostsRanks) {
 
 TEST(Preflight, WarnsOfTwoRanksOnOneGpu) {
     auto f = two_ranks();
-    for (auto& r : f.ranks) r.device = "CUDA device 0: A";
+    for (auto& r : f.ranks) {
+        r.device = "CUDA device 0: A";
+        r.own_device = true;
+    }
     EXPECT_THAT(preflight_table(f).warnings, ElementsAre(HasSubstr("one GPU")));
     f.ranks[1].device = "CUDA device 1: A";
     EXPECT_THAT(preflight_table(f).warnings, IsEmpty());

@@ -95,6 +95,9 @@ class Backend {
 public:
     virtual ~Backend() = default;
     virtual std::string description() const = 0;  // "CPU: oneDNN 2.6.3, 2 threads"
+    // Whether plans and state lie in the host's memory; else in a device's of its own, which
+    // `description` names.
+    virtual bool on_host() const { return true; }
     // Whether a step may bring decoded samples, from which the device makes the crops.
     virtual bool takes_raw_samples() const { return false; }
     // Device memory for all samples that steps will bring, by number; pixels: width * height of

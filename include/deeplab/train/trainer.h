@@ -37,7 +37,7 @@ struct TrainOptions {
     const std::atomic<bool>*
         stop = nullptr;  // set by a signal: stop with a checkpoint after this step
     std::function<void(const StepReport&)>
-        on_step;  // set on all ranks or on none: costs a small all-reduce a step
+        on_step;  // after each step that was not passed; on this rank
 };
 
 struct TrainResult {

@@ -66,3 +66,29 @@ power_off() {
     done
 }
 fail_node() { failed "$1 has no host name of its own: its processes cannot be told from this machine's"; verdict; }
+
+# Pictures in drawn/, and tiny.toml: a training of seconds on their shards.
+write_tiny_training() { # ITERATIONS CHECKPOINT_EVERY
+    "$built/bin/deeplab-make-shapes" --out drawn --train 8 --val 4 --size 64x64 >/dev/null
+    cat >tiny.toml <<CONFIG
+[model]
+backbone = "resnet18"
+output_stride = 16
+[data]
+train_split = "train"
+val_split = "val"
+crop = 33
+resize = {mode = "factor", range = [0.5, 1.0], step = 0.25}
+[train]
+iterations = $1
+global_batch = 4
+log_every = 1
+seed = 1
+[optimizer]
+lr = 0.01
+momentum = 0.9
+weight_decay = 1e-4
+[checkpoint]
+every = $2
+CONFIG
+}
