@@ -187,7 +187,8 @@ CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeo
         tensors.w.buffer = &weights_;
         tensors.w.offset = 0;
     }
-    const auto prepared = std::make_shared<Convolution>(pass, geometry, tensors, model_->scratch);
+    const std::shared_ptr<Convolution> prepared = make_convolution(model_->threads, pass, geometry,
+                                                                   tensors, model_->scratch);
     need_scratch(prepared->scratch_bytes());
     return [this, prepared, copied, weights, copy = tensors.w] {
         if (copied) round_to_bf16(model_->threads, weights, copy);

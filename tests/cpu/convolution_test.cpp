@@ -95,11 +95,58 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"dilation 4, odd channels", {1, 83, 9, 11}, 67, 3, 3, {1, 4, 4, 1}},
                       Case{"stride and dilation", {2, 35, 13, 10}, 37, 3, 3, {2, 2, 2, 1}, true},
                       Case{"odd shortcut", {2, 67, 15, 9}, 131, 1, 1, {2, 0, 1, 1}},
+                      Case{"3x3, many tiles", {2, 35, 45, 47}, 33, 3, 3, {1, 1, 1, 1}},
+                      Case{"3x3 without padding", {1, 40, 8, 11}, 64, 3, 3, {1, 0, 1, 1}},
+                      Case{"3x3, more padding", {1, 64, 7, 6}, 40, 3, 3, {1, 2, 1, 1}},
+                      Case{"rate 2, smaller map", {1, 41, 12, 9}, 34, 3, 3, {1, 1, 2, 1}},
+                      Case{"3x3 of one pixel", {2, 32, 1, 1}, 32, 3, 3, {1, 1, 1, 1}},
+                      Case{"shortcut of many rows", {3, 64, 41, 39}, 48, 1, 1, {2, 0, 1, 1}},
+                      Case{"stride of an even map", {1, 48, 30, 28}, 50, 3, 3, {2, 1, 1, 1}},
+                      Case{"a tap outside the map", {1, 32, 2, 5}, 40, 3, 3, {2, 2, 3, 1}},
                       Case{"groups", {2, 32, 9, 9}, 64, 3, 3, {1, 1, 1, 4}, true},
                       Case{"depthwise", {2, 48, 9, 9}, 48, 3, 3, {1, 1, 1, 48}},
                       Case{"depthwise, dilated", {1, 32, 13, 13}, 32, 3, 3, {1, 6, 6, 32}},
                       Case{"depthwise, above the map", {1, 32, 5, 5}, 32, 3, 3, {1, 12, 12, 32}},
                       Case{"odd groups", {1, 15, 6, 6}, 9, 3, 3, {2, 1, 1, 3}}));
+
+// More pixels than the weights' gradient takes at a time.
+TEST(Convolution, WeightsFromManyPixels) {
+    const graph::ConvGeometry g{1, 50, 50, 1};
+    const reference::Tensor x = reference::random_tensor({1, 32, 121, 123}, 1),
+                            dy = reference::random_tensor({1, 32, 121, 123}, 2);
+    TinyPlan t;
+    const TensorId dw = t.gradient(t.parameter(reference::Tensor({32, 32, 3, 3})));
+    t.node(graph::Conv2dGradWeights{g}, {t.input(x), t.input(dy)}, {dw});
+    EXPECT_TRUE(
+        near(Ran(t)[dw], reference::conv2d_grad_weights(x, dy, {32, 32, 3, 3}, g).data, tolerance));
+}
+
+// More threads than Winograd has matrices, too.
+TEST(Convolution, TheSameThreadsGiveTheSameBits) {
+    const reference::Tensor x = reference::random_tensor({2, 37, 15, 17}, 1),
+                            w = reference::random_tensor({45, 37, 3, 3}, 2);
+    for (const std::int64_t stride : {1, 2}) {
+        const graph::ConvGeometry g{stride, 1, 1, 1};
+        const reference::Tensor forward = reference::conv2d(x, w, {}, g),
+                                dy = reference::random_tensor(forward.shape, 3);
+        const Values dx_expected = reference::conv2d_grad_data(dy, w, x.shape, g).data,
+                     dw_expected = reference::conv2d_grad_weights(x, dy, w.shape, g).data;
+        TinyPlan t;
+        const std::size_t pw = t.parameter(w);
+        const TensorId in = t.input(x), gradient = t.input(dy), y = t.arena(dy.shape),
+                       dx = t.arena(x.shape), dw = t.gradient(pw);
+        t.node(graph::Conv2d{g}, {in, t.value(pw)}, {y});
+        t.node(graph::Conv2dGradData{g}, {gradient, t.value(pw)}, {dx});
+        t.node(graph::Conv2dGradWeights{g}, {in, gradient}, {dw});
+        for (const int threads : {1, 3, 20}) {
+            const Ran once(t, {}, threads), again(t, {}, threads);
+            for (const TensorId id : {y, dx, dw}) EXPECT_EQ(once[id], again[id]) << threads;
+            EXPECT_TRUE(near(once[y], forward.data, tolerance)) << threads;
+            EXPECT_TRUE(near(once[dx], dx_expected, tolerance)) << threads;
+            EXPECT_TRUE(near(once[dw], dw_expected, tolerance)) << threads;
+        }
+    }
+}
 
 }  // namespace
 }  // namespace deeplab::testing
