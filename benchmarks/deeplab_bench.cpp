@@ -8,6 +8,7 @@
 #include "bench_accuracy.h"
 #include "bench_checkpoint.h"
 #include "bench_comm.h"
+#include "bench_infer.h"
 #include "bench_kernels.h"
 #include "bench_loader.h"
 #include "bench_startup.h"
@@ -35,6 +36,7 @@ int run(int argc, char** argv, comm::Communicator& world) {
     benches.push_back(bench::loader(line));
     benches.push_back(bench::accuracy(line));
     benches.push_back(bench::step(line));
+    benches.push_back(bench::infer(line));
     benches.push_back(bench::kernels(line));
     benches.push_back(bench::startup(line));
     benches.push_back(bench::comm(line));

@@ -6,24 +6,27 @@
 #include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/graph/builder.h"
-#include "deeplab/model/deeplab.h"
 #include "report.h"
 
 namespace deeplab::bench {
 
 using Clock = std::chrono::steady_clock;
 
-void add_network_options(CommandLine& line, NetworkOptions& o) {
+void add_model_options(CommandLine& line, NetworkOptions& o) {
     line.option("--backbone", o.backbone, "network, with initial weights",
                 {false, model::backbone_names(), ""});
-    line.option("--crop", o.crop, "side of the crop");
-    line.option("--batch", o.batch, "images of a rank");
+    line.option("--crop", o.crop, "side of the image");
     line.option("--classes", o.classes, "outputs of the network");
     line.option("--output-stride", o.output_stride, "8 or 16");
     line.option("--device", o.device, "where", {false, {"cpu", "cuda"}, ""});
+    line.option("--threads", o.threads, "of the CPU; 0: all of this rank's");
+}
+
+void add_network_options(CommandLine& line, NetworkOptions& o) {
+    add_model_options(line, o);
+    line.option("--batch", o.batch, "images of a rank");
     line.option("--precision", o.precision, "bf16 is emulated on the CPU",
                 {false, {"fp32", "bf16"}, ""});
-    line.option("--threads", o.threads, "of the CPU; 0: all of this rank's");
 }
 
 void check_network(const NetworkOptions& o) {
@@ -39,6 +42,23 @@ std::unique_ptr<exec::Backend> make_backend(const NetworkOptions& o) {
                               : cpu::make_cpu_backend(static_cast<int>(o.threads));
 }
 
+model::ModelConfig model_of(const NetworkOptions& o) {
+    model::ModelConfig config;
+    config.backbone = o.backbone;
+    config.num_classes = static_cast<int>(o.classes);
+    config.output_stride = static_cast<int>(o.output_stride);
+    return config;
+}
+
+void upload_initial_values(exec::Backend& backend, const graph::Plan& plan) {
+    for (const auto& p : plan.parameters)
+        backend.upload(p, exec::Slot::value, model::initial_value(p, plan, 1));
+    for (const auto& s : plan.states) {
+        const auto count = static_cast<std::size_t>(s.shape.elements());
+        backend.upload(s, std::vector<float>(count, s.initial));
+    }
+}
+
 Subject::Subject(const NetworkOptions& o, comm::Communicator& world, bool time_nodes)
     : gradients_(world.duplicate()), batch_norm_(world.duplicate()) {
     Clock::time_point start = Clock::now();
@@ -47,10 +67,7 @@ Subject::Subject(const NetworkOptions& o, comm::Communicator& world, bool time_n
         stages.emplace_back(stage, std::chrono::duration<double>(now - start).count());
         start = now;
     };
-    model::ModelConfig config;
-    config.backbone = o.backbone;
-    config.num_classes = static_cast<int>(o.classes);
-    config.output_stride = static_cast<int>(o.output_stride);
+    const model::ModelConfig config = model_of(o);
     plan = model::training_plan(config, {.batch = o.batch, .height = o.crop, .width = o.crop},
                                 {.momentum = 0.9f, .weight_decay = 4e-5f, .groups = {}});
     if (o.precision == "bf16") graph::set_activation_type(plan, DType::bf16);
@@ -58,12 +75,7 @@ Subject::Subject(const NetworkOptions& o, comm::Communicator& world, bool time_n
     backend = make_backend(o);
     backend->allocate(plan);
     passed("allocate");
-    for (const auto& p : plan.parameters)
-        backend->upload(p, exec::Slot::value, model::initial_value(p, plan, 1));
-    for (const auto& s : plan.states) {
-        const auto count = static_cast<std::size_t>(s.shape.elements());
-        backend->upload(s, std::vector<float>(count, s.initial));
-    }
+    upload_initial_values(*backend, plan);
     passed("initial_values");
     executable = backend->compile(plan, {gradients_.get(), batch_norm_.get()},
                                   {.time_nodes = time_nodes});

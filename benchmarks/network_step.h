@@ -11,6 +11,7 @@
 #include "deeplab/base/command_line.h"
 #include "deeplab/comm/communicator.h"
 #include "deeplab/exec/backend.h"
+#include "deeplab/model/deeplab.h"
 #include "step_input.h"
 
 namespace deeplab::bench {
@@ -20,10 +21,14 @@ struct NetworkOptions {
     std::int64_t crop = 513, batch = 2, classes = 21, output_stride = 16, threads = 0;
 };
 
+void add_model_options(CommandLine& line, NetworkOptions& options);  // all but batch and precision
 void add_network_options(CommandLine& line, NetworkOptions& options);
 void check_network(const NetworkOptions& options);  // UsageError
 
+model::ModelConfig model_of(const NetworkOptions& options);
 std::unique_ptr<exec::Backend> make_backend(const NetworkOptions& options);
+// The backend has allocated the plan.
+void upload_initial_values(exec::Backend& backend, const graph::Plan& plan);
 
 class Subject {
 public:

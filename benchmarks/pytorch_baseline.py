@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """PyTorch's training step of the same network, to stand beside ours: same batch, same SGD with momentum and weight decay,
 channels_last, data on the device, mean over valid pixels, dropout on. On a GPU in bf16 autocast (or --precision fp32, tf32),
-timed by events; on a CPU in fp32, timed by the clock. Prints a table, and one JSON line a case to --json.
+timed by events; on a CPU in fp32, timed by the clock. --infer: in place of a step, the labels of images, from 8-bit pixels
+through normalisation, network, upsampling and arg max. Prints a table, and one JSON line a case to --json.
 
     benchmarks/pytorch_baseline.py --batch 15 16 31 32 --compile 16 31 --json pytorch.jsonl
     benchmarks/pytorch_baseline.py --device cpu --backbone resnet18 --crop 65 --batch 2 --steps 3
@@ -31,6 +32,7 @@ def arguments():
     parser.add_argument("--compile", type=int, nargs="*", default=[], help="batches also tried with torch.compile")
     parser.add_argument("--precision", choices=("bf16", "tf32", "fp32"), help="default: bf16 on a GPU, fp32 on a CPU")
     parser.add_argument("--memory-format", choices=("channels_last", "contiguous"), default="channels_last")
+    parser.add_argument("--infer", action="store_true", help="labels of images in place of training steps")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
@@ -38,23 +40,31 @@ def arguments():
     return parser.parse_args()
 
 
-class Trainer:
+class Subject:
+    """A network with initial values; `step` returns a number that is finite when all is well."""
+
+    def __init__(self, args):
+        torch.manual_seed(1)
+        self.device = torch.device(args.device)
+        self.autocast = (torch.autocast(args.device, dtype=torch.bfloat16) if args.precision == "bf16"
+                         else contextlib.nullcontext())
+        self.layout = torch.channels_last if args.memory_format == "channels_last" else torch.contiguous_format
+        self.model = DeepLabV3Plus(args.backbone).to(self.device).to(memory_format=self.layout)
+
+
+class Trainer(Subject):
     """The reference recipe's step: two parameter groups, the head at ten times the rate."""
 
     def __init__(self, args, batch, compiled):
-        torch.manual_seed(1)
-        self.device, self.batch = torch.device(args.device), batch
-        self.autocast = (torch.autocast(args.device, dtype=torch.bfloat16) if args.precision == "bf16"
-                         else contextlib.nullcontext())
-        layout = torch.channels_last if args.memory_format == "channels_last" else torch.contiguous_format
-        model = DeepLabV3Plus(args.backbone).to(self.device).to(memory_format=layout).train()
+        super().__init__(args)
+        model = self.model.train()
         self.optimizer = torch.optim.SGD(
             [{"params": model.backbone.parameters(), "lr": 0.007},
              {"params": [*model.aspp.parameters(), *model.decoder.parameters()], "lr": 0.07}],
             momentum=0.9, weight_decay=4e-5)
         self.model = torch.compile(model) if compiled else model
         size = (batch, args.crop, args.crop)
-        self.images = torch.randn(batch, 3, args.crop, args.crop, device=self.device).to(memory_format=layout)
+        self.images = torch.randn(batch, 3, args.crop, args.crop, device=self.device).to(memory_format=self.layout)
         self.labels = torch.randint(0, 21, size, device=self.device)
         self.labels[torch.rand(size, device=self.device) < 0.05] = 255
 
@@ -65,6 +75,25 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         return loss
+
+
+class Labeller(Subject):
+    """What evaluation does with images that have been decoded."""
+
+    def __init__(self, args, batch, compiled):
+        super().__init__(args)
+        model = self.model.eval()
+        self.model = torch.compile(model) if compiled else model
+        self.pixels = torch.randint(0, 256, (batch, args.crop, args.crop, 3), dtype=torch.uint8)
+        self.mean = torch.tensor([0.485, 0.456, 0.406], device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor([0.229, 0.224, 0.225], device=self.device).view(1, 3, 1, 1)
+
+    def step(self):
+        with torch.inference_mode(), self.autocast:
+            images = self.pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std)
+            logits = self.model(images.contiguous(memory_format=self.layout))
+            self.labels = logits.argmax(1).to(torch.uint8).cpu()
+            return logits[0, 0, ::16, ::16].sum()
 
 
 def step_seconds(trainer, args):
@@ -87,7 +116,7 @@ def step_seconds(trainer, args):
         torch.cuda.synchronize()
         times = [a.elapsed_time(b) / 1000 for a, b in zip(events, events[1:])]
     if not torch.isfinite(loss):
-        sys.exit("the loss is not finite: these times would be of NaN")
+        sys.exit("the result is not finite: these times would be of NaN")
     return times
 
 
@@ -95,13 +124,13 @@ def run(args, batch, compiled):
     if args.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    times = step_seconds(Trainer(args, batch, compiled), args)
+    times = step_seconds((Labeller if args.infer else Trainer)(args, batch, compiled), args)
     median = statistics.median(times)
     peak = (torch.cuda.max_memory_allocated() if args.device == "cuda"
             else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    return {"mode": "compile" if compiled else "eager", "backbone": args.backbone, "crop": args.crop, "batch": batch,
-            "precision": args.precision, "device": args.device, "memory_format": args.memory_format,
-            "threads": torch.get_num_threads(), "torch": torch.__version__, "steps": args.steps,
+    return {"kind": "infer" if args.infer else "train", "mode": "compile" if compiled else "eager",
+            "backbone": args.backbone, "crop": args.crop, "batch": batch, "precision": args.precision, "device": args.device,
+            "memory_format": args.memory_format, "threads": torch.get_num_threads(), "torch": torch.__version__, "steps": args.steps,
             "step_ms": 1000 * median, "step_ms_min": 1000 * min(times), "step_ms_max": 1000 * max(times),
             "images_per_s": batch / median, "peak_bytes": peak}
 

@@ -262,6 +262,7 @@ int run(const Arguments& a, comm::Communicator& world) {
     const std::vector<io::Rgb> palette = manifest.classes.palette();
     train::EvaluationOptions options;
     options.protocol = a.protocol == "full" ? train::Protocol::full : train::Protocol::centre_crop;
+    const Clock::time_point start = Clock::now();
     const auto confusion = [&] {
         Progress progress(manifest.records, world);
         options.on_image = [&](std::int64_t index, const data::Record& record,
@@ -276,6 +277,9 @@ int run(const Arguments& a, comm::Communicator& world) {
         };
         return train::evaluate(predictor, shards, options, world);
     }();
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    log::info(cat(manifest.records, manifest.records == 1 ? " image in " : " images in ",
+                  fixed(seconds, 2), " s"));
     if (!a.logits.empty())
         saved.write_manifest(world, network.info, description(a, network, manifest));
     if (world.rank() != 0) return 0;

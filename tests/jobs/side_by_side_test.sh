@@ -1,0 +1,40 @@
+#!/bin/bash
+# benchmarks/cpu_side_by_side.py with a tiny network: both kinds of case, and its summary redone from its rounds.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/support.bash"
+[[ -x $built/bin/deeplab-bench ]] || skip "no deeplab-bench in $built"
+python=$(python_with torch) || skip "Python has no PyTorch"
+cd "$temporary"
+compare() { run timeout 500 "$python" "$root/benchmarks/cpu_side_by_side.py" --bench "$built/bin/deeplab-bench" "$@"; }
+
+compare --case resnet18:33 --out here
+expect_status 2 "a case without its batch"
+compare --case infer:resnet18:65:2 --out here
+expect_status 2 "two images at a time"
+expect_text "its batch is 1" "two images at a time"
+compare --case resnet18:33:2 --case infer:resnet18:65:1 --mode channels_last --rounds 2 --steps 1 --threads 1 --out here
+expect_status 0 "a step and an image"
+expect_text "| train | resnet18 | 33 | 2 |" "the table's step"
+expect_text "| infer | resnet18 | 65 | 1 |" "the table's image"
+run python3 - <<'END'
+import csv
+import json
+import statistics
+
+summary = json.load(open("here/summary.json"))
+rows = list(csv.DictReader(open("here/rounds.csv")))
+assert len(rows) == 8, rows
+for kind, prefix in ("train", "train_r18_33_batch2_"), ("infer", "infer_r18_65_batch1_"):
+    sides = [[r for r in rows if r["kind"] == kind and (r["side"] == "ours") == ours] for ours in (True, False)]
+    ratios = [float(theirs["step_s"]) / float(ours["step_s"]) for ours, theirs in zip(*sides)]
+    for name, value in ("ratio", statistics.median(ratios)), ("ratio_min", min(ratios)), ("ratio_max", max(ratios)):
+        assert abs(summary[prefix + name] / value - 1) < 0.02, (prefix + name, summary, ratios)  # seconds to four places
+    ours, theirs = (max(int(r["peak_bytes"]) for r in side) for side in sides)
+    assert abs(summary[prefix + "memory_ratio"] / (ours / theirs) - 1) < 0.001, summary
+END
+expect_status 0 "the summary is that of the rounds"
+echo "other,columns" >here/rounds.csv
+compare --case resnet18:33:2 --out here
+expect_status 1 "rounds of another kind"
+expect_text "give another --out" "rounds of another kind"
+verdict
