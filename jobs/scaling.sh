@@ -41,7 +41,8 @@ for folder in ${DEEPLAB_ROOT:+"$DEEPLAB_ROOT"} "$(dirname "${BASH_SOURCE[0]}")/.
 done
 if [[ -z $root ]]; then
     echo "$0: no checkout of deeplab-hpc in DEEPLAB_ROOT=${DEEPLAB_ROOT:-} or SLURM_SUBMIT_DIR=${SLURM_SUBMIT_DIR:-} — the" \
-        "programs and jobs/lib/ are found from there — submit from the checkout, or export DEEPLAB_ROOT" >&2
+        "programs and jobs/lib/ are found from there — submit from the checkout, or export DEEPLAB_ROOT" \
+        "(the module of an installation does)" >&2
     exit 2
 fi
 # shellcheck source=lib/slurm.sh

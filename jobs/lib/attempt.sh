@@ -28,7 +28,9 @@ relevant_environment() {
 
 source_version() {
     local hash
-    if hash=$(git -C "$root" rev-parse HEAD 2>/dev/null); then
+    if [[ -f $root/jobs/lib/programs ]]; then
+        hash=$("$program" --version | sed -n 's/^git: //p')
+    elif hash=$(git -C "$root" rev-parse HEAD 2>/dev/null); then
         [[ -z $(git -C "$root" status --porcelain --untracked-files=no 2>/dev/null) ]] || hash+=" with changes"
     fi
     echo "${hash:-unknown}"

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What the job scripts share. Sourced with `root` (the checkout) set; jobs/README.md has the variables a user may set.
+# What the job scripts share. Sourced with `root` (the checkout, or an installation's share/deeplab-hpc) set; jobs/README.md has
+# the variables a user may set.
 
 : "${root:?the checkout, set by the script that sources this}"
 
@@ -87,9 +88,13 @@ load_site() {
         "or end it with \`true\` if that is meant"
 }
 
-# program_path NAME: where the build left a program; a relative DEEPLAB_BUILD is taken from the checkout.
+# program_path NAME: in DEEPLAB_BUILD (relative: to the checkout), else where cmake --install put it, else in the checkout's build.
 program_path() {
     local build=${DEEPLAB_BUILD:-build}
+    if [[ -z ${DEEPLAB_BUILD:-} && -f $root/jobs/lib/programs ]]; then
+        realpath -m "$root/$(<"$root/jobs/lib/programs")/$1"
+        return
+    fi
     [[ $build == /* ]] || build=$root/$build
     printf '%s/bin/%s' "$build" "$1"
 }
