@@ -17,7 +17,7 @@ std::unique_ptr<Convolution> make_convolution(const Threads& threads, Pass pass,
     if (t.bias.buffer == nullptr) {
         if (winograd_pays(geometry, t.x.shape, t.w.shape, t.y.shape))
             return std::make_unique<WinogradConvolution>(threads, pass, geometry, t, scratch);
-        if (taps_pay(geometry, t.x.shape, t.w.shape, t.y.shape))
+        if (taps_pay(pass, geometry, t.x.shape, t.w.shape, t.y.shape))
             return std::make_unique<TapConvolution>(threads, pass, geometry, t, scratch);
     }
     return std::make_unique<DirectConvolution>(pass, geometry, tensors, scratch);

@@ -42,6 +42,9 @@ struct Product {
 struct Extents {
     std::int64_t rows, columns, inner;  // of the product, and what is summed over
 };
+// A distance of rows of so many columns, for matrices whose columns are read: rows a power of two
+// apart would fall into few of a cache's sets.
+constexpr std::int64_t padded(std::int64_t columns) { return columns + 16; }
 // to = a b, or with `add` to + a b, by the calling thread where it is one of several.
 void multiply(const Matrix& a, const Matrix& b, const Product& to, const Extents& extents,
               bool add = false);

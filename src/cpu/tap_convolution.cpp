@@ -9,42 +9,44 @@
 namespace deeplab::cpu {
 namespace {
 
+using onednn::padded;
+
 // Pixels of a product: enough for the weights to be reused, few enough to stay in a cache.
 constexpr std::int64_t pixels_at_a_time = 192;
 // What all threads copy for the weights' gradient at a time.
 constexpr std::int64_t shared_block_bytes = 32 << 20;
 
-// `rows` as rows of one matrix: where they lie if they follow each other, else in `to`, into which
-// copy(row, place) is asked for each.
+bool follow_each_other(const std::vector<PixelRow>& rows, std::int64_t channels) {
+    return rows.front().step == 1 &&
+           std::all_of(rows.begin() + 1, rows.end(), [channels](const PixelRow& row) {
+               const PixelRow* before = &row - 1;
+               return row.first == before->first + before->count * channels;
+           });
+}
+
+// A matrix of all the rows' pixels in `to`; copy(row, place) is asked for each.
 template <class Copy>
-const float* as_matrix(const std::vector<PixelRow>& rows, std::int64_t channels, float* to,
-                       const Copy& copy) {
-    const auto follows = [&](const PixelRow& row) {
-        const PixelRow* before = &row - 1;
-        return row.first == before->first + before->count * channels;
-    };
-    if (rows.front().step == 1 && std::all_of(rows.begin() + 1, rows.end(), follows))
-        return rows.front().first;
+onednn::Matrix gathered(const std::vector<PixelRow>& rows, std::int64_t channels, float* to,
+                        const Copy& copy) {
     float* place = to;
     for (const PixelRow& row : rows) {
         copy(row, place);
-        place += row.count * channels;
+        place += row.count * padded(channels);
     }
-    return to;
+    return {to, padded(channels), false};
 }
 
 void copy_row(const PixelRow& row, std::int64_t channels, float* to) {
-    const std::int64_t run = row.step == 1 ? row.count : 1;  // pixels that follow each other
-    for (std::int64_t i = 0; i < row.count; i += run) {
-        std::memcpy(to + i * channels, row.first + i * row.step * channels,
-                    static_cast<std::size_t>(run * channels) * sizeof(float));
+    for (std::int64_t i = 0; i < row.count; ++i) {
+        std::memcpy(to + i * padded(channels), row.first + i * row.step * channels,
+                    static_cast<std::size_t>(channels) * sizeof(float));
     }
 }
 
 void add_row(const float* from, std::int64_t channels, const PixelRow& row) {
     for (std::int64_t i = 0; i < row.count; ++i) {
         float* to = row.first + i * row.step * channels;
-        const float* values = from + i * channels;
+        const float* values = from + i * padded(channels);
 #pragma omp simd
         for (std::int64_t c = 0; c < channels; ++c) to[c] += values[c];
     }
@@ -111,8 +113,8 @@ std::int64_t TapConvolution::scratch_bytes() const {
     const std::int64_t copies = pass_ == Pass::weights ? static_cast<std::int64_t>(taps_.size())
                                                        : threads_.count();
     return Scratch::bytes_of<float>(weights_.shape.elements()) +
-           Scratch::bytes_of<float>(copies * block_pixels_ * x_.shape.c) +
-           Scratch::bytes_of<float>(copies * block_pixels_ * y_.shape.c);
+           Scratch::bytes_of<float>(copies * block_pixels_ * padded(x_.shape.c)) +
+           Scratch::bytes_of<float>(copies * block_pixels_ * padded(y_.shape.c));
 }
 
 // A (K, C) matrix a tap.
@@ -138,13 +140,13 @@ void TapConvolution::convolve() {
     const Shape& written = data ? x_.shape : y_.shape;
     Scratch scratch(scratch_);
     const float* weights = tap_major_weights(scratch.take<float>(weights_.shape.elements()));
-    float* inputs = scratch.take<float>(block_pixels_ * in * threads_.count());
-    float* products = scratch.take<float>(block_pixels_ * out * threads_.count());
+    float* inputs = scratch.take<float>(threads_.count() * block_pixels_ * padded(in));
+    float* products = scratch.take<float>(threads_.count() * block_pixels_ * padded(out));
     threads_.split(written.n * written.h, [&](int thread, std::int64_t first, std::int64_t last) {
         const std::int64_t blocks = (last - first + block_rows_ - 1) / block_rows_;
         for (std::int64_t b = 0; b < blocks; ++b) {
-            convolve_rows(weights, inputs + block_pixels_ * in * thread,
-                          products + block_pixels_ * out * thread,
+            convolve_rows(weights, inputs + thread * block_pixels_ * padded(in),
+                          products + thread * block_pixels_ * padded(out),
                           first + (last - first) * b / blocks,
                           first + (last - first) * (b + 1) / blocks);
         }
@@ -164,20 +166,24 @@ void TapConvolution::convolve_rows(const float* weights, float* rows, float* pro
     for (const Tap& tap : taps_) {
         const Pairs met = pairs(tap, first, last);
         if (met.pixels == 0) continue;
-        const float* a = as_matrix(
-            data ? met.out : met.in, in, rows,
-            [in](const PixelRow& row, float* place) { copy_row(row, in, place); });
+        const std::vector<PixelRow>& sources = data ? met.out : met.in;
+        const onednn::Matrix a = follow_each_other(sources, in)
+                                     ? onednn::Matrix{sources.front().first, in, false}
+                                     : gathered(sources, in, rows,
+                                                [in](const PixelRow& row, float* place) {
+                                                    copy_row(row, in, place);
+                                                });
         const onednn::Matrix w{weights + tap.index * in * out, data ? out : in, !data};
         const onednn::Extents extents{met.pixels, out, in};
         if (met.pixels == pixels) {
-            onednn::multiply({a, in, false}, w, {written, out}, extents, begun);
+            onednn::multiply(a, w, {written, out}, extents, begun);
         } else {
             if (!begun) clear();
-            onednn::multiply({a, in, false}, w, {products, out}, extents);
+            onednn::multiply(a, w, {products, padded(out)}, extents);
             const float* product = products;
             for (const PixelRow& row : data ? met.in : met.out) {
                 add_row(product, out, row);
-                product += row.count * out;
+                product += row.count * padded(out);
             }
         }
         begun = true;
@@ -190,8 +196,8 @@ void TapConvolution::sum_weight_gradients(bool add) {
     const std::int64_t copies = static_cast<std::int64_t>(taps_.size()) * block_pixels_;
     Scratch scratch(scratch_);
     float* sums = scratch.take<float>(weights_.shape.elements());
-    float* inputs = scratch.take<float>(copies * x_.shape.c);
-    float* gradients = scratch.take<float>(copies * y_.shape.c);
+    float* inputs = scratch.take<float>(copies * padded(x_.shape.c));
+    float* gradients = scratch.take<float>(copies * padded(y_.shape.c));
     if (one_tap()) sums = weights_.f32();
     const std::int64_t rows = y_.shape.n * y_.shape.h;
     const std::int64_t blocks = (rows + block_rows_ - 1) / block_rows_;
@@ -212,39 +218,34 @@ void TapConvolution::sum_block(float* sums, std::int64_t first, std::int64_t las
         float* to;
     };
     struct Operands {
-        const float *x, *dy;
-        std::int64_t pixels;
+        std::int64_t tap, pixels;
+        onednn::Matrix x, dy;
     };
     const std::int64_t in = x_.shape.c, out = y_.shape.c;
     std::vector<Copy> copies;
     std::vector<Operands> operands;
-    for (std::size_t t = 0; t < taps_.size(); ++t) {
-        const Pairs met = pairs(taps_[t], first, last);
-        if (met.pixels == 0) {
-            operands.push_back({nullptr, nullptr, 0});
-            continue;
-        }
-        const auto place = [&](const std::vector<PixelRow>& rows, std::int64_t channels,
-                               float* to) {
-            return as_matrix(rows, channels,
-                             to + static_cast<std::int64_t>(t) * block_pixels_ * channels,
-                             [&](const PixelRow& row, float* p) {
-                                 copies.push_back({row, channels, p});
-                             });
-        };
-        operands.push_back({place(met.in, in, inputs), place(met.out, out, gradients), met.pixels});
+    const auto gather = [&](const std::vector<PixelRow>& rows, std::int64_t channels, float* to) {
+        const auto place = static_cast<std::int64_t>(operands.size()) * block_pixels_;
+        return gathered(rows, channels, to + place * padded(channels),
+                        [&](const PixelRow& row, float* p) {
+                            copies.push_back({row, channels, p});
+                        });
+    };
+    for (const Tap& tap : taps_) {
+        const Pairs met = pairs(tap, first, last);
+        if (met.pixels == 0) continue;
+        operands.push_back(
+            {tap.index, met.pixels, gather(met.in, in, inputs), gather(met.out, out, gradients)});
     }
     threads_.each(static_cast<std::int64_t>(copies.size()), [&](std::int64_t i) {
         const Copy& c = copies[static_cast<std::size_t>(i)];
         copy_row(c.row, c.channels, c.to);
     });
     threads_.split(out, [&](int, std::int64_t k, std::int64_t end) {
-        for (std::size_t t = 0; t < taps_.size(); ++t) {
-            const Operands& o = operands[t];
-            if (o.pixels == 0 || k == end) continue;
-            onednn::multiply({o.dy + k, out, true}, {o.x, in, false},
-                             {sums + (taps_[t].index * out + k) * in, in}, {end - k, in, o.pixels},
-                             true);
+        for (const Operands& o : operands) {
+            if (k == end) break;
+            onednn::multiply({o.dy.data + k, o.dy.row, true}, o.x,
+                             {sums + (o.tap * out + k) * in, in}, {end - k, in, o.pixels}, true);
         }
     });
 }
@@ -272,10 +273,15 @@ void TapConvolution::run(bool add) {
     }
 }
 
-bool taps_pay(const graph::ConvGeometry& g, const Shape& x, const Shape& w, const Shape& y) {
-    constexpr std::int64_t least_channels = 32;
-    if (g.groups != 1 || std::min(x.c, y.c) < least_channels || w.h > 3 || w.w > 3) return false;
-    return g.stride > 1 || g.dilation > 1;
+bool taps_pay(Pass pass, const graph::ConvGeometry& g, const Shape& x, const Shape& w,
+              const Shape& y) {
+    constexpr std::int64_t least_channels = 32, many_channels = 256;
+    const std::int64_t channels = std::min(x.c, y.c);
+    if (g.groups != 1 || channels < least_channels || w.h > 3 || w.w > 3) return false;
+    // oneDNN reads rows of many channels against its cache.
+    const bool one_by_one = w.h == 1 && w.w == 1;
+    return g.stride > 1 || g.dilation > 1 ||
+           (one_by_one && pass == Pass::weights && channels >= many_channels);
 }
 
 }  // namespace deeplab::cpu

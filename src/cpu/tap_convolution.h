@@ -63,6 +63,7 @@ private:
 };
 
 // Whether it takes less time than oneDNN's direct convolution.
-bool taps_pay(const graph::ConvGeometry& geometry, const Shape& x, const Shape& w, const Shape& y);
+bool taps_pay(Pass pass, const graph::ConvGeometry& geometry, const Shape& x, const Shape& w,
+              const Shape& y);
 
 }  // namespace deeplab::cpu

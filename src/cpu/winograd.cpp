@@ -9,6 +9,8 @@
 namespace deeplab::cpu {
 namespace {
 
+using onednn::padded;
+
 constexpr int points = 16;  // of a transformed tile
 
 // Blocks of transformed tiles: a thread's own stay near it, those of all threads in the last cache.
@@ -209,9 +211,9 @@ std::int64_t WinogradConvolution::scratch_bytes() const {
     const std::int64_t in = in_.shape.c, out = out_.shape.c;
     const std::int64_t blocks = pass_ == Pass::weights ? 1 : threads_.count();
     return Scratch::bytes_of<float>(points * in * out) +
-           blocks *
-               (Scratch::bytes_of<float>(points * block_ * in) +
-                Scratch::bytes_of<float>(points * block_ * out) + Scratch::bytes_of<float>(out));
+           Scratch::bytes_of<float>(blocks * points * block_ * padded(in)) +
+           Scratch::bytes_of<float>(blocks * points * block_ * padded(out)) +
+           Scratch::bytes_of<float>(blocks * out);
 }
 
 WinogradConvolution::Tile WinogradConvolution::tile(std::int64_t i) const {
@@ -265,29 +267,31 @@ void WinogradConvolution::write_outputs(const Tile& t, const float* from, std::i
 // alone, block by block.
 void WinogradConvolution::convolve() {
     const std::int64_t in = in_.shape.c, out = out_.shape.c;
+    const std::int64_t v_row = padded(in), m_row = padded(out);
     const bool data = pass_ == Pass::data;
     Scratch scratch(scratch_);
     float* u = scratch.take<float>(points * in * out);
-    float* inputs = scratch.take<float>(points * block_ * in * threads_.count());
-    float* products = scratch.take<float>(points * block_ * out * threads_.count());
-    float* nowhere = scratch.take<float>(out * threads_.count());
+    float* inputs = scratch.take<float>(threads_.count() * points * block_ * v_row);
+    float* products = scratch.take<float>(threads_.count() * points * block_ * m_row);
+    float* nowhere = scratch.take<float>(threads_.count() * out);
     transform_weights(threads_, weights_, data, u);
     threads_.split(tile_count_, [&](int thread, std::int64_t first, std::int64_t last) {
-        float* v = inputs + points * block_ * in * thread;
-        float* m = products + points * block_ * out * thread;
+        float* v = inputs + thread * points * block_ * v_row;
+        float* m = products + thread * points * block_ * m_row;
         const std::int64_t blocks = (last - first + block_ - 1) / block_;
         for (std::int64_t b = 0; b < blocks; ++b) {
             const std::int64_t begin = first + (last - first) * b / blocks,
                                count = first + (last - first) * (b + 1) / blocks - begin;
             for (std::int64_t t = 0; t < count; ++t)
-                read_inputs(tile(begin + t), v + t * in, block_ * in);
+                read_inputs(tile(begin + t), v + t * v_row, block_ * v_row);
             for (std::int64_t p = 0; p < points; ++p) {
-                onednn::multiply({v + p * block_ * in, in, false},
+                onednn::multiply({v + p * block_ * v_row, v_row, false},
                                  {u + p * in * out, data ? out : in, !data},
-                                 {m + p * block_ * out, out}, {count, out, in});
+                                 {m + p * block_ * m_row, m_row}, {count, out, in});
             }
             for (std::int64_t t = 0; t < count; ++t)
-                write_outputs(tile(begin + t), m + t * out, block_ * out, nowhere + out * thread);
+                write_outputs(tile(begin + t), m + t * m_row, block_ * m_row,
+                              nowhere + thread * out);
         }
     });
 }
@@ -296,10 +300,11 @@ void WinogradConvolution::convolve() {
 // points' sums of its own.
 void WinogradConvolution::sum_weight_gradients(bool add) {
     const std::int64_t in = in_.shape.c, out = out_.shape.c;
+    const std::int64_t v_row = padded(in), dy_row = padded(out);
     Scratch scratch(scratch_);
     float* u = scratch.take<float>(points * in * out);
-    float* v = scratch.take<float>(points * block_ * in);
-    float* dy = scratch.take<float>(points * block_ * out);
+    float* v = scratch.take<float>(points * block_ * v_row);
+    float* dy = scratch.take<float>(points * block_ * dy_row);
     const std::int64_t parts = std::min<std::int64_t>((threads_.count() + points - 1) / points,
                                                       out);
     const std::int64_t blocks = (tile_count_ + block_ - 1) / block_;
@@ -307,14 +312,14 @@ void WinogradConvolution::sum_weight_gradients(bool add) {
         const std::int64_t begin = tile_count_ * b / blocks,
                            count = tile_count_ * (b + 1) / blocks - begin;
         threads_.each(count, [&](std::int64_t t) {
-            read_inputs(tile(begin + t), v + t * in, block_ * in);
-            read_gradients(tile(begin + t), dy + t * out, block_ * out);
+            read_inputs(tile(begin + t), v + t * v_row, block_ * v_row);
+            read_gradients(tile(begin + t), dy + t * dy_row, block_ * dy_row);
         });
         threads_.each(points * parts, [&](std::int64_t item) {
             const std::int64_t p = item / parts, k = out * (item % parts) / parts,
                                rows = out * (item % parts + 1) / parts - k;
-            onednn::multiply({dy + p * block_ * out + k, out, true},
-                             {v + p * block_ * in, in, false}, {u + (p * out + k) * in, in},
+            onednn::multiply({dy + p * block_ * dy_row + k, dy_row, true},
+                             {v + p * block_ * v_row, v_row, false}, {u + (p * out + k) * in, in},
                              {rows, in, count}, b > 0);
         });
     }
