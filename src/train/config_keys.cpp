@@ -188,7 +188,7 @@ void add_data_keys(std::vector<Key>& keys) {
     keys.push_back(int_key("data.crop", DEEPLAB_FIELD(data.augmentation.crop), 33, 4097,
                            "an integer from 33 to 4097"));
     keys.push_back(int_key("data.workers", DEEPLAB_FIELD(data.workers), 0, 256,
-                           "an integer from 1 to 256, or 0 to choose from the threads"));
+                           "an integer from 1 to 256, or 0 to choose from the threads", true));
     keys.push_back(
         choice_key("data.resize.mode", DEEPLAB_FIELD(data.augmentation.resize),
                    std::vector<std::pair<std::string, Resize>>{{"short_edge", Resize::short_edge},

@@ -53,6 +53,12 @@ void check_host(const std::string& host, const std::vector<const RankFacts*>& ra
                                " — they wait for each other while others idle — bind each rank to "
                                "processors of its own, or none (mpirun --bind-to none)"));
     }
+    if (static_cast<int>(ranks.size()) > ranks.front()->node_processors) {
+        warnings.push_back(cat(ranks.size(), " ranks on ", host, ", which has ",
+                               ranks.front()->node_processors,
+                               " processors — they take turns, and each waits for all — start "
+                               "fewer ranks there"));
+    }
     if (gpu_shared) {
         warnings.push_back(cat("two ranks on ", host,
                                " use one GPU — each takes the other's time and memory — start one "

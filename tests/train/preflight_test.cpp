@@ -51,6 +51,15 @@ TEST(Preflight, WarnsOfSharedProcessorsOnlyWhileOthersIdle) {
     EXPECT_THAT(preflight_table(f).warnings, IsEmpty());
 }
 
+TEST(Preflight, WarnsOfMoreRanksThanProcessors) {
+    auto f = two_ranks();
+    for (auto& r : f.ranks) {
+        r.processors = {0};
+        r.node_processors = 1;
+    }
+    EXPECT_THAT(preflight_table(f).warnings, ElementsAre(HasSubstr("2 ranks on n1, which has 1 ")));
+}
+
 TEST(Preflight, SumsTheMemoryOfAHostsRanks) {
     auto f = two_ranks();
     for (auto& r : f.ranks) r.available_bytes = 199;
