@@ -86,12 +86,18 @@ Subject::Subject(const NetworkOptions& o, comm::Communicator& world, bool time_n
     passed("input");
 }
 
+// As in training, a batch goes to the device while the step before its own is under way.
 exec::StepResult Subject::step() {
-    const exec::StepResult result = executable->run({.images = input_.images,
-                                                     .labels = input_.labels,
-                                                     .samples = input_.samples,
-                                                     .learning_rate = 1e-3,
-                                                     .valid_pixels = valid_});
+    const exec::Step step{.images = input_.images,
+                          .labels = input_.labels,
+                          .samples = input_.samples,
+                          .learning_rate = 1e-3,
+                          .valid_pixels = valid_,
+                          .prefetched = prefetched_};
+    executable->start(step);
+    executable->prefetch(step);
+    prefetched_ = true;
+    const exec::StepResult result = executable->finish();
     if (!result.finite)
         throw DeviceError(
             "the gradient is not finite — the step's times would be of NaN — this is a bug, or "

@@ -45,6 +45,7 @@ private:
     std::unique_ptr<comm::Communicator> gradients_, batch_norm_;
     Input input_;
     double valid_ = 0;
+    bool prefetched_ = false;
 };
 
 // The median over `steps` steps, after one that is not counted, of each node's time, one node after

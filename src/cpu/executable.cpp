@@ -125,7 +125,7 @@ void CpuExecutable::poison_dead(std::size_t node) {
     }
 }
 
-exec::StepResult CpuExecutable::run(const exec::Step& step) {
+void CpuExecutable::start(const exec::Step& step) {
     check(step);
     model_->threads.prepare();
     step_ = &step;
@@ -149,7 +149,6 @@ exec::StepResult CpuExecutable::run(const exec::Step& step) {
     finish_all_reduces();  // of a plan without Update
     if (plan_.loss != graph::none) result_.loss_sum = *view(plan_.loss).f64();
     step_ = nullptr;
-    return result_;
 }
 
 std::vector<float> CpuExecutable::download(graph::TensorId tensor) {

@@ -28,7 +28,8 @@ public:
     CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
                   const exec::Communicators& communicators, const exec::CompileOptions& options);
 
-    exec::StepResult run(const exec::Step& step) override;
+    void start(const exec::Step& step) override;
+    exec::StepResult finish() override { return result_; }
     std::vector<float> download(graph::TensorId tensor) override;
     const graph::MemoryPlan& memory() const override { return memory_; }
     std::vector<double> node_seconds() const override { return node_seconds_; }

@@ -1,8 +1,11 @@
 // How a plan's sums over ranks travel: on streams of their own, joined to the computation by
 // events.
 
+#include <cstring>
 #include <type_traits>
+#include <utility>
 
+#include "clock.h"
 #include "executable.h"
 #include "layout.h"
 #include "staging.h"
@@ -51,18 +54,61 @@ void CudaExecutable::open_traffic() {
     }
 }
 
-// The sum of what the computation has enqueued so far.
+// The sum of what the computation has enqueued so far. A communicator that cannot be captured keeps
+// the host, and so the computation, until it is there.
 void CudaExecutable::start_sum(Traffic& traffic, void* data, std::int64_t count, DType type,
                                const char* what) {
     traffic.ready.record(model_->stream.get());
     traffic.stream.wait(traffic.ready.get());
+    Wait* const wait = traffic.communicator->capturable() ? nullptr : begin_wait(traffic);
     traffic.communicator->all_reduce(data, static_cast<std::size_t>(count), type,
                                      traffic.stream.get(), what);
+    if (wait != nullptr) stamp(traffic.stream.get(), &wait->end);
 }
 
+// What was enqueued for the sums so far comes before what the computation does from here on. The
+// time at which they are there is read beside that.
 void CudaExecutable::join(Traffic& traffic) {
     traffic.done.record(traffic.stream.get());
+    traffic.ready.record(model_->stream.get());
     model_->stream.wait(traffic.done.get());
+    if (!traffic.communicator->capturable()) return;  // start_sum() has seen to it
+    stamp(traffic.stream.get(), &begin_wait(traffic)->end);
+    traffic.stamped = true;
+}
+
+// The computation has come to what `ready` was recorded after.
+Wait* CudaExecutable::begin_wait(Traffic& traffic) {
+    Wait* const wait = reinterpret_cast<Wait*>(results_.as<std::byte>() + waits_at_) +
+                       waits_[variant()]++;
+    ensures(reinterpret_cast<std::byte*>(wait + 1) <= results_.as<std::byte>() + results_.bytes(),
+            "every wait has its place");
+    clock_.wait(traffic.ready.get());
+    stamp(clock_.get(), &wait->begin);
+    return wait;
+}
+
+// Before the results leave.
+void CudaExecutable::join_clock() {
+    if (waits_[variant()] == 0) return;
+    clock_done_.record(clock_.get());
+    model_->stream.wait(clock_done_.get());
+    for (const auto& traffic : {gradients_.get(), batch_norm_.get()}) {
+        if (traffic == nullptr || !std::exchange(traffic->stamped, false)) continue;
+        traffic->done.record(traffic->stream.get());
+        model_->stream.wait(traffic->done.get());
+    }
+}
+
+// Sums that were there before they were waited for ended earlier than their wait began.
+double CudaExecutable::waited_s() const {
+    std::int64_t sum = 0;
+    for (std::size_t i = 0; i < waits_[variant()]; ++i) {
+        Wait wait;
+        std::memcpy(&wait, answered_.as<std::byte>() + waits_at_ + i * sizeof wait, sizeof wait);
+        sum += std::max<std::int64_t>(0, wait.end - wait.begin);
+    }
+    return static_cast<double>(sum) / 1e9;
 }
 
 CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeStart&, const graph::Node& node) {
@@ -106,7 +152,6 @@ void CudaExecutable::finish_all_reduces() {
 
 // Until the run's results are on the host, watching the communicators.
 void CudaExecutable::wait() {
-    finished_.record(model_->stream.get());
     if (watched_.empty()) {
         cuda::check(cudaEventSynchronize(finished_.get()), "a step");
         return;

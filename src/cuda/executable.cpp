@@ -22,19 +22,23 @@ void* at(const void* base, std::int64_t offset) {
 }  // namespace
 
 CudaExecutable::~CudaExecutable() {
+    // What is under way uses memory on the host that goes away.
+    cudaStreamSynchronize(model_->copies.get());
+    if (under_way_) cudaStreamSynchronize(model_->stream.get());
     for (cudaGraphExec_t graph : graphs_)
         if (graph != nullptr) cudaGraphExecDestroy(graph);
 }
 
-// The launches of a micro-batch, from the received inputs to the results on the host.
+// The launches of a micro-batch, from the plan's inputs to the results on the host.
 void CudaExecutable::enqueue() {
     cudaStream_t stream = model_->stream.get();
-    receive();
+    waits_[variant()] = 0;
     for (std::size_t i = 0; i < steps_.size(); ++i) {
         if (!node_events_.empty()) node_events_[i]->record(stream);
         steps_[i]();
     }
     if (!node_events_.empty()) node_events_.back()->record(stream);
+    join_clock();
     copy(answered_.data(), results_.data(), results_.bytes(), stream, "results");
 }
 
@@ -67,11 +71,18 @@ void CudaExecutable::launch() {
     cuda::check(cudaGraphLaunch(graph, model_->stream.get()), "the step's graph");
 }
 
-exec::StepResult CudaExecutable::run(const exec::Step& step) {
-    check(step);
+void CudaExecutable::start(const exec::Step& step) {
+    expects(!under_way_, "a step has been finished before the next one starts");
+    expects(!step.prefetched || prefetched_, "what a step says was prefetched was");
+    expects(static_cast<std::int64_t>(step.samples.size()) >= samples_,
+            "a plan with dropout gets its samples");
     cuda::check(cudaSetDevice(model_->options.device), "the device");
+    prefetched_ = false;
+    if (step.prefetched)
+        present_ = 1 - present_;
+    else
+        send_batch(inboxes_[present_], step);
     if (moved_ != model_->moved) build();
-    raw_ = !step.raw.empty();
     first_micro_ = step.first_micro;
     last_micro_ = step.last_micro;
     if (needs_bf16_ && model_->bf16_stale) {
@@ -79,14 +90,31 @@ exec::StepResult CudaExecutable::run(const exec::Step& step) {
                 model_->parameter_count);
         model_->bf16_stale = false;
     }
-    send_inputs(step);
+    send_scalars(step);
+    receive();
     launch();
+    finished_.record(model_->stream.get());
+    under_way_ = true;
+}
+
+// The host's part, too, happens while the device computes: into pinned memory, then on its way.
+void CudaExecutable::prefetch(const exec::Step& next) {
+    cuda::check(cudaSetDevice(model_->options.device), "the device");
+    prefetched_ = false;
+    send_batch(inboxes_[1 - present_], next);
+    prefetched_ = true;
+}
+
+exec::StepResult CudaExecutable::finish() {
+    expects(under_way_, "a step has been started before it is finished");
     wait();
+    under_way_ = false;
     return results();
 }
 
 exec::StepResult CudaExecutable::results() const {
     exec::StepResult result;
+    result.comm_exposed_s = waited_s();
     if (plan_.loss != graph::none) {
         const std::int64_t offset = static_cast<const char*>(view(plan_.loss).data) -
                                     static_cast<const char*>(results_.data());

@@ -1,6 +1,7 @@
 #pragma once
 // A plan on one GPU: every node becomes launches on a stream, fixed when the plan is compiled. A
-// run enqueues them, from its second on as one CUDA graph, and waits once, for its small results.
+// step enqueues them, from its second on as one CUDA graph, and is waited for once, for its small
+// results; meanwhile the next one's batch is sent.
 
 #include <algorithm>
 #include <array>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "augment.h"
 #include "convolution.h"
 #include "deeplab/comm/device_communicator.h"
 #include "deeplab/exec/backend.h"
@@ -28,7 +30,24 @@ struct Traffic {
 
     std::unique_ptr<comm::DeviceCommunicator> communicator;
     Stream stream;
-    Event ready, done;  // of the computation; of the sums
+    Event ready, done;     // of the computation; of the sums
+    bool stamped = false;  // the stream has more than was joined: the time of the sums' end
+};
+
+// When the computation came to where it waits for sums, and when they were there.
+struct Wait {
+    std::int64_t begin, end;  // the device's nanoseconds
+};
+
+// A batch on its way: in pinned memory, and where it goes; as large as any batch was. Images, then
+// labels; or words of crops, then the decoded samples that are not kept.
+struct Inbox {
+    void reserve(std::int64_t bytes);
+
+    PinnedBuffer sent;
+    DeviceBuffer received;
+    std::vector<CropSource> sources;  // of decoded samples: where they are on the device
+    Event copied{cudaEventDisableTiming};
 };
 
 class CudaExecutable final : public exec::Executable {
@@ -37,7 +56,9 @@ public:
                    const exec::Communicators& communicators, const exec::CompileOptions& options);
     ~CudaExecutable() override;
 
-    exec::StepResult run(const exec::Step& step) override;
+    void start(const exec::Step& step) override;
+    exec::StepResult finish() override;
+    void prefetch(const exec::Step& next) override;
     std::vector<float> download(graph::TensorId tensor) override;
     const graph::MemoryPlan& memory() const override { return memory_; }
     std::vector<double> node_seconds() const override;
@@ -89,19 +110,22 @@ private:
     Action lower(const graph::Update& op, const graph::Node& node);
 
     // Running.
-    void check(const exec::Step& step) const;
+    void check_batch(const exec::Step& step) const;
     void check_raw(std::span<const exec::RawSample> samples) const;
     void check_labels(std::span<const std::uint8_t> labels, std::int64_t first_sample,
                       std::int64_t pixels) const;
-    void send_inputs(const exec::Step& step);
-    void reserve_raw(std::span<const exec::RawSample> samples);
-    void send_raw(std::span<const exec::RawSample> samples);
+    void send_batch(Inbox& inbox, const exec::Step& step);
+    void send_raw(Inbox& inbox, std::span<const exec::RawSample> samples);
+    void send_scalars(const exec::Step& step);
     void receive();
     void enqueue();
     void launch();
     void capture(cudaGraphExec_t& graph);
     void start_sum(Traffic& traffic, void* data, std::int64_t count, DType type, const char* what);
     void join(Traffic& traffic);
+    Wait* begin_wait(Traffic& traffic);
+    void join_clock();
+    double waited_s() const;
     void finish_all_reduces();
     void wait();
     exec::StepResult results() const;
@@ -125,29 +149,31 @@ private:
     std::vector<comm::DeviceCommunicator*> watched_;
 
     DeviceBuffer exchange_, inputs_, results_, received_, pieces_;
-    // Sent before a run, in this order: scalars, keys of the samples, where decoded samples lie,
-    // images as the host has them, labels. Answered after it: the plan's results, the optimizer's
-    // outcome.
+    // Sent before a step, in this order: scalars, keys of the samples, where decoded samples lie.
+    // Answered after it: the plan's results, the optimizer's outcome, the waits for sums.
     PinnedBuffer sent_, answered_;
-    std::int64_t keys_at_ = 0, sources_at_ = 0, images_at_ = 0, labels_at_ = 0,
-                 outcome_at_ = 0;  // bytes
-    // Words of crops and decoded samples that are not kept or on their way to where they are, one
-    // behind the other, as large as any batch was. No launch knows the address.
-    PinnedBuffer raw_sent_;
-    DeviceBuffer raw_received_;
+    std::int64_t keys_at_ = 0, sources_at_ = 0, outcome_at_ = 0, waits_at_ = 0;  // bytes
+    // The batch of the step under way (or of the last one), and the next. No launch of the plan
+    // knows their addresses.
+    std::array<Inbox, 2> inboxes_;
+    std::size_t present_ = 0;
+    bool prefetched_ = false, under_way_ = false;
     graph::TensorId image_ = graph::none, label_ = graph::none;  // the plan's inputs
     bool needs_bf16_ = false, updates_ = false, capturable_ = false;
     std::int64_t moved_ = -1;  // the model's when the launches were made
 
     // Of the micro-batch under way, whose variant has a graph of its own.
-    std::size_t variant() const {
-        return (raw_ ? 4u : 0u) + (first_micro_ ? 2u : 0u) + (last_micro_ ? 1u : 0u);
-    }
-    bool raw_ = false, first_micro_ = true, last_micro_ = true;
+    std::size_t variant() const { return (first_micro_ ? 2u : 0u) + (last_micro_ ? 1u : 0u); }
+    bool first_micro_ = true, last_micro_ = true;
     bool summing_ = false;  // all-reduces of gradients are under way
+    // The clock's stream forks off the computation where it waits: reading the time holds up
+    // nobody.
+    Stream clock_;
+    Event clock_done_{cudaEventDisableTiming};
+    std::array<std::size_t, 4> waits_{};  // by variant, as its launches were enqueued last
     Event finished_{cudaEventDisableTiming};
-    std::array<cudaGraphExec_t, 8> graphs_{};
-    std::array<std::int64_t, 8> runs_{};
+    std::array<cudaGraphExec_t, 4> graphs_{};
+    std::array<std::int64_t, 4> runs_{};
     std::vector<std::unique_ptr<Event>> node_events_;  // with time_nodes: one more than nodes
 };
 

@@ -1,8 +1,7 @@
-// A run's inputs: checked, sent in as few copies as can be, made into the plan's tensors.
+// A step's inputs: checked, sent in as few copies as can be, made into the plan's tensors.
 
 #include <cstring>
 
-#include "augment.h"
 #include "deeplab/base/text.h"
 #include "deeplab/math/crop.h"
 #include "executable.h"
@@ -35,9 +34,14 @@ std::int64_t pixel_count(const exec::RawSample& sample) {
 
 }  // namespace
 
-void CudaExecutable::check(const exec::Step& step) const {
-    expects(static_cast<std::int64_t>(step.samples.size()) >= samples_,
-            "a plan with dropout gets its samples");
+void Inbox::reserve(std::int64_t bytes) {
+    if (bytes <= static_cast<std::int64_t>(received.bytes())) return;
+    sent = {}, received = {};  // the old ones first
+    sent = PinnedBuffer(static_cast<std::size_t>(bytes), "a batch to be sent");
+    received = DeviceBuffer(static_cast<std::size_t>(bytes), "a batch");
+}
+
+void CudaExecutable::check_batch(const exec::Step& step) const {
     if (!step.raw.empty()) {
         expects(step.images.empty() && step.labels.empty(),
                 "a step brings decoded samples, or images and labels");
@@ -94,8 +98,66 @@ void CudaExecutable::check_labels(std::span<const std::uint8_t> labels, std::int
         " — the loss is not defined there — pack the data set again or change model.num_classes"));
 }
 
-// Scalars, keys, images, labels lie in `sent_` as in `received_`: one copy.
-void CudaExecutable::send_inputs(const exec::Step& step) {
+// A batch goes on a stream of its own. The last step that used the inbox is over; what was sent
+// from it and never used may still be on its way.
+void CudaExecutable::send_batch(Inbox& inbox, const exec::Step& step) {
+    check_batch(step);
+    inbox.copied.synchronize();
+    inbox.sources.clear();
+    cudaStream_t stream = model_->copies.get();
+    if (!step.raw.empty()) {
+        send_raw(inbox, step.raw);
+    } else {
+        const auto labels_at = static_cast<std::int64_t>(step.images.size_bytes());
+        inbox.reserve(labels_at + label_elements_);
+        put(inbox.sent, 0, step.images);
+        put(inbox.sent, labels_at, step.labels);
+        copy(inbox.received.as<std::byte>(), inbox.sent, 0, labels_at + label_elements_, stream);
+    }
+    inbox.copied.record(stream);
+}
+
+// Bytes only: a quarter of what the crops are as floats. The words of all crops, then the samples
+// that the device does not have, each sent as soon as it is in pinned memory, so that the bus is
+// busy while the next one is brought there. What is kept goes to its place and is not sent again.
+void CudaExecutable::send_raw(Inbox& inbox, std::span<const exec::RawSample> samples) {
+    KeptSamples& kept = model_->kept;
+    std::int64_t words = 0, bytes = 0;
+    for (const exec::RawSample& sample : samples) {
+        words += words_bytes(sample);
+        if (!kept.has(sample.number)) bytes += sample_bytes(pixel_count(sample));
+    }
+    if (words + bytes > static_cast<std::int64_t>(inbox.received.bytes()))
+        inbox.reserve(words + bytes + bytes / 4);  // samples differ in size
+    cudaStream_t stream = model_->copies.get();
+    auto* received = inbox.received.as<std::byte>();
+    std::int64_t at = 0;
+    for (const exec::RawSample& sample : samples) {
+        put(inbox.sent, at, sample.crop);
+        inbox.sources.push_back(
+            {nullptr, nullptr, reinterpret_cast<const std::int32_t*>(received + at)});
+        at += words_bytes(sample);
+    }
+    copy(received, inbox.sent, 0, at, stream);
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+        const exec::RawSample& sample = samples[i];
+        const std::int64_t pixels = pixel_count(sample), end = at + sample_bytes(pixels);
+        const bool keep = kept.keeps(sample.number);
+        std::byte* place = keep ? kept.at(sample.number) : received + at;
+        CropSource& source = inbox.sources[i];
+        source.pixels = reinterpret_cast<const std::uint8_t*>(place);
+        source.labels = source.pixels + apart(3 * pixels);
+        if (kept.has(sample.number)) continue;
+        put(inbox.sent, at, sample.pixels);
+        put(inbox.sent, at + apart(3 * pixels), sample.labels);
+        copy(place, inbox.sent, at, end, stream);
+        if (keep) kept.present[static_cast<std::size_t>(sample.number)] = true;
+        at = end;
+    }
+}
+
+// What the launches read at fixed addresses, in one small copy.
+void CudaExecutable::send_scalars(const exec::Step& step) {
     const StepScalars scalars{step.learning_rate, step.valid_pixels};
     put(sent_, 0, std::span(&scalars, 1));
     auto* keys = reinterpret_cast<math::SampleKey*>(sent_.as<std::byte>() + keys_at_);
@@ -103,73 +165,24 @@ void CudaExecutable::send_inputs(const exec::Step& step) {
         const exec::SampleId& id = step.samples[static_cast<std::size_t>(i)];
         keys[i] = {id.epoch, id.sample};
     }
-    cudaStream_t stream = model_->stream.get();
-    if (raw_) {
-        send_raw(step.raw);
-        copy(received_.as<std::byte>(), sent_, 0, images_at_, stream);
-        return;
-    }
-    put(sent_, images_at_, step.images);
-    put(sent_, labels_at_, step.labels);
-    copy(received_.as<std::byte>(), sent_, 0, static_cast<std::int64_t>(received_.bytes()), stream);
+    put(sent_, sources_at_, std::span<const CropSource>(inboxes_[present_].sources));
+    copy(received_.as<std::byte>(), sent_, 0, static_cast<std::int64_t>(received_.bytes()),
+         model_->stream.get());
 }
 
-// Room for the words of all crops, then for the samples that the device does not have.
-void CudaExecutable::reserve_raw(std::span<const exec::RawSample> samples) {
-    std::int64_t bytes = 0;
-    for (const exec::RawSample& sample : samples) {
-        bytes += words_bytes(sample);
-        if (!model_->kept.has(sample.number)) bytes += sample_bytes(pixel_count(sample));
-    }
-    if (bytes <= static_cast<std::int64_t>(raw_received_.bytes())) return;
-    raw_sent_ = {}, raw_received_ = {};  // the old ones first; the run before is over
-    const auto room = static_cast<std::size_t>(bytes + bytes / 4);
-    raw_sent_ = PinnedBuffer(room, "decoded samples to be sent");
-    raw_received_ = DeviceBuffer(room, "decoded samples");
-}
-
-// One copy more, of bytes only: a quarter of what the crops are as floats. Each sample is sent as
-// soon as it is in pinned memory, so that the bus is busy while the next one is brought there. What
-// is kept goes to its place and is not sent again.
-void CudaExecutable::send_raw(std::span<const exec::RawSample> samples) {
-    reserve_raw(samples);
-    cudaStream_t stream = model_->stream.get();
-    KeptSamples& kept = model_->kept;
-    auto* received = raw_received_.as<std::byte>();
-    auto* const sources = reinterpret_cast<CropSource*>(sent_.as<std::byte>() + sources_at_);
-    std::int64_t at = 0;
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-        put(raw_sent_, at, samples[i].crop);
-        sources[i].crop = reinterpret_cast<const std::int32_t*>(received + at);
-        at += words_bytes(samples[i]);
-    }
-    copy(received, raw_sent_, 0, at, stream);
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-        const exec::RawSample& sample = samples[i];
-        const std::int64_t pixels = pixel_count(sample), end = at + sample_bytes(pixels);
-        const bool keep = kept.keeps(sample.number);
-        std::byte* place = keep ? kept.at(sample.number) : received + at;
-        sources[i].pixels = reinterpret_cast<const std::uint8_t*>(place);
-        sources[i].labels = sources[i].pixels + apart(3 * pixels);
-        if (kept.has(sample.number)) continue;
-        put(raw_sent_, at, sample.pixels);
-        put(raw_sent_, at + apart(3 * pixels), sample.labels);
-        copy(place, raw_sent_, at, end, stream);
-        if (keep) kept.present[static_cast<std::size_t>(sample.number)] = true;
-        at = end;
-    }
-}
-
-// The plan's input tensors from what was received.
+// The plan's input tensors from the batch, once it is there.
 void CudaExecutable::receive() {
+    const Inbox& inbox = inboxes_[present_];
+    model_->stream.wait(inbox.copied.get());
     cudaStream_t stream = model_->stream.get();
-    const std::byte* received = received_.as<std::byte>();
-    if (raw_) {
-        augment(stream, reinterpret_cast<const CropSource*>(received + sources_at_), view(image_),
-                view(label_).as<std::uint8_t>(), model_->scratch.data());
+    if (!inbox.sources.empty()) {
+        augment(stream,
+                reinterpret_cast<const CropSource*>(received_.as<std::byte>() + sources_at_),
+                view(image_), view(label_).as<std::uint8_t>(), model_->scratch.data());
         return;
     }
-    const std::byte *images = received + images_at_, *labels = received + labels_at_;
+    const auto* images = inbox.received.as<std::byte>();
+    const std::byte* labels = images + image_elements_ * static_cast<std::int64_t>(sizeof(float));
     for (std::size_t t = 0; t < views_.size(); ++t) {
         if (plan_.tensors[t].space != graph::Space::input) continue;
         const View& v = views_[t];

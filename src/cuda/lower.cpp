@@ -1,6 +1,5 @@
 // Compiling a plan: where its tensors lie, and what each node enqueues.
 
-#include "augment.h"
 #include "batch_norm.h"
 #include "bias.h"
 #include "deeplab/base/text.h"
@@ -146,13 +145,20 @@ void CudaExecutable::allocate_host_side(std::int64_t inputs, std::int64_t result
     keys_at_ = align(sizeof(StepScalars));
     sources_at_ = align(keys_at_ + samples_ * static_cast<std::int64_t>(sizeof(math::SampleKey)));
     const std::int64_t batch = image_ == graph::none ? 0 : plan_.tensor(image_).shape.n;
-    images_at_ = align(sources_at_ + batch * static_cast<std::int64_t>(sizeof(CropSource)));
-    labels_at_ = align(images_at_ + image_elements_ * static_cast<std::int64_t>(sizeof(float)));
-    received_ = DeviceBuffer(size(align(labels_at_ + label_elements_)), "received inputs");
-    sent_ = PinnedBuffer(received_.bytes(), "inputs to be sent");
+    received_ = DeviceBuffer(
+        size(align(sources_at_ + batch * static_cast<std::int64_t>(sizeof(CropSource)))),
+        "a step's scalars");
+    sent_ = PinnedBuffer(received_.bytes(), "a step's scalars on the host");
     inputs_ = DeviceBuffer(size(inputs), "inputs");
     outcome_at_ = results;
-    results_ = DeviceBuffer(size(results + align(sizeof(UpdateOutcome))), "results");
+    waits_at_ = results + align(sizeof(UpdateOutcome));
+    const auto waits = std::count_if(
+        plan_.nodes.begin(), plan_.nodes.end(), [](const graph::Node& node) {
+            return std::holds_alternative<graph::ExchangeStart>(node.op) ||
+                   std::holds_alternative<graph::AllReduce>(node.op);
+        });
+    results_ = DeviceBuffer(size(waits_at_) + static_cast<std::size_t>(waits) * sizeof(Wait),
+                            "results");
     answered_ = PinnedBuffer(results_.bytes(), "results on the host");
 }
 

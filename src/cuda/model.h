@@ -45,6 +45,7 @@ struct Model {
 
     CudaOptions options;
     Stream stream;
+    Stream copies;  // batches on their way, beside the step under way
     CudnnHandle cudnn;
     Target target;
     ChoiceCache choices;
@@ -63,7 +64,9 @@ struct Model {
     std::int64_t moved = 0;
     void reserve(DeviceBuffer& buffer, std::int64_t bytes, const char* what);
 
-    KeptSamples kept;  // no launch knows an address in it
+    // No launch knows an address in it. Written on `copies` alone: what a batch waits for includes
+    // what came with those before it.
+    KeptSamples kept;
 };
 
 }  // namespace deeplab::cuda

@@ -44,6 +44,7 @@ public:
 
     cudaEvent_t get() const { return event_; }
     void record(cudaStream_t stream) { check(cudaEventRecord(event_, stream), "an event"); }
+    void synchronize() { check(cudaEventSynchronize(event_), "work on the device"); }
 
 private:
     cudaEvent_t event_ = nullptr;

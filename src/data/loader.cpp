@@ -347,6 +347,11 @@ struct Loader::Impl {
         return std::move(front->batch);
     }
 
+    bool is_ready() {
+        const std::lock_guard lock(mutex);
+        return !pending.empty() && pending.front()->unfinished == 0 && !pending.front()->error;
+    }
+
     void recycle(Batch&& batch) {
         const std::lock_guard lock(mutex);
         if (spent.size() < max_pending) spent.push_back(std::move(batch));
@@ -388,6 +393,7 @@ Loader::Loader(const LoaderOptions& options) : impl_(std::make_unique<Impl>(opti
 Loader::~Loader() = default;
 
 Batch Loader::next() { return impl_->next(); }
+bool Loader::ready() const { return impl_->is_ready(); }
 void Loader::recycle(Batch&& batch) { impl_->recycle(std::move(batch)); }
 void Loader::on_device(const Batch& batch) { impl_->device_has(batch); }
 double Loader::last_wait_s() const { return impl_->last_wait_s; }

@@ -159,6 +159,7 @@ void Trainer::resume(const std::filesystem::path& file) {
 
 void Trainer::compile() {
     const Config::Train& train = setup_.config.train;
+    if (ahead_) ahead_->prefetched = false;  // by the executable before
     executable_ = backend_.compile(
         setup_.plan, {gradients_.get(), batch_norm_.get()},
         {.seed = static_cast<std::uint64_t>(train.seed),

@@ -138,6 +138,7 @@ bool Trainer::steps() {
     result_.step = first_step_;
     if (first_step_ >= iterations()) return true;
     data::Loader loader(loader_options());
+    ahead_.reset();
     interval_start_ = Clock::now();
     for (std::int64_t step = first_step_; step < iterations() && result_.code == ExitCode::ok;
          ++step) {

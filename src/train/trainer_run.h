@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -27,6 +28,12 @@ struct LocalStep {
     double data_wait_s = 0, comm_exposed_s = 0, gradient_norm = 0;
     bool stop = false, checkpoint = false;  // agreed between all ranks
     bool finite = true, skipped = false;    // the same on all ranks
+};
+
+// A micro-batch that has its turn next.
+struct NextBatch {
+    data::Batch batch;
+    bool prefetched = false;  // the executable has taken it
 };
 
 class Trainer {
@@ -60,6 +67,11 @@ private:
 
     // trainer_step.cpp: one step, and what becomes of it.
     LocalStep one_step(data::Loader& loader, std::int64_t step);
+    NextBatch take_batch(data::Loader& loader, std::int64_t step, LocalStep& local);
+    void agree(LocalStep& local);
+    void run_micro(data::Loader& loader, std::int64_t step, NextBatch next, LocalStep& local);
+    exec::Step inputs(const data::Batch& batch);
+    void look_ahead(data::Loader& loader);
     bool tracing(std::int64_t step) const;
     void not_finite(const LocalStep& local, std::int64_t step);
     void roll_back();
@@ -93,6 +105,10 @@ private:
     std::unique_ptr<Trace> trace_;              // until its last step
     std::unique_ptr<data::ShardSet> val_shards_;
     std::unique_ptr<Predictor> predictor_;
+    // What the loader delivered while the step before was under way. Nothing of a step is done
+    // here.
+    std::optional<NextBatch> ahead_;
+    std::vector<exec::RawSample> raw_;   // of the step whose inputs() were made last
     std::vector<std::string> step_ids_;  // of this rank: named where a step is not finite
     std::vector<std::string> changes_;   // of a resumed run's configuration
     std::set<std::int64_t> skipped_;     // steps passed without an update (nonfinite.h)

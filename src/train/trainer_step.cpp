@@ -11,94 +11,120 @@
 
 namespace deeplab::train {
 
-namespace {
-
-data::Batch next_batch(data::Loader& loader, std::int64_t step) {
-    const comm::Phase phase("reading data", step + 1);
-    return loader.next();
-}
-
-}  // namespace
-
 bool Trainer::tracing(std::int64_t step) const {
     const std::int64_t taken = step - first_step_;
     return trace_ && taken >= Trace::first && taken < Trace::first + Trace::count;
 }
 
+// Waiting for the loader is a step's own: what a device does meanwhile is the step before.
+NextBatch Trainer::take_batch(data::Loader& loader, std::int64_t step, LocalStep& local) {
+    const comm::Phase phase("reading data", step + 1);
+    const Clock::time_point asked = Clock::now();
+    NextBatch next;
+    if (ahead_) {
+        next = std::move(*ahead_);
+        ahead_.reset();
+    } else {
+        next.batch = loader.next();
+        local.data_wait_s += loader.last_wait_s();
+    }
+    if (tracing(step)) trace_->loop("wait for data", step, asked, Clock::now());
+    return next;
+}
+
+// Before the last micro-batch: the count that Update divides by, and what somebody wants to happen
+// after the step.
+void Trainer::agree(LocalStep& local) {
+    const bool out_of_time = options_.time_budget_min > 0 &&
+                             seconds_since(started_) >= 60 * options_.time_budget_min;
+    const bool stop = out_of_time || (options_.stop != nullptr && options_.stop->load());
+    const double minutes = setup_.config.checkpoint.minutes;
+    // A lost one: settle_checkpoint() ends the run on all ranks.
+    const bool checkpoint = root() &&
+                            (keeper_->lost() ||
+                             (minutes > 0 && seconds_since(last_checkpoint_) >= 60 * minutes));
+    double message[] = {local.valid, stop ? 1.0 : 0.0, checkpoint ? 1.0 : 0.0};
+    control_->all_reduce(message, 3, DType::f64, comm::ReduceOp::sum, "valid pixels of the step");
+    local.valid = message[0];
+    local.stop = message[1] > 0;
+    local.checkpoint = message[2] > 0;
+}
+
 LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
-    const Config& config = setup_.config;
-    const std::int64_t micros = config.train.accumulation;
+    const std::int64_t micros = setup_.config.train.accumulation;
     LocalStep local;
-    std::vector<exec::SampleId> samples;
-    std::vector<exec::RawSample> raw;
+    local.skipped = skipped_.contains(step);
     step_ids_.clear();
     for (std::int64_t micro = 0; micro < micros; ++micro) {
-        const Clock::time_point asked = Clock::now();
-        data::Batch batch = next_batch(loader, step);
-        if (tracing(step)) trace_->loop("wait for data", step, asked, Clock::now());
+        NextBatch next = take_batch(loader, step, local);
+        data::Batch& batch = next.batch;
         ensures(batch.step == step && batch.micro == micro,
                 "the loader delivers the batch of this step");
-        local.data_wait_s += loader.last_wait_s();
         local.valid += static_cast<double>(batch.valid_pixels);
         step_ids_.insert(step_ids_.end(), batch.ids.begin(), batch.ids.end());
-        const bool last = micro + 1 == micros;
-        if (last) {
-            // Before the step's work: the count that Update divides by, and what somebody wants to
-            // happen after it.
-            const bool out_of_time = options_.time_budget_min > 0 &&
-                                     seconds_since(started_) >= 60 * options_.time_budget_min;
-            const bool stop = out_of_time || (options_.stop != nullptr && options_.stop->load());
-            const double minutes = config.checkpoint.minutes;
-            // A lost one: settle_checkpoint() ends the run on all ranks.
-            const bool checkpoint = root() && (keeper_->lost() ||
-                                               (minutes > 0 &&
-                                                seconds_since(last_checkpoint_) >= 60 * minutes));
-            double message[] = {local.valid, stop ? 1.0 : 0.0, checkpoint ? 1.0 : 0.0};
-            control_->all_reduce(message, 3, DType::f64, comm::ReduceOp::sum,
-                                 "valid pixels of the step");
-            local.valid = message[0];
-            local.stop = message[1] > 0;
-            local.checkpoint = message[2] > 0;
-        }
-        local.skipped = skipped_.contains(step);
-        if (local.skipped) {
+        if (micro + 1 == micros) agree(local);
+        if (local.skipped)
             loader.recycle(std::move(batch));
-            continue;
-        }
-        samples.clear();
-        for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
-        raw.clear();
-        for (std::size_t i = 0; i < batch.decoded.size(); ++i) {
-            const data::LabelledImage& decoded = *batch.decoded[i];
-            raw.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words,
-                           samples_on_device() ? std::int64_t{batch.keys[i].sample} : -1});
-        }
-        const Clock::time_point began = Clock::now();
-        const comm::Phase phase("forward, backward, update", step + 1);
-        const exec::StepResult result = executable_->run(
-            {.images = batch.images,
-             .labels = batch.labels,
-             .raw = raw,
-             .samples = samples,
-             .learning_rate = learning_rate(config, step),
-             .valid_pixels = local.valid,
-             .first_micro = micro == 0,
-             .last_micro = last});
-        if (tracing(step)) {
-            trace_->loop("forward, backward, update", step, began, Clock::now());
-            trace_->nodes(setup_.plan, step, began, executable_->node_seconds());
-        }
-        local.loss_sum += result.loss_sum;
-        local.comm_exposed_s += result.comm_exposed_s;
-        local.gradient_norm = result.gradient_norm;
-        // The gradient is the sum over all ranks: it is finite for all or for none.
-        local.finite = local.finite && result.finite;
-        if (samples_on_device()) loader.on_device(batch);
-        loader.recycle(std::move(batch));
+        else
+            run_micro(loader, step, std::move(next), local);
     }
     control_->all_reduce(&local.loss_sum, 1, DType::f64, comm::ReduceOp::sum, "loss of the step");
     local.finite = local.finite && std::isfinite(local.loss_sum);
     return local;
+}
+
+void Trainer::run_micro(data::Loader& loader, std::int64_t step, NextBatch next, LocalStep& local) {
+    const comm::Phase phase("forward, backward, update", step + 1);
+    const Clock::time_point began = Clock::now();
+    data::Batch& batch = next.batch;
+    std::vector<exec::SampleId> samples;
+    for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
+    exec::Step inputs = this->inputs(batch);
+    inputs.samples = samples;
+    inputs.learning_rate = learning_rate(setup_.config, step);
+    inputs.valid_pixels = local.valid;
+    inputs.first_micro = batch.micro == 0;
+    inputs.last_micro = batch.micro + 1 == setup_.config.train.accumulation;
+    inputs.prefetched = next.prefetched;
+    executable_->start(inputs);
+    if (samples_on_device() && !next.prefetched) loader.on_device(batch);
+    loader.recycle(std::move(batch));
+    look_ahead(loader);
+    const exec::StepResult result = executable_->finish();
+    if (tracing(step)) {
+        trace_->loop("forward, backward, update", step, began, Clock::now());
+        trace_->nodes(setup_.plan, step, began, executable_->node_seconds());
+    }
+    local.loss_sum += result.loss_sum;
+    local.comm_exposed_s += result.comm_exposed_s;
+    local.gradient_norm = result.gradient_norm;
+    // The gradient is the sum over all ranks: it is finite for all or for none.
+    local.finite = local.finite && result.finite;
+}
+
+// Images and labels, or decoded samples.
+exec::Step Trainer::inputs(const data::Batch& batch) {
+    raw_.clear();
+    for (std::size_t i = 0; i < batch.decoded.size(); ++i) {
+        const data::LabelledImage& decoded = *batch.decoded[i];
+        raw_.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words,
+                        samples_on_device() ? std::int64_t{batch.keys[i].sample} : -1});
+    }
+    exec::Step step;
+    step.images = batch.images;
+    step.labels = batch.labels;
+    step.raw = raw_;
+    return step;
+}
+
+// While the device computes, the next batch goes there, where the loader has it.
+void Trainer::look_ahead(data::Loader& loader) {
+    if (!loader.ready()) return;
+    ahead_ = NextBatch{loader.next()};
+    if (skipped_.contains(ahead_->batch.step)) return;
+    executable_->prefetch(inputs(ahead_->batch));
+    ahead_->prefetched = true;
+    if (samples_on_device()) loader.on_device(ahead_->batch);
 }
 
 // All ranks come here in the same step.

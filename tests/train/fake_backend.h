@@ -3,12 +3,14 @@
 // stands around the network, in milliseconds. Sums over ranks, momentum and running statistics
 // behave like the real ones'.
 
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "deeplab/base/error.h"
@@ -25,7 +27,10 @@ public:
     bool raw = false;
     std::int64_t room = 1 << 30;          // for keep_samples, bytes
     std::map<std::int64_t, double> kept;  // level by number
-    std::vector<std::int64_t> came;       // of each run: how many samples came with pixels
+    std::vector<std::int64_t> came;       // of each batch: how many samples came with pixels
+    bool prefetches = true;               // uses what prefetch() brought, and counts
+    std::int64_t prefetched = 0;
+    std::chrono::milliseconds step_time{0};
 
     bool takes_raw_samples() const override { return raw; }
     void keep_samples(std::span<const std::int64_t> pixels) override {
@@ -86,29 +91,27 @@ public:
                    const exec::Communicators& communicators)
         : backend_(backend), plan_(plan), communicators_(communicators) {}
 
+    void prefetch(const exec::Step& next) override {
+        if (!backend_.prefetches) return;
+        taken_ = look_at(next);
+        ++backend_.prefetched;
+    }
+
     // Loss of a pixel: (parameter - mean of its image)^2; every parameter gets the same gradient.
-    exec::StepResult run(const exec::Step& step) override {
-        if (!step.raw.empty()) backend_.came.push_back(0);
-        const std::size_t samples = step.samples.size();
-        const std::size_t pixels = step.labels.size() / samples,
-                          values = step.images.size() / samples;
+    void start(const exec::Step& step) override {
+        const bool taken = step.prefetched && backend_.prefetches;
+        expects(!taken || !taken_.empty(), "what a step says was prefetched was");
+        const std::vector<Sample> samples = taken ? taken_ : look_at(step);
+        taken_.clear();
         const float value = backend_.buffers_.at("value " + plan_.parameters.front().name).front();
         if (step.first_micro) gradient_ = 0;
-        exec::StepResult result;
+        exec::StepResult& result = result_ = {};
         double mean = 0;
-        for (std::size_t n = 0; n < samples; ++n) {
-            double valid = 0, level = 0;
-            for (const float v : step.images.subspan(n * values, values))
-                level += v / static_cast<double>(values);
-            for (const auto label : step.labels.subspan(n * pixels, pixels))
-                valid += label != 255 ? 1 : 0;
-            if (!step.raw.empty()) {
-                valid = static_cast<double>(step.raw[n].crop.size());
-                level = raw_level(step.raw[n]);
-            }
+        for (std::size_t n = 0; n < samples.size(); ++n) {
+            const auto& [valid, level] = samples[n];
             gradient_ += valid * 2 * (value - level);
             result.loss_sum += valid * (value - level) * (value - level);
-            mean += level / static_cast<double>(samples);
+            mean += level / static_cast<double>(samples.size());
             if (step.samples[n].epoch == 0 &&
                 static_cast<std::int64_t>(step.samples[n].sample) == backend_.poisoned)
                 gradient_ = result.loss_sum = mean = std::numeric_limits<double>::quiet_NaN();
@@ -123,8 +126,9 @@ public:
         }
         if (step.last_micro) update(step, result);
         ++runs_;
-        return result;
+        std::this_thread::sleep_for(backend_.step_time);
     }
+    exec::StepResult finish() override { return result_; }
 
     std::vector<float> download(graph::TensorId) override {
         throw LogicError("the fake backend keeps no tensor");
@@ -132,6 +136,27 @@ public:
     const graph::MemoryPlan& memory() const override { return memory_; }
 
 private:
+    struct Sample {
+        double valid, level;
+    };
+    std::vector<Sample> look_at(const exec::Step& step) {
+        if (!step.raw.empty()) backend_.came.push_back(0);
+        std::vector<Sample> samples;
+        for (const exec::RawSample& raw : step.raw)
+            samples.push_back({static_cast<double>(raw.crop.size()), raw_level(raw)});
+        if (!step.raw.empty()) return samples;
+        const auto count = static_cast<std::size_t>(plan_.tensor(plan_.images).shape.n);
+        const std::size_t pixels = step.labels.size() / count, values = step.images.size() / count;
+        for (std::size_t n = 0; n < count; ++n) {
+            double valid = 0, level = 0;
+            for (const float v : step.images.subspan(n * values, values))
+                level += v / static_cast<double>(values);
+            for (const auto label : step.labels.subspan(n * pixels, pixels))
+                valid += label != 255 ? 1 : 0;
+            samples.push_back({valid, level});
+        }
+        return samples;
+    }
     double raw_level(const exec::RawSample& sample) {
         if (!sample.pixels.empty()) {
             ++backend_.came.back();
@@ -164,6 +189,8 @@ private:
     graph::Plan plan_;
     exec::Communicators communicators_;
     graph::MemoryPlan memory_;
+    std::vector<Sample> taken_;
+    exec::StepResult result_;
     double gradient_ = 0;
     std::int64_t runs_ = 0;
 };

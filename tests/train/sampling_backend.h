@@ -44,7 +44,7 @@ private:
         }
         ~Run() override { --owner_.alive; }
 
-        exec::StepResult run(const exec::Step& step) override {
+        void start(const exec::Step& step) override {
             const Shape in = plan_.tensor(plan_.images).shape,
                         out = plan_.tensor(plan_.logits).shape;
             EXPECT_EQ(static_cast<std::int64_t>(step.images.size()), in.elements());
@@ -59,8 +59,8 @@ private:
                     }
                 }
             }
-            return {};
         }
+        exec::StepResult finish() override { return {}; }
         std::vector<float> download(graph::TensorId tensor) override {
             EXPECT_EQ(tensor, plan_.logits);
             return logits_;

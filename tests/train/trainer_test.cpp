@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <random>
 #include <string>
 #include <utility>
@@ -163,6 +165,36 @@ TEST_F(TrainerTest, SamplesThatStayOnTheDeviceAreSentOnce) {
     options.resume = true;
     EXPECT_EQ(run_training(options, second, *world, *world).state_hash, wanted.state_hash);
     EXPECT_EQ(second.came.front(), 4);
+}
+
+// The next batch goes to the device during the step before: the state is the same with and without,
+// also of micro-batches and decoded samples, before and after a resume.
+TEST_F(TrainerTest, BatchesThatComeEarlyGiveTheSameBits) {
+    for (const std::string kind : {"crops", "micro-batches", "decoded", "device"}) {
+        TrainOptions options = options_;
+        options.config.train.accumulation = kind == "micro-batches" ? 2 : 1;
+        options.config.data.cache = kind == "device" ? "device" : "none";
+        std::map<bool, std::uint64_t> hash;
+        for (const bool early : {false, true}) {
+            std::int64_t prefetched = 0;
+            options.run = dir_ / (kind + (early ? " early" : " late"));
+            for (const bool resumed : {false, true}) {
+                FakeBackend backend;
+                backend.raw = kind == "decoded" || kind == "device";
+                backend.prefetches = early;
+                backend.step_time = std::chrono::milliseconds(early ? 5 : 0);
+                std::atomic<bool> stop = false;
+                options.stop = &stop;
+                options.resume = resumed;
+                options.on_step = [&](const StepReport& r) { stop = !resumed && r.step == 6; };
+                const auto world = comm::make_self();
+                hash[early] = run_training(options, backend, *world, *world).state_hash;
+                prefetched += backend.prefetched;
+            }
+            EXPECT_EQ(prefetched > 0, early) << kind;
+        }
+        EXPECT_EQ(hash[true], hash[false]) << kind;
+    }
 }
 
 TEST_F(TrainerTest, WhereSamplesCannotStayIsSaidBeforeTheFirstStep) {

@@ -154,7 +154,8 @@ public:
     Loader(const Loader&) = delete;
     Loader& operator=(const Loader&) = delete;
 
-    Batch next();  // the next micro-batch, in order; LogicError past the end
+    Batch next();        // the next micro-batch, in order; LogicError past the end
+    bool ready() const;  // whether next() would neither wait nor throw
     // Optional: gives a batch back, so that the next one needs no fresh memory (page faults cost as
     // much as decoding).
     void recycle(Batch&& batch);

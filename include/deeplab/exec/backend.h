@@ -54,7 +54,7 @@ struct RawSample {
     std::int64_t number = -1;
 };
 
-// One micro-batch. Spans are host memory, read during run() only.
+// One micro-batch. Spans are host memory, read during the call that brings them only.
 struct Step {
     std::span<const float> images;         // (N,3,H,W), normalised
     std::span<const std::uint8_t> labels;  // (N,1,H,W); empty for a plan without loss
@@ -66,6 +66,8 @@ struct Step {
     double valid_pixels = 0;  // of the global batch, all ranks and micro-batches; read on the last
                               // micro-batch
     bool first_micro = true, last_micro = true;
+    // Images and labels, or raw, are those of the last prefetch(): what it took is used.
+    bool prefetched = false;
 };
 
 struct StepResult {
@@ -79,7 +81,18 @@ struct StepResult {
 class Executable {
 public:
     virtual ~Executable() = default;
-    virtual StepResult run(const Step& step) = 0;
+    // A step begins: on a device it is under way when this returns, on the host it is over.
+    virtual void start(const Step& step) = 0;
+    // Waits for the step that start() began; comes before the next start().
+    virtual StepResult finish() = 0;
+    StepResult run(const Step& step) {
+        start(step);
+        return finish();
+    }
+    // Takes the batch (images and labels, or raw; nothing else is looked at) of a coming step,
+    // while the present one is under way: the next start() is of a step that is `prefetched`, or
+    // forgets it. Same bits with and without. DataError as start() would throw it.
+    virtual void prefetch(const Step& next) { static_cast<void>(next); }
     // A tensor with `keep` set, as f32 N C H W, as the last run left it.
     virtual std::vector<float> download(graph::TensorId tensor) = 0;
     virtual const graph::MemoryPlan& memory() const = 0;

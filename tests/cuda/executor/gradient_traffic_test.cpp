@@ -1,45 +1,18 @@
-// Gradients that travel between ranks as bf16. The other rank of two is a twin of this one: it has
-// the same gradients, so that their sum is twice as much.
+// Gradients that travel between ranks as bf16.
 
 #include <gtest/gtest.h>
 
 #include "cpu/narrow_network.h"
 #include "deeplab/math/bf16.h"
 #include "harness/device.h"
+#include "twin.h"
 
 namespace deeplab {
 namespace {
 
 using testing::Batch;
 using testing::Trainer;
-
-class Twin final : public comm::Communicator {
-public:
-    int rank() const override { return 0; }
-    int size() const override { return 2; }
-    std::string description() const override { return "a rank and its twin"; }
-
-    void all_reduce(void* data, std::size_t count, DType type, comm::ReduceOp op,
-                    const char* what) override {
-        ASSERT_EQ(type, DType::f32) << what;
-        ASSERT_EQ(op, comm::ReduceOp::sum) << what;
-        for (std::size_t i = 0; i < count; ++i) static_cast<float*>(data)[i] *= 2;
-    }
-    comm::Request start_all_reduce(void* data, std::size_t count, DType type, comm::ReduceOp op,
-                                   const char* what) override {
-        all_reduce(data, count, type, op, what);
-        return 0;
-    }
-    void finish(comm::Request) override {}
-    void progress() override {}
-    void broadcast(void*, std::size_t, int, const char*) override {}
-    void barrier(const char*) override {}
-    std::vector<std::string> all_gather(const std::string& text, const char*) override {
-        return {text, text};
-    }
-    std::unique_ptr<Communicator> split(int, int) override { return std::make_unique<Twin>(); }
-    std::unique_ptr<Communicator> split_by_node() override { return std::make_unique<Twin>(); }
-};
+using testing::Twin;
 
 // The gradients after a step of two micro-batches.
 std::vector<float> gradients(std::unique_ptr<exec::Backend> backend, DType traffic, bool overlap) {

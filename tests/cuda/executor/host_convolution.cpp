@@ -115,10 +115,14 @@ Convolution::Convolution(const ConvolutionProblem& problem, const CudnnHandle&, 
 }
 
 // Enqueued like any launch: a captured one runs when its graph does.
-void execute(const CudnnHandle&, const EnginePlan& plan, const ConvolutionPointers& pointers) {
-    const ConvolutionProblem& p = problems().at(plan.choice.engine);
-    if (plan.workspace > 0) std::memset(pointers.workspace, 0x5a, 512);  // it is scratch
-    shim::enqueue([p, pointers] { compute(p, pointers); });
+void execute(const CudnnHandle& handle, const EnginePlan& plan,
+             const ConvolutionPointers& pointers) {
+    shim::enqueue(handle.stream(),
+                  [p = problems().at(plan.choice.engine), pointers, workspace = plan.workspace] {
+                      if (workspace > 0)
+                          std::memset(pointers.workspace, 0x5a, 512);  // it is scratch
+                      compute(p, pointers);
+                  });
 }
 
 }  // namespace deeplab::cuda

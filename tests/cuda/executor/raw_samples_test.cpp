@@ -203,6 +203,45 @@ TEST_F(KeptSamples, AreNotReadAgain) {
               run(expected, samples, samples.raw()).loss_sum);
 }
 
+// Sent during the step before. The second batch is first replaced and then not used: what came with
+// both is on the device all the same, and the third brings neither pixels nor labels.
+TEST_P(KeptSamples, ArePrefetchedForTheSameBits) {
+    Trainer tested = trainer(GetParam(), true), expected = trainer(GetParam(), true);
+    tested.backend->keep_samples(sizes());
+    const std::vector<std::vector<std::uint32_t>> batches = {{0, 1}, {2, 2}, {1, 2},
+                                                             {2, 3}, {3, 0}, {1, 1}};
+    bool prefetched = false;
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+        const Samples samples(batches[i], static_cast<std::uint32_t>(i));
+        exec::Step step = samples.step();
+        std::vector<exec::RawSample> raw = numbered(samples);
+        if (i == 2)
+            for (exec::RawSample& sample : raw) sample.pixels = sample.labels = {};
+        step.raw = raw;
+        step.prefetched = prefetched;
+        tested.executable->start(step);
+        if (i + 1 < batches.size()) {
+            // Gone before its step starts.
+            const Samples next(batches[i + 1], static_cast<std::uint32_t>(i + 1));
+            exec::Step coming;
+            std::vector<exec::RawSample> memory = numbered(next);
+            coming.raw = memory;
+            tested.executable->prefetch(coming);
+            if (i == 0) {
+                const Samples other({3, 3}, 1);
+                memory = numbered(other);
+                coming.raw = memory;
+                tested.executable->prefetch(coming);
+            }
+        }
+        EXPECT_EQ(tested.executable->finish().loss_sum,
+                  run(expected, samples, samples.raw()).loss_sum)
+            << "step " << i;
+        prefetched = i != 0;
+    }
+    EXPECT_EQ(tested.state(), expected.state());
+}
+
 TEST_F(KeptSamples, MustFit) {
     Trainer tested = trainer(DType::f32, true);
     try {

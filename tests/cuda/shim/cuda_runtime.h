@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -54,6 +55,10 @@ inline void __syncwarp(unsigned mask = 0xffffffffu,
     deeplab::shim::wait_for_warp(mask, where);
 }
 inline void __threadfence() {}
+inline std::int64_t host_nanoseconds() {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
 inline std::byte* host_shared_memory() { return deeplab::shim::dynamic_shared_memory(); }
 
 template <class T>
@@ -97,7 +102,9 @@ enum cudaError_t {
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
-    cudaErrorNotReady = 600
+    cudaErrorNotReady = 600,
+    cudaErrorStreamCaptureUnjoined = 904,
+    cudaErrorStreamCaptureIsolation = 905
 };
 inline const char* cudaGetErrorString(cudaError_t status) {
     return status == cudaSuccess
@@ -114,60 +121,74 @@ inline cudaError_t cudaSetDevice(int device) {
     return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-// --- Streams and events: but for captures, everything is done when a call returns ---
-using cudaStream_t = struct CUstream_st*;
-using cudaEvent_t = struct CUevent_st*;
+// --- Streams, events and graphs: streams.h ---
+using cudaStream_t = CUstream_st*;
+using cudaEvent_t = CUevent_st*;
 constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2, cudaStreamNonBlocking = 1;
 inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
-    *stream = static_cast<cudaStream_t>(std::malloc(1));
+    *stream = new CUstream_st{deeplab::shim::make_stream()};
     return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
     *least = 0, *greatest = -5;
     return cudaSuccess;
 }
-inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    std::free(stream);
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (stream != nullptr) deeplab::shim::reach(stream->queue->end(stream->queue));
     return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0) {
+// What is enqueued is still done.
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    cudaStreamSynchronize(stream);
+    delete stream;
     return cudaSuccess;
+}
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned = 0) {
+    return deeplab::shim::wait(stream, *event) ? cudaSuccess : cudaErrorStreamCaptureIsolation;
 }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-    *event = static_cast<cudaEvent_t>(std::malloc(1));
+    *event = new CUevent_st;
     return cudaSuccess;
 }
 inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    std::free(event);
+    delete event;
     return cudaSuccess;
 }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    deeplab::shim::record(*event, stream);
+    return cudaSuccess;
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->within) return cudaErrorInvalidValue;
+    deeplab::shim::reach(event->point);
+    return cudaSuccess;
+}
+inline cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }
 inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
     *ms = 0;
     return cudaSuccess;
 }
 
-// --- Graphs ---
-using cudaGraph_t = deeplab::shim::Graph*;
-using cudaGraphExec_t = deeplab::shim::Graph*;
+using cudaGraph_t = CUgraph_st*;
+using cudaGraphExec_t = CUgraph_st*;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
-inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
-    deeplab::shim::capturing = new deeplab::shim::Graph;
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    deeplab::shim::begin_capture(stream);
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
-    *graph = std::exchange(deeplab::shim::capturing, nullptr);
+    *graph = nullptr;
+    const auto captured = std::exchange(deeplab::shim::capturing, nullptr);
+    if (!captured->joined()) return cudaErrorStreamCaptureUnjoined;
+    *graph = new CUgraph_st{captured};
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned) {
-    *ready = new deeplab::shim::Graph(*graph);
+    *ready = new CUgraph_st{graph->graph};
     return cudaSuccess;
 }
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
-    for (const auto& work : *graph) work();
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+    deeplab::shim::enqueue(stream, [graph = graph->graph] { graph->launch(); });
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -192,28 +213,33 @@ inline cudaError_t cudaMalloc(void** data, std::size_t bytes) {
     std::memset(*data, 0xff, bytes);
     return cudaSuccess;
 }
+// Waits for the device; that of host memory may not.
 inline cudaError_t cudaFree(void* data) {
+    deeplab::shim::reach_all();
     std::free(data);
     return cudaSuccess;
 }
 inline cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
     return cudaMalloc(data, bytes);
 }
-inline cudaError_t cudaFreeHost(void* data) { return cudaFree(data); }
+inline cudaError_t cudaFreeHost(void* data) {
+    std::free(data);
+    return cudaSuccess;
+}
 enum cudaMemcpyKind {
     cudaMemcpyHostToDevice = 1,
     cudaMemcpyDeviceToHost = 2,
     cudaMemcpyDefault = 4
 };
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
-                                   cudaStream_t) {
-    deeplab::shim::enqueue([=] {
+                                   cudaStream_t stream) {
+    deeplab::shim::enqueue(stream, [=] {
         if (bytes > 0) std::memcpy(to, from, bytes);
     });
     return cudaSuccess;
 }
-inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
-    deeplab::shim::enqueue([=] {
+inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
+    deeplab::shim::enqueue(stream, [=] {
         if (bytes > 0) std::memset(to, value, bytes);
     });
     return cudaSuccess;
@@ -256,7 +282,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
         return cudaErrorInvalidValue;
     }
     const std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-    deeplab::shim::enqueue([=] {
+    deeplab::shim::enqueue(config->stream, [=] {
         blockDim = block;
         gridDim = grid;
         deeplab::shim::run_grid(

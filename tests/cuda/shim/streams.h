@@ -1,21 +1,80 @@
 #pragma once
-// What is enqueued on a stream: done at once, or kept while a graph is captured and done when it is
-// launched. As on a device, nothing of a captured step happens before that.
+// Streams, events and graphs of the stand-in. What is enqueued on a stream is done at once, or, to
+// show what nobody waits for, as late as it may be or at a random time: a stream goes on only as
+// far as somebody (the host, an event that another stream waits for) needs it. A captured graph
+// keeps the order that its streams and events give, and no more.
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
-#include <utility>
+#include <map>
+#include <memory>
 #include <vector>
 
 namespace deeplab::shim {
 
-using Graph = std::vector<std::function<void()>>;
-inline Graph* capturing = nullptr;
+enum class Schedule { at_once, late, shuffled };
+// DEEPLAB_TEST_STREAMS: at-once (default), late, shuffled.
+Schedule schedule();
 
-inline void enqueue(std::function<void()> work) {
-    if (capturing != nullptr)
-        capturing->push_back(std::move(work));
-    else
-        work();
-}
+struct Stream;
+using StreamPointer = std::shared_ptr<Stream>;
+
+// A place in a stream: all that was enqueued there before.
+struct Point {
+    StreamPointer stream;
+    std::size_t items = 0;
+};
+
+struct Stream {
+    struct Item {
+        std::function<void()> work;
+        Point after;  // instead of work: waits for it
+    };
+    bool again = false;  // a graph's: its items stay for the next launch
+    std::vector<Item> items;
+    std::size_t done = 0;
+
+    Point end(const StreamPointer& self) const { return {self, items.size()}; }
+};
+
+// A capture under way, then a graph: streams of its own in the places of those captured.
+struct Graph {
+    StreamPointer origin;
+    std::map<const void*, StreamPointer> streams;  // by the stream that was captured
+
+    void launch() const;
+    bool joined() const;  // the origin waits for everything
+};
+extern std::shared_ptr<Graph> capturing;
+void begin_capture(const void* stream);
+
+StreamPointer make_stream();
+// Does what is missing until the point is reached.
+void reach(const Point& point);
+void reach_all();
+// Of a stream outside captures; null: at once, as the default stream's.
+void enqueue(const StreamPointer& stream, std::function<void()> work);
+
+}  // namespace deeplab::shim
+
+// Handles as cuda_runtime.h has them.
+struct CUstream_st {
+    deeplab::shim::StreamPointer queue;
+};
+struct CUevent_st {
+    deeplab::shim::Point point;                    // none: not recorded
+    std::shared_ptr<deeplab::shim::Graph> within;  // the capture that recorded it
+};
+struct CUgraph_st {
+    std::shared_ptr<deeplab::shim::Graph> graph;
+};
+
+namespace deeplab::shim {
+
+// Where something enqueued on the stream goes: into the capture, where the stream is part of it.
+void enqueue(CUstream_st* stream, std::function<void()> work);
+bool record(CUevent_st& event, CUstream_st* stream);
+bool wait(CUstream_st* stream, const CUevent_st& event);  // false: as CUDA would refuse it
 
 }  // namespace deeplab::shim

@@ -1,0 +1,166 @@
+#include "streams.h"
+
+#include <cstdlib>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace deeplab::shim {
+namespace {
+
+std::vector<std::weak_ptr<Stream>>& alive() {
+    static std::vector<std::weak_ptr<Stream>> all;
+    return all;
+}
+
+std::size_t random_below(std::size_t n) {
+    static std::mt19937 generator(7);
+    return generator() % n;
+}
+
+void advance(const StreamPointer& stream) {
+    Stream::Item item = stream->items[stream->done];  // a copy: more may be enqueued meanwhile
+    if (item.work)
+        item.work();
+    else
+        reach(item.after);
+    if (!stream->again) stream->items[stream->done] = {};
+    ++stream->done;
+}
+
+StreamPointer make_replayed() {
+    auto stream = std::make_shared<Stream>();
+    stream->again = true;
+    return stream;
+}
+
+void somebody_goes_on() {
+    auto& all = alive();
+    const StreamPointer stream = all[random_below(all.size())].lock();
+    if (!stream) return;
+    for (std::size_t n = random_below(4); n > 0 && stream->done < stream->items.size(); --n)
+        advance(stream);
+}
+
+}  // namespace
+
+std::shared_ptr<Graph> capturing;
+
+Schedule schedule() {
+    static const Schedule chosen = [] {
+        const char* text = std::getenv("DEEPLAB_TEST_STREAMS");
+        const std::string name = text == nullptr ? "at-once" : text;
+        if (name == "late") return Schedule::late;
+        if (name == "shuffled") return Schedule::shuffled;
+        if (name != "at-once") throw std::invalid_argument("DEEPLAB_TEST_STREAMS=" + name);
+        return Schedule::at_once;
+    }();
+    return chosen;
+}
+
+void reach(const Point& point) {
+    if (!point.stream) return;
+    while (point.stream->done < point.items) advance(point.stream);
+}
+
+void reach_all() {
+    for (const auto& weak : alive()) {
+        if (const StreamPointer stream = weak.lock()) reach(stream->end(stream));
+    }
+}
+
+void enqueue(const StreamPointer& stream, std::function<void()> work) {
+    if (!stream) {
+        work();
+        return;
+    }
+    stream->items.push_back({std::move(work), {}});
+    if (schedule() == Schedule::at_once) reach(stream->end(stream));
+    if (schedule() == Schedule::shuffled) somebody_goes_on();
+}
+
+void Graph::launch() const {
+    for (const auto& [handle, stream] : streams) stream->done = 0;
+    if (schedule() == Schedule::shuffled) {
+        for (std::size_t n = 4 * origin->items.size(); n > 0; --n) {
+            auto any = streams.begin();
+            std::advance(any, random_below(streams.size()));
+            if (any->second->done < any->second->items.size()) advance(any->second);
+        }
+    }
+    reach(origin->end(origin));
+}
+
+bool Graph::joined() const {
+    std::map<const Stream*, std::size_t> covered;
+    const std::function<void(const Point&)> cover = [&](const Point& point) {
+        std::size_t& done = covered[point.stream.get()];
+        while (done < point.items) {
+            const Stream::Item& item = point.stream->items[done++];
+            if (!item.work) cover(item.after);
+        }
+    };
+    cover(origin->end(origin));
+    for (const auto& [handle, stream] : streams) {
+        if (covered[stream.get()] < stream->items.size()) return false;
+    }
+    return true;
+}
+
+namespace {
+
+StreamPointer captured(CUstream_st* stream) {
+    if (!capturing) return nullptr;
+    const auto found = capturing->streams.find(stream);
+    return found == capturing->streams.end() ? nullptr : found->second;
+}
+
+}  // namespace
+
+void enqueue(CUstream_st* stream, std::function<void()> work) {
+    if (const StreamPointer inside = captured(stream)) {
+        inside->items.push_back({std::move(work), {}});
+        return;
+    }
+    enqueue(stream == nullptr ? nullptr : stream->queue, std::move(work));
+}
+
+bool record(CUevent_st& event, CUstream_st* stream) {
+    const StreamPointer inside = captured(stream), queue = inside ? inside : stream->queue;
+    event.point = queue->end(queue);
+    event.within = inside ? capturing : nullptr;
+    return true;
+}
+
+// A stream that waits for what a capture recorded becomes part of it. Neither the other way round:
+// a captured stream has no events of outside, and they none of a capture.
+bool wait(CUstream_st* stream, const CUevent_st& event) {
+    const StreamPointer inside = captured(stream);
+    if (event.within) {
+        if (event.within != capturing) return false;
+        StreamPointer& own = capturing->streams[stream];
+        if (!own) own = make_replayed();
+        own->items.push_back({nullptr, event.point});
+        return true;
+    }
+    if (!event.point.stream) return true;  // never recorded
+    if (inside) return false;
+    stream->queue->items.push_back({nullptr, event.point});
+    if (schedule() == Schedule::at_once) reach(stream->queue->end(stream->queue));
+    return true;
+}
+
+void begin_capture(const void* stream) {
+    capturing = std::make_shared<Graph>();
+    capturing->origin = make_replayed();
+    capturing->streams[stream] = capturing->origin;
+}
+
+StreamPointer make_stream() {
+    auto stream = std::make_shared<Stream>();
+    alive().push_back(stream);
+    return stream;
+}
+
+}  // namespace deeplab::shim
