@@ -18,7 +18,11 @@ Record& record() {
     return instance;
 }
 
+PhaseObserver* observer = nullptr;
+
 }  // namespace
+
+void observe_phases(PhaseObserver* given) { observer = given; }
 
 Activity activity() {
     Record& r = record();
@@ -27,6 +31,7 @@ Activity activity() {
 }
 
 Phase::Phase(const char* name, std::int64_t step) {
+    if (observer != nullptr) observer->begin(name, step);
     Record& r = record();
     const std::lock_guard lock(r.mutex);
     outer_name_ = r.phase;
@@ -37,6 +42,7 @@ Phase::Phase(const char* name, std::int64_t step) {
 }
 
 Phase::~Phase() {
+    if (observer != nullptr) observer->end();
     Record& r = record();
     const std::lock_guard lock(r.mutex);
     r.phase = outer_name_;

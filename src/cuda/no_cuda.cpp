@@ -12,4 +12,6 @@ std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions&) {
     throw DeviceError(availability().reason);
 }
 
+void show_phases() {}
+
 }  // namespace deeplab::cuda

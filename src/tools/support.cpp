@@ -135,6 +135,7 @@ std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice,
     options.nccl = choice.comm == "nccl" ||
                    (choice.comm == "auto" && world.size() > 1 && comm::nccl_built());
     options.choices = cuda::default_choice_cache();
+    cuda::show_phases();
     return cuda::make_cuda_backend(options);
 }
 

@@ -31,6 +31,16 @@ private:
     std::int64_t outer_step_;
 };
 
+// Told of phases as they begin and end, on the thread whose they are: for a profiler's time line.
+class PhaseObserver {
+public:
+    virtual ~PhaseObserver() = default;
+    virtual void begin(const char* name, std::int64_t step) = 0;
+    virtual void end() = 0;
+};
+// Outside of phases, and before there are other threads. Null: nobody.
+void observe_phases(PhaseObserver* observer);
+
 // The same for a collective: it waits for other ranks. `name` need not outlive the call.
 class Collective {
 public:

@@ -32,6 +32,11 @@ struct CudaOptions {
     std::filesystem::path choices;
 };
 
+// The phases of comm/activity.h become NVTX ranges of the domain "deeplab", with the step as
+// payload: Nsight Systems shows them above the kernels. Without a profiler a range costs
+// nanoseconds.
+void show_phases();
+
 // $DEEPLAB_TUNING_CACHE (empty: none), else deeplab-hpc/convolutions.txt in the user's cache
 // folder.
 std::filesystem::path default_choice_cache();
