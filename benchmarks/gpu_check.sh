@@ -125,6 +125,13 @@ same_bits() { # the state after 20 steps, as one graph and launch by launch
     [[ -n $a && $a == "$b" ]]
 }
 
+properties() { # the GPU as cuDNN describes it, which is what tests/cuda/device-properties has for others
+    local file=$out/device-properties.json
+    sed '/^convolution pass/,$d' "$out/device.log" >"$file"
+    python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); print(d["deviceName"], len(d), "properties")' "$file" &&
+        "$bin/deeplab-plan-check" "$file" "$root/jobs/configs" # read back: the same plans without the device
+}
+
 sanitized() {
     command -v compute-sanitizer >/dev/null || { echo "skipped: no compute-sanitizer" && return 77; }
     local program=$bin/gpu_tests
@@ -135,6 +142,7 @@ sanitized() {
 correct() {
     make_data >"$out/data.log" 2>&1 || { tail "$out/data.log" && exit 2; }
     check device "$bin/deeplab-plan-check" current "$root/jobs/configs"
+    check properties properties
     check fixtures "$bin/gpu_tests"
     check convolutions "$bin/cuda_tests"
     check cpu_curve train "$work/cpu" --device cpu

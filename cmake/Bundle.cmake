@@ -1,9 +1,13 @@
-# cmake -D OUT=DIR -D PROGRAMS="a;b" [-D MPIRUN=FILE] -D SOURCE_DIR=DIR -P Bundle.cmake
+# cmake -D OUT=DIR -D PROGRAMS="a;b" [-D MPIRUN=FILE] [-D NATIVE=ON] -D SOURCE_DIR=DIR -P Bundle.cmake
 # Copies programs and the libraries they need into DIR, so that it runs on a node that has no packages: see
 # cmake/bundle/README.md, which goes with it. NVIDIA's libraries stay out: they are found at run time.
 find_program(PATCHELF patchelf)
 if(NOT PATCHELF)
   message(FATAL_ERROR "patchelf is missing: it gives the copies relative run paths (Debian: patchelf)")
+endif()
+if(NATIVE)
+  message(WARNING "built for this machine's processor: on another kind the programs may end with an illegal instruction — \
+configure with -DDEEPLAB_NATIVE=OFF for a bundle that goes to other machines")
 endif()
 file(REMOVE_RECURSE ${OUT})
 file(MAKE_DIRECTORY ${OUT}/libexec ${OUT}/lib ${OUT}/bin ${OUT}/notices)

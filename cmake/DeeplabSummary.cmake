@@ -3,8 +3,7 @@ set(DEEPLAB_ONEDNN_WHAT "CPU backend, oneDNN ${dnnl_VERSION}")
 set(DEEPLAB_MPI_WHAT "MPI communicator, MPI ${MPI_C_VERSION}")
 if(DEEPLAB_HAVE_CUDA)
   list(JOIN CMAKE_CUDA_ARCHITECTURES ", " architectures)
-  set(DEEPLAB_CUDA_WHAT "CUDA ${CMAKE_CUDA_COMPILER_VERSION} for sm ${architectures}, cuDNN ${CUDNN_VERSION} (backend not \
-finished in this version)")
+  set(DEEPLAB_CUDA_WHAT "CUDA ${CMAKE_CUDA_COMPILER_VERSION} for sm ${architectures}, cuDNN ${CUDNN_VERSION}")
 endif()
 set(DEEPLAB_NCCL_WHAT "NCCL communicator, ${NCCL_LIBRARY}")
 
