@@ -199,7 +199,9 @@ void summarise(const Options& o, const Peaks& peaks, const Sums& sums, Report& r
     report.notes.push_back(
         "percent_of_peak: the longer of FLOP / peak and bytes / peak, over the median time; bytes "
         "count every tensor once, so that what finds its input in the cache, or writes where it "
-        "read, can be above 100");
+        "read, can be above 100; FLOP are those of a direct convolution, so that Winograd's 3x3 "
+        "can "
+        "be, too");
 }
 
 Report run(const Options& o, comm::Communicator& world) {
