@@ -1,7 +1,7 @@
 // What a profiler sees of a run's phases. NVTX asks a program for a profiler that is part of it by
 // this name.
 
-#define NVTX_STATIC_INJECTION_IMPL
+#define NVTX_NO_IMPL
 #include <gtest/gtest.h>
 #include <nvtx3/nvToolsExt.h>
 
