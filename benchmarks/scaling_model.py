@@ -65,7 +65,8 @@ def predict(step, messages, batch, network, ranks):
     return rows
 
 
-def draw(rows, title, file):
+def draw(rows, title, file, measured=()):
+    """`measured`: (ranks, efficiency) to draw beside what is predicted."""
     try:
         import matplotlib
     except ImportError:
@@ -77,9 +78,11 @@ def draw(rows, title, file):
     for kind, style in zip(KINDS, ("o-", "s--", "^:")):
         own = [r for r in rows if r["sync_bn"] == kind]
         axis.plot([r["ranks"] for r in own], [100 * r["efficiency"] for r in own], style, label=f"sync_bn = {kind}")
+    if measured:
+        axis.plot([r for r, _ in measured], [100 * e for _, e in measured], "kx", markersize=9, label="measured")
     axis.set_xscale("log", base=2)
     axis.set_ylim(0, 105)
-    axis.set_xlabel("ranks (predicted)")
+    axis.set_xlabel("ranks")
     axis.set_ylabel("weak-scaling efficiency, %")
     axis.set_title(title, fontsize=9)
     axis.grid(alpha=0.3)

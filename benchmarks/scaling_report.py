@@ -116,17 +116,17 @@ def predictions(points, network_file, folder):
     network = json.loads(network_file.read_text())
     first = next(p for p in points if p["kind"] == "weak")
     step, messages, batch = scaling_model.measurement(first["file"])
-    measured = [p["ranks"] for p in points if p["kind"] == "weak"]
-    rows = scaling_model.predict(step, messages, batch, network, sorted({*measured, *(2**i for i in range(11))}))
-    scaling_model.draw(rows, f"predicted: {network['name']}, local batch {batch}", folder / "prediction.svg")
+    weak = [p for p in points if p["kind"] == "weak"]
+    rows = scaling_model.predict(step, messages, batch, network, sorted({*(p["ranks"] for p in weak), *(2**i for i in range(11))}))
+    scaling_model.draw(rows, f"predicted: {network['name']}, local batch {batch}", folder / "prediction.svg",
+                       [(p["ranks"], p["efficiency"]) for p in weak if not p["crowded"]])
     by_ranks = {r["ranks"]: r for r in rows if r["sync_bn"] == "global"}
     lines = [f"Network: {network['name']} ({network['source']}).", "",
              "| ranks | predicted ms/step | measured ms/step | measured / predicted |", "|---|---|---|---|"]
-    for p in points:
-        if p["kind"] == "weak":
-            value = by_ranks[p["ranks"]]["step_ms"]
-            lines.append(f"| {p['ranks']} | {value:.1f} | {p['step_ms']:.1f}{' (shared processors)' if p['crowded'] else ''} | "
-                         f"{p['step_ms'] / value:.2f} |")
+    for p in weak:
+        value = by_ranks[p["ranks"]]["step_ms"]
+        lines.append(f"| {p['ranks']} | {value:.1f} | {p['step_ms']:.1f}{' (shared processors)' if p['crowded'] else ''} | "
+                     f"{p['step_ms'] / value:.2f} |")
     lines += ["", "Predicted efficiency, not measured:", "", "| ranks | sync_bn = global | node | none |", "|---|---|---|---|"]
     for n in sorted({r["ranks"] for r in rows}):
         of = {r["sync_bn"]: r for r in rows if r["ranks"] == n}
