@@ -13,8 +13,10 @@ using onednn::padded;
 
 constexpr int points = 16;  // of a transformed tile
 
-// Blocks of transformed tiles: a thread's own stay near it, those of all threads in the last cache.
-constexpr std::int64_t block_bytes = 8 << 20, shared_block_bytes = 32 << 20;
+// Blocks of transformed tiles: a thread's own, those of many threads together, and one that all
+// work on.
+constexpr std::int64_t block_bytes = 8 << 20, all_blocks_bytes = 64 << 20,
+                       shared_block_bytes = 32 << 20;
 constexpr std::int64_t least_block = 16, largest_block = 128, largest_shared_block = 1024;
 
 // The corners (h, w) of one image's tiles. With a rate, the outputs that share their inputs are the
@@ -200,8 +202,9 @@ WinogradConvolution::WinogradConvolution(const Threads& threads, Pass pass,
       tile_count_(out_.shape.n * static_cast<std::int64_t>(tiles_.size())) {
     const std::int64_t channels = in_.shape.c + out_.shape.c;
     const bool shared = pass == Pass::weights;
-    block_ = std::clamp((shared ? shared_block_bytes : block_bytes) /
-                            (points * channels * static_cast<std::int64_t>(sizeof(float))),
+    const std::int64_t bytes = shared ? shared_block_bytes
+                                      : std::min(block_bytes, all_blocks_bytes / threads.count());
+    block_ = std::clamp(bytes / (points * channels * static_cast<std::int64_t>(sizeof(float))),
                         least_block, shared ? largest_shared_block : largest_block);
     block_ = std::min(block_, tile_count_);
     zeros_.resize(static_cast<std::size_t>(std::max(in_.shape.c, out_.shape.c)));
