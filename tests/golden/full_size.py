@@ -290,14 +290,17 @@ class Comparison:
                   for i in range(count)])
         first, later = difference[:FIRST_STEPS].max(), running[FIRST_STEPS:] / limit[FIRST_STEPS:]
         worst = later.max() if len(later) else 0.0
+        wider = np.maximum(limit, PERMUTED_FACTOR * np.maximum.accumulate(others["channels_last_difference"]))
+        of_wider = (running / wider)[FIRST_STEPS:].max() if len(later) else 0.0
         for key, value in {"count": count, "first_difference": first, "largest_difference": running[-1],
                            "largest_permuted_difference": limit[-1] / PERMUTED_FACTOR,
                            "largest_channels_last_difference": others["channels_last_difference"].max(),
-                           "share_of_limit": worst}.items():
+                           "share_of_limit": worst, "share_of_limit_with_channels_last": of_wider}.items():
             self.record(f"steps_{key}", value)
         self.verdict("steps", first <= FIRST_LIMIT and worst < 1, f"steps 1-{FIRST_STEPS} within {first:.1e} "
                      f"(limit {FIRST_LIMIT:g}); then at most {worst:.2f} of {PERMUTED_FACTOR:g} x the "
-                     f"permuted runs' running maximum ({limit[-1] / PERMUTED_FACTOR:.1e} at the end)")
+                     f"permuted runs' running maximum ({limit[-1] / PERMUTED_FACTOR:.1e} at the end), "
+                     f"{of_wider:.2f} with PyTorch's channels_last run among them")
 
     def small_lr(self):
         warm, count = self.o.warm_up, self.o.steps
