@@ -97,8 +97,8 @@ std::string command_of(int argc, char** argv) {
 
 std::string summary(const train::TrainResult& r) {
     return cat(r.code == ExitCode::ok ? "done" : "stopped early, continue with --resume", ": step ",
-               r.step, "  loss ", fixed(r.loss, 4), "  mIoU ",
-               r.miou < 0 ? std::string("not evaluated") : fixed(r.miou, 4), "  ",
+               r.step, "  loss ", r.loss < 0 ? std::string("of no step") : fixed(r.loss, 4),
+               "  mIoU ", r.miou < 0 ? std::string("not evaluated") : fixed(r.miou, 4), "  ",
                fixed(r.images_per_s, 1),
                r.skipped > 0 ? cat(" images/s  skipped ", r.skipped) : " images/s", "  state ",
                hex64(r.state_hash));

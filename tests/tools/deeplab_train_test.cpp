@@ -85,6 +85,9 @@ TEST_F(DeeplabTrain, TrainsAndGoesOnOnAnotherNumberOfRanks) {
         2, command({"--resume", "--set", "train.iterations=6", "--set", "train.eval_every=4"})));
     ASSERT_EQ(result.exit_code, 0) << result.both();
     EXPECT_TRUE(contains(result.out, "done: step 6")) << result.both();
+    result = testing::run_process(
+        command({"--resume", "--set", "train.iterations=6", "--set", "train.eval_every=4"}));
+    EXPECT_TRUE(contains(result.out, "done: step 6  loss of no step")) << result.both();
 
     refused(train({"--resume", "--set", "optimizer.lr=1"}), 2, "optimizer.lr");
     refused(train({"--resume", "--set", "train.global_batch=8"}), 2, "train.global_batch");

@@ -43,7 +43,7 @@ struct TrainOptions {
 struct TrainResult {
     ExitCode code = ExitCode::ok;  // or stopped_early
     std::int64_t step = 0;         // optimizer steps taken, those before a resume included
-    double loss = 0;               // of the last step
+    double loss = -1;              // of the last step; -1: this process took none
     double miou = -1;              // of the last evaluation; -1: none
     double images_per_s = 0;       // over this process's steps, without evaluation and checkpoints
     std::int64_t skipped = 0;      // steps passed without an update (on_nonfinite = "rollback")
