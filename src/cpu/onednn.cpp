@@ -1,6 +1,5 @@
 #include "onednn.h"
 
-#include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 
 namespace deeplab::cpu::onednn {
@@ -108,16 +107,6 @@ dnnl::reorder::primitive_desc reorder(const dnnl::memory::desc& from, const dnnl
         attributes.set_post_ops(sum);
     }
     return {engine(), from, engine(), to, attributes};
-}
-
-void multiply(const Matrix& a, const Matrix& b, const Product& to, const Extents& n, bool add) {
-    const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N',
-                                            n.rows, n.columns, n.inner, 1.0f, a.data, a.row, b.data,
-                                            b.row, add ? 1.0f : 0.0f, to.data, to.row);
-    if (status != dnnl_success) {
-        throw DeviceError(cat("oneDNN could not multiply matrices (status ", int{status},
-                              ") — the step cannot go on — is there memory left?"));
-    }
 }
 
 }  // namespace deeplab::cpu::onednn

@@ -29,24 +29,4 @@ dnnl::convolution_backward_weights::primitive_desc backward_weights(const Proble
 dnnl::reorder::primitive_desc reorder(const dnnl::memory::desc& from, const dnnl::memory::desc& to,
                                       bool add);
 
-// Matrices by rows; rows of an operand lie `row` elements apart.
-struct Matrix {
-    const float* data;
-    std::int64_t row;
-    bool transposed;
-};
-struct Product {
-    float* data;
-    std::int64_t row;
-};
-struct Extents {
-    std::int64_t rows, columns, inner;  // of the product, and what is summed over
-};
-// A distance of rows of so many columns, for matrices whose columns are read: rows a power of two
-// apart would fall into few of a cache's sets.
-constexpr std::int64_t padded(std::int64_t columns) { return columns + 16; }
-// to = a b, or with `add` to + a b, by the calling thread where it is one of several.
-void multiply(const Matrix& a, const Matrix& b, const Product& to, const Extents& extents,
-              bool add = false);
-
 }  // namespace deeplab::cpu::onednn

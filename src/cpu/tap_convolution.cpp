@@ -3,13 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
-#include "onednn.h"
+#include "matrix.h"
 #include "scratch.h"
 
 namespace deeplab::cpu {
 namespace {
-
-using onednn::padded;
 
 // Pixels of a product: enough for the weights to be reused, few enough to stay in a cache.
 constexpr std::int64_t pixels_at_a_time = 192;
@@ -26,8 +24,8 @@ bool follow_each_other(const std::vector<PixelRow>& rows, std::int64_t channels)
 
 // A matrix of all the rows' pixels in `to`; copy(row, place) is asked for each.
 template <class Copy>
-onednn::Matrix gathered(const std::vector<PixelRow>& rows, std::int64_t channels, float* to,
-                        const Copy& copy) {
+Matrix gathered(const std::vector<PixelRow>& rows, std::int64_t channels, float* to,
+                const Copy& copy) {
     float* place = to;
     for (const PixelRow& row : rows) {
         copy(row, place);
@@ -167,19 +165,18 @@ void TapConvolution::convolve_rows(const float* weights, float* rows, float* pro
         const Pairs met = pairs(tap, first, last);
         if (met.pixels == 0) continue;
         const std::vector<PixelRow>& sources = data ? met.out : met.in;
-        const onednn::Matrix a = follow_each_other(sources, in)
-                                     ? onednn::Matrix{sources.front().first, in, false}
-                                     : gathered(sources, in, rows,
-                                                [in](const PixelRow& row, float* place) {
-                                                    copy_row(row, in, place);
-                                                });
-        const onednn::Matrix w{weights + tap.index * in * out, data ? out : in, !data};
-        const onednn::Extents extents{met.pixels, out, in};
+        const Matrix a = follow_each_other(sources, in)
+                             ? Matrix{sources.front().first, in, false}
+                             : gathered(sources, in, rows, [in](const PixelRow& row, float* place) {
+                                   copy_row(row, in, place);
+                               });
+        const Matrix w{weights + tap.index * in * out, data ? out : in, !data};
+        const Extents extents{met.pixels, out, in};
         if (met.pixels == pixels) {
-            onednn::multiply(a, w, {written, out}, extents, begun);
+            multiply(a, w, {written, out}, extents, begun);
         } else {
             if (!begun) clear();
-            onednn::multiply(a, w, {products, padded(out)}, extents);
+            multiply(a, w, {products, padded(out)}, extents);
             const float* product = products;
             for (const PixelRow& row : data ? met.in : met.out) {
                 add_row(product, out, row);
@@ -219,7 +216,7 @@ void TapConvolution::sum_block(float* sums, std::int64_t first, std::int64_t las
     };
     struct Operands {
         std::int64_t tap, pixels;
-        onednn::Matrix x, dy;
+        Matrix x, dy;
     };
     const std::int64_t in = x_.shape.c, out = y_.shape.c;
     std::vector<Copy> copies;
@@ -244,8 +241,8 @@ void TapConvolution::sum_block(float* sums, std::int64_t first, std::int64_t las
     threads_.split(out, [&](int, std::int64_t k, std::int64_t end) {
         for (const Operands& o : operands) {
             if (k == end) break;
-            onednn::multiply({o.dy.data + k, o.dy.row, true}, o.x,
-                             {sums + (o.tap * out + k) * in, in}, {end - k, in, o.pixels}, true);
+            multiply({o.dy.data + k, o.dy.row, true}, o.x, {sums + (o.tap * out + k) * in, in},
+                     {end - k, in, o.pixels}, true);
         }
     });
 }

@@ -1,15 +1,13 @@
 #include "winograd.h"
 
 #include <algorithm>
-#include <cstring>
 
-#include "onednn.h"
+#include "matrix.h"
 #include "scratch.h"
+#include "vector.h"
 
 namespace deeplab::cpu {
 namespace {
-
-using onednn::padded;
 
 constexpr int points = 16;  // of a transformed tile
 
@@ -35,29 +33,12 @@ std::vector<std::pair<std::int64_t, std::int64_t>> tiles_of(const Shape& y, std:
     return all;
 }
 
-// Channels side by side in a vector register, and one alone for the rest of them.
-#if defined(__AVX512F__)
-constexpr std::int64_t lanes = 16;
-#else
-constexpr std::int64_t lanes = 8;
-#endif
-using Vector = float __attribute__((vector_size(lanes * sizeof(float))));
-
+// body(c, T) for as many channels at once as T holds: vectors, then the rest one by one.
 template <class Body>
 void each_channel(std::int64_t channels, const Body& body) {
     std::int64_t c = 0;
     for (; c + lanes <= channels; c += lanes) body(c, Vector{});
     for (; c < channels; ++c) body(c, 0.0f);
-}
-
-template <class T>
-void load(const float* from, T& to) {
-    std::memcpy(&to, from, sizeof(T));
-}
-
-template <class T>
-void store(const T& from, float* to) {
-    std::memcpy(to, &from, sizeof(T));
 }
 
 // T as one of the transforms below, of columns: T m T' of a square m, columns first.
@@ -288,9 +269,9 @@ void WinogradConvolution::convolve() {
             for (std::int64_t t = 0; t < count; ++t)
                 read_inputs(tile(begin + t), v + t * v_row, block_ * v_row);
             for (std::int64_t p = 0; p < points; ++p) {
-                onednn::multiply({v + p * block_ * v_row, v_row, false},
-                                 {u + p * in * out, data ? out : in, !data},
-                                 {m + p * block_ * m_row, m_row}, {count, out, in});
+                multiply({v + p * block_ * v_row, v_row, false},
+                         {u + p * in * out, data ? out : in, !data},
+                         {m + p * block_ * m_row, m_row}, {count, out, in});
             }
             for (std::int64_t t = 0; t < count; ++t)
                 write_outputs(tile(begin + t), m + t * m_row, block_ * m_row,
@@ -321,9 +302,9 @@ void WinogradConvolution::sum_weight_gradients(bool add) {
         threads_.each(points * parts, [&](std::int64_t item) {
             const std::int64_t p = item / parts, k = out * (item % parts) / parts,
                                rows = out * (item % parts + 1) / parts - k;
-            onednn::multiply({dy + p * block_ * dy_row + k, dy_row, true},
-                             {v + p * block_ * v_row, v_row, false}, {u + (p * out + k) * in, in},
-                             {rows, in, count}, b > 0);
+            multiply({dy + p * block_ * dy_row + k, dy_row, true},
+                     {v + p * block_ * v_row, v_row, false}, {u + (p * out + k) * in, in},
+                     {rows, in, count}, b > 0);
         });
     }
     transform_weight_gradients(threads_, u, weights_, add);

@@ -122,7 +122,7 @@ TEST(Convolution, WeightsFromManyPixels) {
 }
 
 // More threads than Winograd has matrices, too.
-TEST(Convolution, TheSameThreadsGiveTheSameBits) {
+TEST(Convolution, TheNumberOfThreadsDoesNotChangeABit) {
     const reference::Tensor x = reference::random_tensor({2, 37, 15, 17}, 1),
                             w = reference::random_tensor({45, 37, 3, 3}, 2);
     for (const std::int64_t stride : {1, 2}) {
@@ -138,12 +138,13 @@ TEST(Convolution, TheSameThreadsGiveTheSameBits) {
         t.node(graph::Conv2d{g}, {in, t.value(pw)}, {y});
         t.node(graph::Conv2dGradData{g}, {gradient, t.value(pw)}, {dx});
         t.node(graph::Conv2dGradWeights{g}, {in, gradient}, {dw});
-        for (const int threads : {1, 3, 20}) {
-            const Ran once(t, {}, threads), again(t, {}, threads);
-            for (const TensorId id : {y, dx, dw}) EXPECT_EQ(once[id], again[id]) << threads;
-            EXPECT_TRUE(near(once[y], forward.data, tolerance)) << threads;
-            EXPECT_TRUE(near(once[dx], dx_expected, tolerance)) << threads;
-            EXPECT_TRUE(near(once[dw], dw_expected, tolerance)) << threads;
+        const Ran one(t, {}, 1);
+        EXPECT_TRUE(near(one[y], forward.data, tolerance));
+        EXPECT_TRUE(near(one[dx], dx_expected, tolerance));
+        EXPECT_TRUE(near(one[dw], dw_expected, tolerance));
+        for (const int threads : {2, 3, 20}) {
+            const Ran several(t, {}, threads);
+            for (const TensorId id : {y, dx, dw}) EXPECT_EQ(one[id], several[id]) << threads;
         }
     }
 }
