@@ -33,12 +33,12 @@ std::vector<std::pair<std::int64_t, std::int64_t>> tiles_of(const Shape& y, std:
     return all;
 }
 
-// body(c, T) for as many channels at once as T holds: vectors, then the rest one by one.
+// body<T>(c) for as many channels at once as T holds: vectors, then the rest one by one.
 template <class Body>
 void each_channel(std::int64_t channels, const Body& body) {
     std::int64_t c = 0;
-    for (; c + lanes <= channels; c += lanes) body(c, Vector{});
-    for (; c < channels; ++c) body(c, 0.0f);
+    for (; c + lanes <= channels; c += lanes) body.template operator()<Vector>(c);
+    for (; c < channels; ++c) body.template operator()<float>(c);
 }
 
 // T as one of the transforms below, of columns: T m T' of a square m, columns first.
@@ -134,8 +134,8 @@ void store_kernels(const T (&g)[3][3], bool add, float* w) {
 void transform_weights(const Threads& threads, const View& weights, bool mirrored, float* u) {
     const std::int64_t outputs = weights.shape.n, inputs = weights.shape.c;
     threads.each(outputs, [&](std::int64_t k) {
-        each_channel(inputs, [&](std::int64_t c, auto lane) {
-            decltype(lane) g[3][3], transformed[4][4];
+        each_channel(inputs, [&]<class T>(std::int64_t c) {
+            T g[3][3], transformed[4][4];
             load_kernels(weights.f32() + (k * inputs + c) * 9, mirrored, g);
             both_ways<Weights>(g, transformed);
             for (int p = 0; p < points; ++p)
@@ -149,8 +149,8 @@ void transform_weight_gradients(const Threads& threads, const float* u, const Vi
                                 bool add) {
     const std::int64_t outputs = gradient.shape.n, inputs = gradient.shape.c;
     threads.each(outputs, [&](std::int64_t k) {
-        each_channel(inputs, [&](std::int64_t c, auto lane) {
-            decltype(lane) transformed[4][4], g[3][3];
+        each_channel(inputs, [&]<class T>(std::int64_t c) {
+            T transformed[4][4], g[3][3];
             for (int p = 0; p < points; ++p)
                 load(u + (p * outputs + k) * inputs + c, transformed[p / 4][p % 4]);
             both_ways<WeightGradients>(transformed, g);
@@ -212,8 +212,8 @@ void WinogradConvolution::read_inputs(const Tile& t, float* to, std::int64_t ste
     for (int p = 0; p < points; ++p)
         from[p] = pixel(in_, t.n, t.h - pad_ + p / 4 * rate_, t.w - pad_ + p % 4 * rate_,
                         zeros_.data());
-    each_channel(in_.shape.c, [&](std::int64_t c, auto lane) {
-        decltype(lane) d[4][4], transformed[4][4];
+    each_channel(in_.shape.c, [&]<class T>(std::int64_t c) {
+        T d[4][4], transformed[4][4];
         for (int p = 0; p < points; ++p) load(from[p] + c, d[p / 4][p % 4]);
         both_ways<Inputs>(d, transformed);
         for (int p = 0; p < points; ++p) store(transformed[p / 4][p % 4], to + p * step + c);
@@ -225,8 +225,8 @@ void WinogradConvolution::read_gradients(const Tile& t, float* to, std::int64_t 
     const float* from[4];
     for (int p = 0; p < 4; ++p)
         from[p] = pixel(out_, t.n, t.h + p / 2 * rate_, t.w + p % 2 * rate_, zeros_.data());
-    each_channel(out_.shape.c, [&](std::int64_t c, auto lane) {
-        decltype(lane) y[2][2], transformed[4][4];
+    each_channel(out_.shape.c, [&]<class T>(std::int64_t c) {
+        T y[2][2], transformed[4][4];
         for (int p = 0; p < 4; ++p) load(from[p] + c, y[p / 2][p % 2]);
         both_ways<Gradients>(y, transformed);
         for (int p = 0; p < points; ++p) store(transformed[p / 4][p % 4], to + p * step + c);
@@ -239,8 +239,8 @@ void WinogradConvolution::write_outputs(const Tile& t, const float* from, std::i
     float* to[4];
     for (int p = 0; p < 4; ++p)
         to[p] = pixel(out_, t.n, t.h + p / 2 * rate_, t.w + p % 2 * rate_, nowhere);
-    each_channel(out_.shape.c, [&](std::int64_t c, auto lane) {
-        decltype(lane) m[4][4], y[2][2];
+    each_channel(out_.shape.c, [&]<class T>(std::int64_t c) {
+        T m[4][4], y[2][2];
         for (int p = 0; p < points; ++p) load(from + p * step + c, m[p / 4][p % 4]);
         both_ways<Outputs>(m, y);
         for (int p = 0; p < 4; ++p) store(y[p / 2][p % 2], to[p] + c);
