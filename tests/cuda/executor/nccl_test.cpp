@@ -19,7 +19,7 @@ using testing::narrow;
 using testing::Trainer;
 
 // A sum over one rank changes nothing, but everything has to wait for it.
-TEST(Nccl, OfOneRankGivesTheSameBits) {
+TEST(Nccl, SlowOfOneRankGivesTheSameBits) {
     cuda::CudaOptions nccl;
     nccl.nccl = true;
     for (const bool overlap : {true, false}) {

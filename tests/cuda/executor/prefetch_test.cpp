@@ -44,7 +44,7 @@ private:
 
 // Eager, captured, replayed; with batches that were not prefetched, that were and are not used, and
 // that were replaced; with two micro-batches a step.
-TEST(CudaPrefetch, GivesTheSameBits) {
+TEST(CudaPrefetch, SlowGivesTheSameBits) {
     Trainer tested = trainer(), expected = trainer();
     enum class Next { none, prefetched, forgotten, replaced };
     const std::vector<Next> all = {Next::prefetched, Next::prefetched, Next::none,
@@ -83,7 +83,7 @@ TEST(CudaPrefetch, GivesTheSameBits) {
 }
 
 // Between two steps another plan runs, larger than the first: what plans share moves.
-TEST(CudaPrefetch, SurvivesOtherPlans) {
+TEST(CudaPrefetch, SlowSurvivesOtherPlans) {
     Trainer tested = trainer(), expected = trainer();
     const graph::Plan inference = model::inference_plan(narrow("resnet18", 16), 1, 97, 81);
     const std::vector<float> images(3 * 97 * 81, 0.5f);
@@ -103,7 +103,7 @@ TEST(CudaPrefetch, SurvivesOtherPlans) {
     EXPECT_EQ(tested.state(), expected.state());
 }
 
-TEST(CudaPrefetch, RefusesWhatIsOutOfOrder) {
+TEST(CudaPrefetch, SlowRefusesWhatIsOutOfOrder) {
     Trainer tested = trainer(), expected = trainer();
     const Batch batch = batch_of(0);
     exec::Step step = batch.step();
@@ -124,7 +124,7 @@ TEST(CudaPrefetch, RefusesWhatIsOutOfOrder) {
 }
 
 // A run that ends between a start and its finish.
-TEST(CudaPrefetch, MayBeTheEnd) {
+TEST(CudaPrefetch, SlowMayBeTheEnd) {
     Trainer tested = trainer();
     for (int i = 0; i < 3; ++i) {
         const Batch batch = batch_of(i);
