@@ -15,8 +15,8 @@ struct PixelRow {
 
 // Each tap is a product over the pixels where it meets the map, and nothing is computed for those
 // where it does not: an atrous rate of 18 on a 33x33 map leaves 40 % of the multiplications. The
-// pixels of a tap become rows of a matrix, block by block: copied, but for those of a convolution that
-// lie one after the other already (the middle tap's, at stride 1).
+// pixels of a tap become rows of a matrix, block by block: copied, but for those of a convolution
+// that lie one after the other already (the middle tap's, at stride 1).
 class TapConvolution final : public Convolution {
 public:
     // One group, without bias.
