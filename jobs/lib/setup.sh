@@ -5,6 +5,9 @@
 # shellcheck source=slurm.sh
 source "$root/jobs/lib/slurm.sh" # say, fail, allow_root
 
+# What ccache keeps of one checkout serves every other: paths count from the checkout, wherever it lies.
+export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$root} CCACHE_NOHASHDIR=${CCACHE_NOHASHDIR:-1}
+
 # packages_for KIND…: "package proof" lines of packages.txt.
 packages_for() {
     local package kind proof wanted

@@ -12,7 +12,7 @@ using testing::run_process;
 using testing::with_ranks;
 
 ProcessResult run(int ranks, const std::string& kind) {
-    return run_process(with_ranks(ranks, {DEEPLAB_BINARY_DIR "/tests/deeplab-failing-job", kind}),
+    return run_process(with_ranks(ranks, {testing::helper("deeplab-failing-job"), kind}),
                        {.environment = {}, .directory = "", .timeout_s = 60});
 }
 

@@ -15,6 +15,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/io/value.h"
+#include "harness/source_dir.h"
 
 namespace deeplab::data {
 namespace {
@@ -102,8 +103,7 @@ protected:
         return Bytes(begin, begin + count);
     }
 
-    const std::filesystem::path dir_ = std::filesystem::path(DEEPLAB_SOURCE_DIR) /
-                                       "tests/golden/pixels";
+    const std::filesystem::path dir_ = testing::source_dir() / "tests/golden/pixels";
     const Fixture file_{io::parse_json(read_text(dir_ / "pixels.json"), "pixels.json")};
     const Bytes blob_ = read_bytes(dir_ / "pixels.bin");
 };
@@ -127,7 +127,7 @@ TEST_F(Pixels, ResizingIsPils) {
     for (const Fixture& f : file_.cases("resize")) {
         const auto [w, h] = f.size("from");
         const auto [width, height] = f.size("to");
-        SCOPED_TRACE(testing::Message() << w << "x" << h << " to " << width << "x" << height);
+        SCOPED_TRACE(::testing::Message() << w << "x" << h << " to " << width << "x" << height);
         const Bytes ours = resize_bilinear(picture(w, h), width, height).pixels;
         different += differing(ours, bytes(f, "image"), 1);
         values += std::ssize(ours);
@@ -141,7 +141,7 @@ TEST_F(Pixels, ResizingToTheSizesOfTrainingIsPils) {
     for (const Fixture& f : file_.cases("resize_large")) {
         const auto [w, h] = f.size("from");
         const auto [width, height] = f.size("to");
-        SCOPED_TRACE(testing::Message() << w << "x" << h << " to " << width << "x" << height);
+        SCOPED_TRACE(::testing::Message() << w << "x" << h << " to " << width << "x" << height);
         EXPECT_EQ(crc32(resize_bilinear(picture(w, h), width, height).pixels),
                   f.crc("image_crc32"));
         EXPECT_EQ(crc32(resize_nearest(labels(w, h), width, height).labels), f.crc("mask_crc32"));
@@ -152,7 +152,7 @@ TEST_F(Pixels, BlurringIsPils) {
     std::int64_t values = 0, different = 0;
     for (const Fixture& f : file_.cases("blur")) {
         const auto [w, h] = f.size("size");
-        SCOPED_TRACE(testing::Message() << w << "x" << h << ", radius " << f.number("radius"));
+        SCOPED_TRACE(::testing::Message() << w << "x" << h << ", radius " << f.number("radius"));
         const Bytes ours = gaussian_blur(picture(w, h), static_cast<float>(f.number("radius")))
                                .pixels;
         different += differing(ours, bytes(f, "image"), 2);
@@ -217,7 +217,7 @@ void for_each_sample(const std::vector<Fixture>& cases, const Check& check) {
         const auto [epoch, sample] = f.size("key");
         const math::SampleKey key{static_cast<std::uint32_t>(epoch),
                                   static_cast<std::uint32_t>(sample)};
-        SCOPED_TRACE(testing::Message() << w << "x" << h << ", " << f.text("resize") << ", sample "
+        SCOPED_TRACE(::testing::Message() << w << "x" << h << ", " << f.text("resize") << ", sample "
                                         << sample << ", padding " << f.text("pad_label"));
         const io::Image image = picture(w, h);
         const io::Mask mask = labels(w, h);

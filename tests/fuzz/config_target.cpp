@@ -5,6 +5,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/train/config.h"
 #include "fuzz/target.h"
+#include "harness/source_dir.h"
 
 namespace deeplab::fuzz {
 
@@ -22,7 +23,7 @@ std::vector<Bytes> seeds() {
                               bytes_of("[[optimizer.groups]]\nmatch = \"^head(a|b)*[0-9]{2}\"\n"
                                        "lr_multiplier = 10\nsteps_per_iteration = 2\n")};
     for (const auto& entry :
-         std::filesystem::directory_iterator(DEEPLAB_SOURCE_DIR "/jobs/configs"))
+         std::filesystem::directory_iterator(testing::source_dir() / "jobs/configs"))
         all.push_back(bytes_of(read_text(entry.path())));
     return all;
 }

@@ -85,35 +85,36 @@ class Comparison:
 
     # --- Our side ---
 
-    def program(self, *arguments):
+    def program(self, *arguments, crop=None):
         settings = [f"model.backbone={self.o.backbone}", f"model.output_stride={self.o.output_stride}",
                     f"model.num_classes={CLASSES}", "model.dropout=[0.0, 0.0, 0.0]",
-                    f"data.crop={self.o.crop}", f"train.global_batch={self.o.batch}",
+                    f"data.crop={crop or self.o.crop}", f"train.global_batch={self.o.batch}",
                     f"train.seed={self.o.seed}"]
         command = [self.o.program, arguments[0], "--config", CONFIG]
         for s in settings:
             command += ["--set", s]
         subprocess.run(command + [str(a) for a in arguments[1:]], check=True)
 
-    def batches(self, count):
+    def batches(self, count, crop=None):
         """The file of at least `count` batches."""
-        path = self.file(f"batches_{self.o.batch}.h5")
+        crop = crop or self.o.crop
+        path = self.file(f"batches_{crop}_{self.o.batch}.h5")
         if os.path.exists(path):
             with h5py.File(path, "r") as f:
                 if len(f["images"]) >= count:
                     return path
-        self.program("batches", "--data", self.o.data, "--steps", count, "--out", path + ".part")
+        self.program("batches", "--data", self.o.data, "--steps", count, "--out", path + ".part", crop=crop)
         os.rename(path + ".part", path)
         return path
 
-    def ours(self, name, weights, batches, steps, first=0, lr=LR, details=False, save=None):
+    def ours(self, name, weights, batches, steps, first=0, lr=LR, details=False, save=None, crop=None):
         """Our losses, and the file of details."""
         out = self.file(f"{name}_ours.h5")
         if not (self.o.resume and os.path.exists(out) and (save is None or os.path.exists(save))):
             self.program("train", "--set", f"optimizer.lr={lr}", "--weights", weights, "--batches", batches,
                          "--first", first, "--steps", steps, "--threads", self.o.threads, "--out",
                          out + ".part", *(["--details"] if details else []),
-                         *(["--save", save] if save else []))
+                         *(["--save", save] if save else []), crop=crop)
             os.rename(out + ".part", out)
         with h5py.File(out, "r") as f:
             return f["losses"][()], out
@@ -131,15 +132,16 @@ class Comparison:
         torch.manual_seed(self.o.seed)
         return self.weights("fresh", lambda k, v: v.numpy())
 
-    def start(self, batches):
+    def start(self):
         """What `steps` and `small_lr` start from."""
         if self.o.weights:
             return self.o.weights
         if self.o.warm_up == 0:
             return self.fresh()
-        path = self.file(f"trained_{self.o.warm_up}.safetensors")
+        crop, count = self.o.warm_up_crop or self.o.crop, self.o.warm_up
+        path = self.file(f"trained_{crop}_{count}.safetensors")
         if not os.path.exists(path):
-            self.ours("warm_up", self.fresh(), batches, self.o.warm_up, save=path)
+            self.ours(f"warm_up_{crop}", self.fresh(), self.batches(count, crop), count, save=path, crop=crop)
         return path
 
     def model(self, weights, dtype):
@@ -264,7 +266,7 @@ class Comparison:
         other kernels (channels_last), and one in float64, for the first steps."""
         warm, count = self.o.warm_up, self.o.steps
         batches = self.batches(warm + count)
-        weights = self.start(batches)
+        weights = self.start()
         baseline = self.train("steps_pytorch", weights, batches, count, warm)
         ours, _ = self.ours("steps", weights, batches, count, warm)
         permuted = [self.train(f"steps_permuted{i}", weights, batches, count, warm, permutation=i)
@@ -305,7 +307,7 @@ class Comparison:
     def small_lr(self):
         warm, count = self.o.warm_up, self.o.steps
         batches = self.batches(warm + count)
-        weights = self.start(batches)
+        weights = self.start()
         baseline = self.train("small_lr_pytorch", weights, batches, count, warm, lr=1e-5)
         ours, _ = self.ours("small_lr", weights, batches, count, warm, lr=1e-5)
         difference = np.abs(ours - baseline) / baseline
@@ -440,6 +442,7 @@ def main():
     p.add_argument("--parts", default="kinkfree,random,steps,small_lr")
     p.add_argument("--steps", type=int, default=50)
     p.add_argument("--warm-up", type=int, default=150, help="steps before those that are compared")
+    p.add_argument("--warm-up-crop", type=int, help="their crop (default: that of the comparison)")
     p.add_argument("--permutations", type=int, default=4)
     p.add_argument("--repeats", type=int, default=3, help="batches of the part random, each its own step")
     p.add_argument("--exact-steps", type=int, default=3, help="steps that float64 takes too (slow); 0: none")

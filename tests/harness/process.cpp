@@ -115,5 +115,6 @@ std::vector<std::string> with_ranks(int ranks, const std::vector<std::string>& a
 }
 
 std::string program(const std::string& name) { return DEEPLAB_BINARY_DIR "/bin/" + name; }
+std::string helper(const std::string& name) { return DEEPLAB_BINARY_DIR "/tests/" + name; }
 
 }  // namespace deeplab::testing

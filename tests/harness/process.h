@@ -31,5 +31,7 @@ bool have_mpirun();
 
 // A program of the build, e.g. program("deeplab-train"): its full path in bin/.
 std::string program(const std::string& name);
+// One that only tests run: its full path in tests/.
+std::string helper(const std::string& name);
 
 }  // namespace deeplab::testing

@@ -2,14 +2,10 @@
 // Where the source tree lies: $DEEPLAB_SOURCE, for a program that was taken elsewhere, else where
 // it was built.
 
-#include <cstdlib>
 #include <filesystem>
 
 namespace deeplab::testing {
 
-inline std::filesystem::path source_dir() {
-    const char* given = std::getenv("DEEPLAB_SOURCE");
-    return given != nullptr ? given : DEEPLAB_SOURCE_DIR;
-}
+std::filesystem::path source_dir();
 
 }  // namespace deeplab::testing

@@ -10,13 +10,14 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/io/tensor_file.h"
+#include "harness/source_dir.h"
 
 namespace deeplab::testing {
 
 using ByteVector = std::vector<unsigned char>;
 
 inline std::string golden(const std::string& name) {
-    return std::string(DEEPLAB_SOURCE_DIR) + "/tests/golden/weights/" + name;
+    return (source_dir() / "tests/golden/weights" / name).string();
 }
 
 inline std::string little(std::uint64_t value, int bytes) {

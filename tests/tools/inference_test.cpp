@@ -17,6 +17,7 @@
 #include "deeplab/train/checkpoint.h"
 #include "deeplab/train/confusion.h"
 #include "harness/process.h"
+#include "harness/source_dir.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
 
@@ -160,7 +161,7 @@ class Redone : public Inference {
 protected:
     static testing::ProcessResult redo(const std::string& name) {
         return testing::run_process({"/usr/bin/python3",
-                                     DEEPLAB_SOURCE_DIR "/tests/golden/evaluate.py", "--images",
+                                     testing::source_dir() / "tests/golden/evaluate.py", "--images",
                                      dir_->path().string(), "--masks", dir_->path().string(),
                                      "--logits", path(name), "--json", path(name + ".json")});
     }

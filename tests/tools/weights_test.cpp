@@ -13,6 +13,7 @@
 #include "deeplab/model/deeplab.h"
 #include "deeplab/train/weights.h"
 #include "harness/process.h"
+#include "harness/source_dir.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
 
@@ -22,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using Strings = std::vector<std::string>;
 
-const std::string fixtures = std::string(DEEPLAB_SOURCE_DIR) + "/tests/golden/weights/";
+const std::string fixtures = testing::source_dir() / "tests/golden/weights/";
 
 // A ResNet-18 with torchvision's names and random values, as a user's ImageNet backbone.
 void write_torchvision(const fs::path& file) {

@@ -10,11 +10,12 @@
 #include "deeplab/base/text.h"
 #include "deeplab/data/shard.h"
 #include "deeplab/train/checkpoint.h"
+#include "harness/source_dir.h"
 
 namespace deeplab {
 namespace {
 
-const std::filesystem::path folder = std::string(DEEPLAB_SOURCE_DIR) + "/tests/golden/formats";
+const std::filesystem::path folder = testing::source_dir() / "tests/golden/formats";
 
 std::string hash_of(const std::vector<std::uint8_t>& bytes) {
     return hex64(fnv1a(bytes.data(), bytes.size()));

@@ -11,6 +11,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/model/deeplab.h"
 #include "deeplab/train/config.h"
+#include "harness/source_dir.h"
 
 namespace deeplab::train {
 namespace {
@@ -19,7 +20,7 @@ using graph::Parameter;
 using graph::ParameterKind;
 
 std::filesystem::path preset(const std::string& name) {
-    return std::filesystem::path(DEEPLAB_SOURCE_DIR) / "jobs/configs" / (name + ".toml");
+    return testing::source_dir() / "jobs/configs" / (name + ".toml");
 }
 
 graph::Plan plan_of(const Config& c) {

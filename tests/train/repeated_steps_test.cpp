@@ -12,6 +12,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/train/config.h"
+#include "harness/source_dir.h"
 
 namespace deeplab::testing {
 namespace {
@@ -19,7 +20,7 @@ namespace {
 class Fixture {
 public:
     Fixture() {
-        std::istringstream lines(read_text(DEEPLAB_SOURCE_DIR "/tests/golden/sgd.txt"));
+        std::istringstream lines(read_text(testing::source_dir() / "tests/golden/sgd.txt"));
         for (std::string line; std::getline(lines, line);) {
             const auto colon = line.find(':');
             std::istringstream values(line.substr(colon + 1));

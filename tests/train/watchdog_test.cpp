@@ -82,8 +82,7 @@ protected:
     }
     static ProcessResult run(const std::string& kind) {
         return testing::run_process(
-            testing::with_ranks(GetParam(),
-                                {DEEPLAB_BINARY_DIR "/tests/deeplab-hanging-job", kind}),
+            testing::with_ranks(GetParam(), {testing::helper("deeplab-hanging-job"), kind}),
             {.environment = {}, .directory = "", .timeout_s = 60});
     }
 };

@@ -13,6 +13,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/tensor_file.h"
+#include "harness/source_dir.h"
 #include "harness/temp_dir.h"
 
 namespace deeplab::train {
@@ -23,7 +24,7 @@ using Fate = ImportedWeights::Row::Fate;
 using Tensors = std::map<std::string, std::vector<float>>;
 
 std::string golden(const std::string& name) {
-    return std::string(DEEPLAB_SOURCE_DIR) + "/tests/golden/weights/" + name;
+    return (testing::source_dir() / "tests/golden/weights" / name).string();
 }
 
 graph::Plan plan_of(model::ModelConfig config) { return model::inference_plan(config, 1, 33, 33); }

@@ -12,6 +12,7 @@
 #include "convolution_cases.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
+#include "harness/source_dir.h"
 #include "runtime.h"
 #include "runtime_compiler.h"
 
@@ -25,7 +26,7 @@ const Target& device(const std::string& name) {
     if (targets.empty()) testing::hold_runtime_compiler();
     if (!targets.contains(name)) {
         const std::string json = read_text(
-            cat(DEEPLAB_SOURCE_DIR, "/tests/cuda/device-properties/", name, ".json"));
+            testing::source_dir() / "tests/cuda/device-properties" / (name + ".json"));
         targets.emplace(name, Target::described(json, name));
     }
     return targets.at(name);
