@@ -6,9 +6,9 @@ usage() {
     cat <<'END'
 usage: tests/fuzz/run.sh [--check] [--seconds N] [--seed N] [--keep DIR] [TARGET…]
 
-Builds the targets with clang, makes their seeds, runs each target (all, if none is named) for N seconds (10), and ends
-with a table. Exit code 0: no finding; 1: a finding, whose input and the command that repeats it are printed; 2: there is
-no clang with its libFuzzer here.
+Builds the targets with clang, makes their seeds, runs each target (all, if none is named) for N seconds (10), as many at
+once as there are processors, and ends with a table. Exit code 0: no finding; 1: a finding, whose input and the command
+that repeats it are printed; 2: there is no clang with its libFuzzer here.
 
   --check      only say whether there is such a clang
   --seconds N  of each target
@@ -103,12 +103,19 @@ fuzz() {
         "-artifact_prefix=$build/findings/$1-" "${folders[@]}"
 }
 
+# Each runs in one thread.
+for target in "${targets[@]}"; do
+    while (($(jobs -rp | wc -l) >= $(processors))); do wait -n || true; done
+    { { make_corpus "$target" && fuzz "$target"; } >"$work/$target.log" 2>&1 || : >"$work/$target.failed"; } &
+done
+wait
+
 table=$(printf '%-12s %12s %8s %9s %9s' target executions exec/s coverage findings)
 failed=0
 for target in "${targets[@]}"; do
     log=$work/$target.log
     found=0
-    if ! { make_corpus "$target" && fuzz "$target"; } >"$log" 2>&1; then
+    if [[ -e $work/$target.failed ]]; then
         found=1 failed=1
         printf '\n=== %s\n' "$target"
         grep -vE '^#[0-9]+' "$log" | tail -n 60
