@@ -38,7 +38,8 @@ function(deeplab_tests folder)
         list(APPEND names ${folder}_mpi.${ranks}_ranks)
       endforeach()
     endif()
-    set_tests_properties(${names} PROPERTIES LABELS "${folder};mpi" TIMEOUT ${DEEPLAB_TEST_TIMEOUT} ENVIRONMENT
+    set_tests_properties(${names} PROPERTIES LABELS "${folder};mpi" TIMEOUT ${DEEPLAB_TEST_TIMEOUT} COST 100
+      ENVIRONMENT
       "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_WAIT_POLICY=passive;OMP_NUM_THREADS=1")
   endif()
 endfunction()
