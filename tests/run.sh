@@ -124,8 +124,8 @@ sanitized=(-DCMAKE_BUILD_TYPE=Sanitize "-DDEEPLAB_SANITIZE=address,undefined" -D
     -DDEEPLAB_TESTS=ON -DDEEPLAB_BENCHMARKS=OFF -DDEEPLAB_ONEDNN=ON -DDEEPLAB_MPI=ON)
 # intercept_tls_get_addr=0: up to GCC 13 LeakSanitizer takes some addresses of libraries' thread-locals for a header of old
 # glibc's, and crashes reading what it says (google/sanitizers issue 1322): every second run under load with Open MPI's.
-# fast_unwind_on_malloc=0: lsan.supp knows leaks of libraries by frames that only the slow way finds; ten frames are enough.
-export ASAN_OPTIONS=fast_unwind_on_malloc=0:malloc_context_size=10:detect_stack_use_after_return=1:intercept_tls_get_addr=0
+# fast_unwind_on_malloc=0: lsan.supp knows leaks of libraries by frames that only the slow way finds.
+export ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_stack_use_after_return=1:intercept_tls_get_addr=0
 export UBSAN_OPTIONS=print_stacktrace=1
 export LSAN_OPTIONS=suppressions=$root/tests/harness/lsan.supp:print_suppressions=0
 export GTEST_FILTER='-*Slow*' # the programs that run under mpirun: ctest's labels do not reach into them

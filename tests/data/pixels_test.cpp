@@ -217,8 +217,9 @@ void for_each_sample(const std::vector<Fixture>& cases, const Check& check) {
         const auto [epoch, sample] = f.size("key");
         const math::SampleKey key{static_cast<std::uint32_t>(epoch),
                                   static_cast<std::uint32_t>(sample)};
-        SCOPED_TRACE(::testing::Message() << w << "x" << h << ", " << f.text("resize") << ", sample "
-                                        << sample << ", padding " << f.text("pad_label"));
+        SCOPED_TRACE(::testing::Message()
+                     << w << "x" << h << ", " << f.text("resize") << ", sample " << sample
+                     << ", padding " << f.text("pad_label"));
         const io::Image image = picture(w, h);
         const io::Mask mask = labels(w, h);
         const Augmentation a = augmentation_of(f);

@@ -290,7 +290,7 @@ TEST(Hdf5, DamageNeverCrashes) {
     const std::string whole = bytes_of(dir / "a.h5");
     std::mt19937 random(7);
     int refused = 0;
-    for (int round = 0; round < 1500; ++round) {
+    for (int round = 0; round < 600; ++round) {
         std::string bytes = whole;
         bytes[random() % bytes.size()] ^= static_cast<char>(1u << random() % 8);
         store(dir / "damaged.h5", bytes);
@@ -300,7 +300,7 @@ TEST(Hdf5, DamageNeverCrashes) {
             ++refused;
         }
     }
-    EXPECT_GT(refused, 100);
+    EXPECT_GT(refused, 40);
 }
 
 }  // namespace

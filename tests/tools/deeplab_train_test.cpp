@@ -115,7 +115,7 @@ TEST_F(DeeplabTrain, WritesAReportAndTheReporterMakesTheSame) {
     refused(report({dir_ / "nowhere"}), 2, "there is no run");
 }
 
-TEST_F(DeeplabTrain, AReportThatCannotBeWrittenIsAWarning) {
+TEST_F(DeeplabTrain, SlowAReportThatCannotBeWrittenIsAWarning) {
     fs::create_directories(dir_ / "run");
     std::ofstream(dir_ / "run/report") << "in the way";
     const ProcessResult result = train({"--set", "train.eval_every=4"});
@@ -166,7 +166,7 @@ TEST_F(DeeplabTrain, ARunInUseIsRefused) {
     refused(train(), 2, "in use by a live job");
 }
 
-TEST_F(DeeplabTrain, TheTimeBudgetGives75) {
+TEST_F(DeeplabTrain, SlowTheTimeBudgetGives75) {
     const ProcessResult result = train({"--time-budget", "0.0001"});
     EXPECT_EQ(result.exit_code, 75) << result.both();
     EXPECT_TRUE(fs::exists(dir_ / "run/checkpoints/latest.h5"));

@@ -132,7 +132,7 @@ TEST_F(Inference, EvalWritesTableJsonAndMasks) {
     EXPECT_DOUBLE_EQ(*top.find("miou")->get_if<double>(), confusion.metrics().miou);
 }
 
-TEST_F(Inference, EvalIsTheSameOnTwoRanks) {
+TEST_F(Inference, SlowEvalIsTheSameOnTwoRanks) {
     if (!testing::have_mpirun()) GTEST_SKIP() << "skipped: no mpirun";
     const Strings more = {"--protocol", "centre-crop", "--output-stride", "8", "--threads", "1"};
     Strings one = more, two = more;

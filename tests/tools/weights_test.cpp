@@ -121,7 +121,7 @@ protected:
     testing::TempDir dir_;
 };
 
-TEST_F(WeightPrograms, ABackboneIsImportedTrainedExportedAndGivesTheSameResults) {
+TEST_F(WeightPrograms, SlowABackboneIsImportedTrainedExportedAndGivesTheSameResults) {
     write_torchvision(path("imagenet.safetensors"));
     const auto trained = train("run", path("imagenet.safetensors"));
     ASSERT_EQ(trained.exit_code, 0) << trained.both();

@@ -25,8 +25,8 @@ const Target& device(const std::string& name) {
     static std::map<std::string, Target> targets;
     if (targets.empty()) testing::hold_runtime_compiler();
     if (!targets.contains(name)) {
-        const std::string json = read_text(
-            testing::source_dir() / "tests/cuda/device-properties" / (name + ".json"));
+        const std::string json = read_text(testing::source_dir() / "tests/cuda/device-properties" /
+                                           (name + ".json"));
         targets.emplace(name, Target::described(json, name));
     }
     return targets.at(name);
