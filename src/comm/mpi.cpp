@@ -216,6 +216,13 @@ private:
     std::vector<Slot> slots_;
 };
 
+// By mpirun, or by srun through PMIx or PMI.
+bool launched() {
+    constexpr std::array names = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+    return std::any_of(names.begin(), names.end(),
+                       [](const char* name) { return std::getenv(name) != nullptr; });
+}
+
 }  // namespace
 
 void check_mpi(int code, const char* what) {
@@ -232,6 +239,9 @@ void check_mpi(int code, const char* what) {
 MpiSession::MpiSession(int* argc, char*** argv) {
     // Without a launcher Open MPI would start a daemon of its own for this one process.
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    // And all such processes of a user would share one session folder, which the first of them to
+    // end may remove under another that begins. One rank needs none.
+    if (!launched()) setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
     int provided = MPI_THREAD_SINGLE;
     MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);

@@ -23,6 +23,14 @@ std::size_t occurrences(const std::string& text, const std::string& part) {
     return count;
 }
 
+// Programs that run beside each other would take it from one another.
+TEST(Alone, NeedsNoSessionFolder) {
+    const ProcessResult result = run_process(
+        {testing::helper("deeplab-failing-job"), "ok"},
+        {.environment = {"TMPDIR=/dev/null/none"}, .directory = "", .timeout_s = 60});
+    EXPECT_EQ(result.exit_code, 0) << result.both();
+}
+
 class ExitCode : public ::testing::TestWithParam<int> {
 protected:
     void SetUp() override {
