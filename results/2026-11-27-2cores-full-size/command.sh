@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: command.sh VOC OUT — an hour on two cores, float64 on OpenBLAS
+# usage: command.sh VOC OUT — half an hour on two cores, float64 on OpenBLAS
 set -euo pipefail
 build/bin/deeplab-pack --voc "$1" --split train_aug --out "$2/shards"
 cmake --build build --target golden-steps

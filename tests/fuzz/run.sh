@@ -72,7 +72,15 @@ python=$(command -v /usr/bin/python3 || command -v python3)
 
 # Files of the targets stay in memory where there is a place for them.
 work=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo /tmp)" deeplab-fuzz-XXXXXX)
-trap 'rm -rf "$work"' EXIT
+# Each target in a process group of its own, so that an interrupted script leaves none behind.
+set -m
+# shellcheck disable=SC2317  # the trap calls it
+clean_up() {
+    local job
+    for job in $(jobs -rp); do kill -- "-$job" 2>/dev/null; done
+    rm -rf "$work"
+}
+trap clean_up EXIT
 export TMPDIR=$work
 export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
 export LSAN_OPTIONS=suppressions=$root/tests/harness/lsan.supp:print_suppressions=0
@@ -105,7 +113,7 @@ fuzz() {
 
 # Each runs in one thread.
 for target in "${targets[@]}"; do
-    while (($(jobs -rp | wc -l) >= $(processors))); do wait -n || true; done
+    while (($(jobs -rp | wc -l) >= $(processors))); do wait -n; done
     { { make_corpus "$target" && fuzz "$target"; } >"$work/$target.log" 2>&1 || : >"$work/$target.failed"; } &
 done
 wait
