@@ -25,6 +25,9 @@ import typing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CASES = ["resnet50:257:4", "resnet101:257:4", "resnet50:513:2", "resnet101:513:2"]
+MODES = [layout + memory for layout in ("channels_last", "contiguous", "compile") for memory in ("", "_kept")]
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28),  # glibc
+        "THP_MEM_ALLOC_ENABLE": "1"}  # PyTorch from 2.0 on
 COLUMNS = ["kind", "backbone", "crop", "batch", "round", "side", "step_s", "images_per_s", "peak_bytes"]
 
 
@@ -55,15 +58,16 @@ def arguments():
                         help="an interpreter with PyTorch (default: this one); repeatable")
     parser.add_argument("--case", action="append", default=[], type=case_of, metavar="[infer:]BACKBONE:CROP:BATCH",
                         help=f"repeatable (default: {' '.join(CASES)})")
-    parser.add_argument("--mode", action="append", default=[], choices=("channels_last", "contiguous", "compile"),
-                        help="of PyTorch, repeatable (default: channels_last and contiguous); compile: channels_last, from 2.0 on")
+    parser.add_argument("--mode", action="append", default=[], choices=MODES,
+                        help="of PyTorch, repeatable (default: channels_last and contiguous, each also _kept); compile: "
+                        "channels_last, from 2.0 on; _kept: the process keeps memory that was freed, in huge pages")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="counted, of each run; their median is taken")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args()
     options.python = dict(p.split("=", 1) for p in options.python or [f"python={sys.executable}"])
-    options.mode = options.mode or ["channels_last", "contiguous"]
+    options.mode = options.mode or MODES[:4]
     options.case = options.case or [case_of(c) for c in CASES]
     return options
 
@@ -94,10 +98,11 @@ def take_turn(options, side, case):
             return next(v for k, v in summary.items() if k.endswith("_fp32_ms")) / 1000, peak
         name, mode = side
         command = [options.python[name], ROOT / "benchmarks" / "pytorch_baseline.py", *common, "--json", out]
-        command += ["--batch", "--compile", str(case.batch)] if mode == "compile" else ["--batch", str(case.batch)]
+        layout = mode.removesuffix("_kept")
+        command += ["--batch", "--compile", str(case.batch)] if layout == "compile" else ["--batch", str(case.batch)]
         command += ["--infer"] if case.kind == "infer" else []
-        command += ["--memory-format", "contiguous" if mode == "contiguous" else "channels_last"]
-        peak = peak_of(command, environment)
+        command += ["--memory-format", "contiguous" if layout == "contiguous" else "channels_last"]
+        peak = peak_of(command, environment | (KEPT if mode.endswith("_kept") else {}))
         return json.loads(out.read_text().splitlines()[0])["step_ms"] / 1000, peak
 
 
@@ -112,7 +117,7 @@ def name_of(case):
 def measure(options, case, writer):
     """Runs all rounds of a case; seconds and peak bytes by side."""
     sides = ["ours"] + [(name, mode) for name in options.python for mode in options.mode
-                        if mode != "compile" or options.compiles[name]]
+                        if not mode.startswith("compile") or options.compiles[name]]
     seconds, peaks = {s: [] for s in sides}, {s: 0 for s in sides}
     for number in range(options.rounds):
         for side in sides:

@@ -21,6 +21,8 @@ public:
                    threads == 1 ? " thread" : " threads");
     }
 
+    std::int64_t host_bytes() const override { return model_->bytes(); }
+
     void allocate(const graph::Plan& plan) override {
         expects(!allocated_, "a backend's state is allocated once");
         const std::int64_t bytes = plan.parameter_count * static_cast<std::int64_t>(sizeof(float));

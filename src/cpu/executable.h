@@ -21,6 +21,13 @@ struct Model {
     Buffer values{"parameters"}, gradients{"gradients"}, momenta{"momentum"},
         states{"running statistics"};
     Buffer arena{"activations"}, scratch{"scratch"};
+
+    std::int64_t bytes() const {
+        std::int64_t sum = 0;
+        for (const Buffer* b : {&values, &gradients, &momenta, &states, &arena, &scratch})
+            sum += b->bytes();
+        return sum;
+    }
 };
 
 class CpuExecutable final : public exec::Executable {

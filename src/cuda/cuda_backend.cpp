@@ -168,19 +168,18 @@ void Model::reserve(DeviceBuffer& buffer, std::int64_t bytes, const char* what) 
 Availability availability() {
     int devices = 0;
     const cudaError_t status = cudaGetDeviceCount(&devices);
+    if (status == cudaSuccess && devices > 0) return {devices, ""};
+    std::string what = cudaGetErrorString(status), more;
     // A machine without a driver answers "insufficient driver" (35), not "no device".
     if (status == cudaErrorInsufficientDriver) {
-        return {0,
-                "CUDA backend: no usable driver on this machine — use --device cpu, or install the "
-                "NVIDIA driver"};
+        what = "no usable driver on this machine";
+        more = ", or install the NVIDIA driver";
+    } else if (status == cudaErrorNoDevice || status == cudaSuccess) {
+        what = "no visible device";
+        more = ", or check CUDA_VISIBLE_DEVICES";
     }
-    if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0)) {
-        return {
-            0, "CUDA backend: no visible device — use --device cpu, or check CUDA_VISIBLE_DEVICES"};
-    }
-    if (status != cudaSuccess)
-        return {0, cat("CUDA backend: ", cudaGetErrorString(status), " — use --device cpu")};
-    return {devices, ""};
+    return {0,
+            cat("CUDA backend: ", what, " — no network can run on a GPU — use --device cpu", more)};
 }
 
 std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions& options) {

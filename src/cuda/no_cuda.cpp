@@ -5,7 +5,10 @@
 namespace deeplab::cuda {
 
 Availability availability() {
-    return {0, "CUDA backend: not built — put nvcc on PATH, configure with -DDEEPLAB_CUDA=ON"};
+    return {
+        0,
+        "CUDA backend: not built — no network can run on a GPU — use --device cpu, or put nvcc on "
+        "PATH and configure with -DDEEPLAB_CUDA=ON"};
 }
 
 std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions&) {

@@ -99,9 +99,7 @@ void check(const BackendChoice& choice, const cuda::Availability& found) {
     }
     const bool cuda = choice.device != Device::cpu && found.devices > 0;
     if (choice.device == Device::cuda && !cuda) {
-        throw DeviceError(cat("--device cuda cannot be used: ", found.reason,
-                              " — no network can run there — use --device cpu, or a build and "
-                              "a machine with a GPU"));
+        throw DeviceError(cat("--device cuda cannot be used: ", found.reason));
     }
     if (comm == "nccl" && !cuda) {
         throw UsageError(

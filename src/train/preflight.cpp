@@ -103,8 +103,7 @@ std::int64_t ranks_before(const std::filesystem::path& run) {
 }
 
 // Every rank's, in the order of ranks. Collective.
-std::vector<RankFacts> gather(exec::Backend& backend, std::int64_t planned,
-                              comm::Communicator& control) {
+std::vector<RankFacts> gather(exec::Backend& backend, comm::Communicator& control) {
     std::string cpus;
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -115,7 +114,7 @@ std::vector<RankFacts> gather(exec::Backend& backend, std::int64_t planned,
     std::vector<RankFacts> ranks;
     for (const auto& text :
          control.all_gather(cat(log::host(), "\t", backend.description(), "\t", cpus, "\t",
-                                sysconf(_SC_NPROCESSORS_ONLN), "\t", planned, "\t",
+                                sysconf(_SC_NPROCESSORS_ONLN), "\t", backend.host_bytes(), "\t",
                                 available_memory(), "\t", backend.on_host() ? 0 : 1),
                             "devices of the ranks")) {
         const auto parts = split(text, '\t');
@@ -206,16 +205,11 @@ PreflightTable preflight_table(const PreflightFacts& facts) {
     return table;
 }
 
-void preflight(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
-               comm::Communicator& control, const std::filesystem::path& run,
-               std::vector<std::string> changes) {
+void preflight(const Setup& setup, exec::Backend& backend, comm::Communicator& control,
+               const std::filesystem::path& run, std::vector<std::string> changes) {
     PreflightFacts facts;
     facts.changes = std::move(changes);
-    // A device's own memory has been taken by now, or the backend has said that it does not
-    // suffice.
-    facts.ranks = gather(
-        backend, backend.on_host() ? memory.arena_bytes + setup.plan.parameter_count * 12 : 0,
-        control);
+    facts.ranks = gather(backend, control);
     facts.bandwidth = measure_bandwidth(control);
     if (control.rank() != 0) return;
     facts.data = data_text(setup.train);

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "deeplab/graph/memory_plan.h"
 #include "startup.h"
 
 namespace deeplab::train {
@@ -16,7 +15,7 @@ struct RankFacts {
     bool own_device = false;            // not the host's processors and memory
     std::vector<int> processors;        // where the rank may run
     int node_processors = 0;            // of the host
-    std::int64_t planned_bytes = 0;     // of host memory
+    std::int64_t planned_bytes = 0;     // of host memory: a device's own has been taken by now
     std::int64_t available_bytes = -1;  // of the host; -1: unknown
 };
 
@@ -41,8 +40,7 @@ PreflightTable preflight_table(const PreflightFacts& facts);
 // Measures, then rank 0 prints the table and its warnings and writes RUN/preflight.txt (an empty
 // `run`: nothing is written). Called before RUN/environment.json is renewed, which tells how many
 // ranks the run had. Collective.
-void preflight(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
-               comm::Communicator& control, const std::filesystem::path& run,
-               std::vector<std::string> changes);
+void preflight(const Setup& setup, exec::Backend& backend, comm::Communicator& control,
+               const std::filesystem::path& run, std::vector<std::string> changes);
 
 }  // namespace deeplab::train

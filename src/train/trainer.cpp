@@ -186,7 +186,7 @@ void Trainer::dry_run() {
     agreed(*control_, !options_.init.empty(), "weights to start from", [&] { initial_weights(); });
     compile();
     keep_samples();
-    preflight(setup_, backend_, executable_->memory(), *control_, {}, {});
+    preflight(setup_, backend_, *control_, {}, {});
     print_dry_run(setup_, backend_, executable_->memory(), *control_);
 }
 
@@ -218,7 +218,7 @@ TrainResult Trainer::run() {
         dry_run();
         return result_;
     }
-    preflight(setup_, backend_, executable_->memory(), *control_, options_.run, changes_);
+    preflight(setup_, backend_, *control_, options_.run, changes_);
     const std::string environment = environment_json(options_, backend_, *control_, *gradients_,
                                                      first_step_);  // collective
     if (root()) write_atomically(options_.run / "environment.json", environment);

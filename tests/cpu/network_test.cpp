@@ -113,6 +113,15 @@ TEST(Network, InferenceSharesTheModel) {
     EXPECT_EQ(with.state(), without.state());
 }
 
+// What a run's first table warns by.
+TEST(Network, HostMemoryIsCounted) {
+    const Trainer a(narrow("resnet18", 8), options(2, 49));
+    const std::int64_t planned = a.executable->memory().arena_bytes + a.plan.parameter_count * 12 +
+                                 a.plan.state_count * 4;
+    EXPECT_GT(a.backend->host_bytes(), planned) << "kernels have scratch of their own";
+    EXPECT_LT(a.backend->host_bytes(), 2 * planned);
+}
+
 TEST(Network, WrongUseIsFound) {
     const Batch batch(2, 49);
     Trainer a(narrow("resnet18", 8), options(2, 49));

@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "deeplab/base/error.h"
@@ -46,7 +47,8 @@ TEST(ChooseDevice, ARankWithoutAGpuOfItsOwnIsNamed) {
 TEST(Availability, SaysWhyThereIsNoDevice) {
     const Availability found = availability();
     if (found.devices > 0) GTEST_SKIP() << "skipped: there is a GPU";
-    EXPECT_EQ(found.reason.rfind("CUDA backend: ", 0), 0u) << found.reason;
+    EXPECT_THAT(found.reason,
+                ::testing::MatchesRegex("CUDA backend: [^—]+ — [^—]+ — use --device cpu.*"));
     EXPECT_THROW(make_cuda_backend({}), DeviceError);
 }
 

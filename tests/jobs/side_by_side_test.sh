@@ -12,7 +12,7 @@ expect_status 2 "a case without its batch"
 compare --case infer:resnet18:65:2 --out here
 expect_status 2 "two images at a time"
 expect_text "its batch is 1" "two images at a time"
-compare --case resnet18:33:2 --case infer:resnet18:65:1 --mode channels_last --rounds 2 --steps 1 --threads 1 --out here
+compare --case resnet18:33:2 --case infer:resnet18:65:1 --mode channels_last_kept --rounds 2 --steps 1 --threads 1 --out here
 expect_status 0 "a step and an image"
 expect_text "| train | resnet18 | 33 | 2 |" "the table's step"
 expect_text "| infer | resnet18 | 65 | 1 |" "the table's image"

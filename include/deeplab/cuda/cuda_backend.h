@@ -13,7 +13,7 @@ namespace deeplab::cuda {
 
 struct Availability {
     int devices = 0;  // usable devices
-    // Why there is none: not built, no driver, none visible.
+    // Where there is none, an error's text: not built, no driver, none visible, and what to do.
     std::string reason;
 };
 

@@ -111,6 +111,8 @@ public:
     // Whether plans and state lie in the host's memory; else in a device's of its own, which
     // `description` names.
     virtual bool on_host() const { return true; }
+    // Host memory that the state and the plans compiled so far take.
+    virtual std::int64_t host_bytes() const { return 0; }
     // Whether a step may bring decoded samples, from which the device makes the crops.
     virtual bool takes_raw_samples() const { return false; }
     // Device memory for all samples that steps will bring, by number; pixels: width * height of
