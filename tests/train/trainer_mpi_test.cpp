@@ -106,6 +106,25 @@ TEST_F(TrainerRanks, ANonFiniteStepIsRolledBackAndSkippedOnAllRanks) {
     }
 }
 
+// One rank has the whole batch of a step that the list of many names.
+TEST_F(TrainerRanks, AnotherNumberOfRanksPassesTheSameStep) {
+    poisoned_ = 3;
+    options_.config.train.on_nonfinite = "rollback";
+    train(options_, world());
+    const std::vector<double> many(losses_.end() - 7, losses_.end());  // after that step
+    if (world().rank() != 0) return;
+    options_.run = path_ / "one";
+    options_.resume = true;
+    fs::create_directories(options_.run);
+    fs::copy_file(path_ / "run/nonfinite.jsonl", options_.run / "nonfinite.jsonl");
+    const auto self = comm::make_self();
+    const TrainResult one = train(options_, *self);
+    EXPECT_EQ(one.skipped, 1);
+    ASSERT_EQ(losses_.size(), 8u) << "nothing was taken twice";
+    for (std::size_t i = 0; i < many.size(); ++i)
+        EXPECT_NEAR(many[i], losses_[i + 1], 1e-6 * many[i]) << i;
+}
+
 TEST_F(TrainerRanks, ANonFiniteStepStopsAllRanksWithItsBatchsIds) {
     poisoned_ = 3;
     EXPECT_THROW(train(options_, world()), DeviceError);
