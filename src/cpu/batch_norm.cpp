@@ -6,6 +6,7 @@
 #include "deeplab/math/batch_norm.h"
 #include "gradient_rows.h"
 #include "scratch.h"
+#include "vector.h"
 
 namespace deeplab::cpu {
 namespace {
@@ -57,6 +58,11 @@ struct PartialSums {
     }
 };
 
+constexpr std::int64_t together = 4;  // pixels for one load and store of the sums
+
+// Floats of a thread: the sum of a pixel's gradients, and dz of `together`.
+std::int64_t row_buffer(std::int64_t channels) { return (1 + together) * channels; }
+
 template <bool Relu, bool Residual>
 void normalise(const Threads& threads, const BatchNormTensors& t, const ChannelAffine& affine) {
     const std::int64_t channels = t.x.shape.c;
@@ -102,12 +108,35 @@ void sum_gradients(const Threads& threads, const BatchNormGradTensors& t,
     float* dz = Residual ? t.dz.f32() : nullptr;
     threads.split(t.x.pixels(), [&](int thread, std::int64_t first, std::int64_t last) {
         double *sum = partial.of(thread), *sum_x = sum + channels;
-        float *buffer = row_buffers + 2 * channels * thread, *own_dz = buffer + channels;
-        for (std::int64_t p = first; p < last; ++p) {
-            const float* from = x + p * t.x.pitch;
-            float* row = Residual ? dz + p * t.dz.pitch : own_dz;
-            masked<Relu, Residual>(channels, gradients.row(p, buffer), from,
-                                   Residual ? y + p * t.y.pitch : nullptr, affine, row);
+        float *buffer = row_buffers + row_buffer(channels) * thread, *own_dz = buffer + channels;
+        const auto dz_of = [&](std::int64_t p, std::int64_t place) {
+            const float *in = x + p * t.x.pitch, *out = Residual ? y + p * t.y.pitch : nullptr;
+            float* row = Residual ? dz + p * t.dz.pitch : own_dz + place * channels;
+            gradients.prefetch(p);
+            prefetch_after(in, channels);
+            if (Residual) prefetch_after(out, channels);
+            masked<Relu, Residual>(channels, gradients.row(p, buffer), in, out, affine, row);
+            return row;
+        };
+        std::int64_t p = first;
+        for (; p + together <= last; p += together) {
+            const float *d0 = dz_of(p, 0), *d1 = dz_of(p + 1, 1), *d2 = dz_of(p + 2, 2),
+                        *d3 = dz_of(p + 3, 3);
+            const float *x0 = x + p * t.x.pitch, *x1 = x0 + t.x.pitch, *x2 = x1 + t.x.pitch,
+                        *x3 = x2 + t.x.pitch;
+#pragma omp simd
+            for (std::int64_t c = 0; c < channels; ++c) {
+                const double v0 = static_cast<double>(d0[c]), v1 = static_cast<double>(d1[c]);
+                const double v2 = static_cast<double>(d2[c]), v3 = static_cast<double>(d3[c]);
+                sum[c] += (v0 + v1) + (v2 + v3);
+                sum_x[c] += (v0 * static_cast<double>(x0[c] - mean[c]) +
+                             v1 * static_cast<double>(x1[c] - mean[c])) +
+                            (v2 * static_cast<double>(x2[c] - mean[c]) +
+                             v3 * static_cast<double>(x3[c] - mean[c]));
+            }
+        }
+        for (; p < last; ++p) {
+            const float *row = dz_of(p, 0), *from = x + p * t.x.pitch;
 #pragma omp simd
             for (std::int64_t c = 0; c < channels; ++c) {
                 const double d = static_cast<double>(row[c]);
@@ -130,7 +159,7 @@ void input_gradient(const Threads& threads, const BatchNormGradTensors& t,
     const float *x = t.x.f32(), *mean = t.saved.f32();
     float* dx = t.dx.f32();
     threads.split(t.x.pixels(), [&](int thread, std::int64_t first, std::int64_t last) {
-        float* buffer = row_buffers + 2 * channels * thread;
+        float* buffer = row_buffers + row_buffer(channels) * thread;
         for (std::int64_t p = first; p < last; ++p) {
             const float *from = x + p * t.x.pitch, *dy = gradients.row(p, buffer);
             const float *scale = affine.scale, *shift = affine.shift;
@@ -163,7 +192,7 @@ void dispatch(bool a, bool b, const F& f) {
 std::int64_t batch_norm_scratch_bytes(const Threads& threads, std::int64_t channels) {
     return 5 * Scratch::bytes_of<float>(channels) +
            Scratch::bytes_of<double>(2 * channels * threads.count()) +
-           Scratch::bytes_of<float>(2 * channels * threads.count());
+           Scratch::bytes_of<float>(row_buffer(channels) * threads.count());
 }
 
 void batch_norm_sums(const Threads& threads, const View& x, const View& sums,
@@ -175,7 +204,7 @@ void batch_norm_sums(const Threads& threads, const View& x, const View& sums,
     threads.split(x.pixels(), [&](int thread, std::int64_t first, std::int64_t last) {
         double *sum = partial.of(thread), *squares = sum + channels;
         std::int64_t p = first;
-        for (; p + 4 <= last; p += 4) {  // four pixels for one load and store of the sums
+        for (; p + together <= last; p += together) {
             const float *a = data + p * x.pitch, *b = a + x.pitch, *c2 = b + x.pitch,
                         *d = c2 + x.pitch;
 #pragma omp simd
@@ -235,7 +264,7 @@ void batch_norm_grad_sums(const Threads& threads, const graph::BatchNormGradSums
     Scratch scratch(buffer);
     const ChannelAffine affine = affine_of_saved(scratch, t);
     const PartialSums partial(scratch, channels, threads.count());
-    float* row_buffers = scratch.take<float>(2 * channels * threads.count());
+    float* row_buffers = scratch.take<float>(row_buffer(channels) * threads.count());
     dispatch(op.relu, op.residual, [&](auto relu, auto residual) {
         sum_gradients<relu.value, residual.value>(threads, t, affine, partial, row_buffers);
     });
@@ -257,7 +286,7 @@ void batch_norm_act_grad(const Threads& threads, const graph::BatchNormActGrad& 
     const ChannelAffine affine = affine_of_saved(scratch, t);
     const ChannelGradient g{scratch.take<float>(channels), scratch.take<float>(channels),
                             scratch.take<float>(channels)};
-    float* row_buffers = scratch.take<float>(2 * channels * threads.count());
+    float* row_buffers = scratch.take<float>(row_buffer(channels) * threads.count());
     const float *gamma = t.gamma.f32(), *invstd = t.saved.f32() + channels;
     const double *gsums = t.gsums.f64(), count = op.frozen ? 1.0 : t.sums.f64()[t.sums.shape.c - 1];
     for (std::int64_t c = 0; c < channels; ++c) {

@@ -9,7 +9,8 @@
 namespace deeplab::cpu {
 namespace {
 
-constexpr std::int64_t batch = 16;  // Philox blocks drawn at once
+constexpr std::int64_t batch = 16;          // Philox blocks drawn at once
+constexpr std::int64_t channel_group = 16;  // a cache line of every pixel
 
 std::int64_t tile_width(std::int64_t width) { return width + 4 * batch + 3; }
 
@@ -42,34 +43,34 @@ void draw_factors(const DropoutRule& rule, math::SampleKey sample, std::int64_t 
 }  // namespace
 
 std::int64_t dropout_scratch_bytes(const Threads& threads, const Shape& s) {
-    return threads.count() * Scratch::bytes_of<float>(s.c * s.w + tile_width(s.w) + 16);
+    return threads.count() * Scratch::bytes_of<float>(channel_group * tile_width(s.w) + 4);
 }
 
 void dropout(const Threads& threads, const DropoutRule& rule,
              std::span<const math::SampleKey> samples, const View& x, const View& y,
              const Buffer& buffer) {
     const Shape& s = x.shape;
-    const float* from = x.f32();
-    float* to = y.f32();
-    const std::int64_t tile = Scratch::bytes_of<float>(s.c * s.w + tile_width(s.w) + 16) /
-                              static_cast<std::int64_t>(sizeof(float));
-    float* tiles = Scratch(buffer).take<float>(tile * threads.count());
+    const std::int64_t width = tile_width(s.w);
+    Scratch scratch(buffer);
+    std::vector<float*> tiles;
+    for (int t = 0; t < threads.count(); ++t)
+        tiles.push_back(scratch.take<float>(channel_group * width + 4) + 4);
     threads.split(s.n * s.h, [&](int thread, std::int64_t first, std::int64_t last) {
-        float *factors = tiles + tile * thread,
-              *row = factors + s.c * s.w + 4;  // factors: (W, C) of one image row
+        float* tile = tiles[static_cast<std::size_t>(thread)];  // (group, W) of an image row
         for (std::int64_t item = first; item < last; ++item) {
             const std::int64_t n = item / s.h, h = item % s.h;
-            for (std::int64_t c = 0; c < s.c; ++c) {
-                draw_factors(rule, samples[static_cast<std::size_t>(n)], (c * s.h + h) * s.w, s.w,
-                             row);
-                for (std::int64_t w = 0; w < s.w; ++w) factors[w * s.c + c] = row[w];
-            }
-            for (std::int64_t w = 0; w < s.w; ++w) {
-                const float *in = from + (item * s.w + w) * x.pitch, *factor = factors + w * s.c;
-                float* out = to + (item * s.w + w) * y.pitch;
-#pragma omp simd
-                for (std::int64_t c = 0; c < s.c; ++c)
-                    out[c] = factor[c] == 0.0f ? 0.0f : in[c] * factor[c];
+            const math::SampleKey sample = samples[static_cast<std::size_t>(n)];
+            for (std::int64_t from = 0; from < s.c; from += channel_group) {
+                const std::int64_t count = std::min(channel_group, s.c - from);
+                for (std::int64_t c = 0; c < count; ++c)
+                    draw_factors(rule, sample, ((from + c) * s.h + h) * s.w, s.w, tile + c * width);
+                for (std::int64_t w = 0; w < s.w; ++w) {
+                    const float *in = x.f32() + (item * s.w + w) * x.pitch + from,
+                                *factor = tile + w;
+                    float* out = y.f32() + (item * s.w + w) * y.pitch + from;
+                    for (std::int64_t c = 0; c < count; ++c, factor += width)
+                        out[c] = *factor == 0.0f ? 0.0f : in[c] * *factor;
+                }
             }
         }
     });

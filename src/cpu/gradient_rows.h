@@ -6,6 +6,7 @@
 
 #include "buffer.h"
 #include "deeplab/base/error.h"
+#include "vector.h"
 
 namespace deeplab::cpu {
 
@@ -32,6 +33,12 @@ public:
             for (std::int64_t c = 0; c < channels_; ++c) buffer[c] += next[c];
         }
         return buffer;
+    }
+
+    // For the pixels a few rows after p.
+    void prefetch(std::int64_t p) const {
+        for (std::size_t i = 0; i < count_; ++i)
+            prefetch_after(rows_[i].data + p * rows_[i].pitch, channels_);
     }
 
 private:
