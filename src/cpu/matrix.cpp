@@ -1,6 +1,7 @@
 #include "matrix.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "vector.h"
@@ -23,6 +24,16 @@ struct Strided {
     const float* data;
     std::int64_t row, column;
 };
+
+// As std::copy_n; what is a tile wide is moved in place instead of by a call.
+template <std::int64_t Whole>
+void copy_row(const float* from, std::int64_t count, float* to) {
+    if (count == Whole) {
+        std::memcpy(to, from, Whole * sizeof(float));
+    } else {
+        std::copy_n(from, count, to);
+    }
+}
 
 template <int Rows>
 void multiply_tile(const Strided& a, const float* panel, std::int64_t inner, float* to,
@@ -85,7 +96,8 @@ void pack(const Matrix& b, std::int64_t k, std::int64_t inner, std::int64_t j, s
             }
         } else {
             for (std::int64_t i = 0; i < inner; ++i)
-                std::copy_n(b.data + (k + i) * b.row + j + first, width, to + i * tile_columns);
+                copy_row<tile_columns>(b.data + (k + i) * b.row + j + first, width,
+                                       to + i * tile_columns);
         }
     }
 }
@@ -95,7 +107,7 @@ Strided tile_of(const Matrix& a, std::int64_t i, std::int64_t rows, std::int64_t
                 std::int64_t inner, float* copy) {
     if (!a.transposed) return {a.data + i * a.row + k, a.row, 1};
     for (std::int64_t at = 0; at < inner; ++at)
-        std::copy_n(a.data + (k + at) * a.row + i, rows, copy + at * tile_rows);
+        copy_row<tile_rows>(a.data + (k + at) * a.row + i, rows, copy + at * tile_rows);
     return {copy, 1, tile_rows};
 }
 
