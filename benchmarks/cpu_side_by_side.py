@@ -67,7 +67,7 @@ def arguments():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args()
     options.python = dict(p.split("=", 1) for p in options.python or [f"python={sys.executable}"])
-    options.mode = options.mode or MODES[:4]
+    options.mode = options.mode or [m for m in MODES if not m.startswith("compile")]
     options.case = options.case or [case_of(c) for c in CASES]
     return options
 
