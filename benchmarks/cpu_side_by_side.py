@@ -124,7 +124,7 @@ def measure(options, case, writer):
             time, peak = take_turn(options, side, case)
             seconds[side].append(time)
             peaks[side] = max(peaks[side], peak)
-            writer.writerow([*case, number + 1, label(side), f"{time:.4f}", f"{case.batch / time:.4f}", peak])
+            writer.writerow([*case, number + 1, label(side), f"{time:.6g}", f"{case.batch / time:.6g}", peak])
             print(f"{name_of(case)}  round {number + 1}  {label(side):24} {time:8.3f} s  "
                   f"{peak / 2**30:.2f} GiB", flush=True)
     return seconds, peaks

@@ -41,12 +41,30 @@ done
 
 build=$(build_folder)
 jobs=$(processors)
-names=() times=() states=() summaries=()
+names=() times=() states=() summaries=() reasons=()
 failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# stage NAME COMMAND…: runs it, remembers its time and state, and what ctest said.
+# Why a stage failed, from its output: what each failed test printed (its end), or else the last lines.
+why_it_failed() {
+    awk -v most=60 '
+        function told(  i) {
+            if (failing) print lines[0]
+            for (i = count > most ? count - most : 1; i < count; ++i) print substr(lines[i], 1, 400)
+            failing = count = 0
+        }
+        /^ *(Start +[0-9]+: |[0-9]+\/[0-9]+ Test +#|[0-9]+% tests passed)/ { told() }
+        /^ *[0-9]+\/[0-9]+ Test +#.*\*\*\*/ && !/\*\*\*Skipped/ { failing = any = 1 }
+        failing { lines[count++] = $0 }
+        { last[NR % most] = $0 }
+        END {
+            told()
+            if (!any) for (i = NR > most ? NR - most + 1 : 1; i <= NR; ++i) print substr(last[i % most], 1, 400)
+        }' "$log"
+}
+
+# stage NAME COMMAND…: runs it, remembers its time and state, what ctest said, and why it failed.
 stage() {
     local name=$1 began=$SECONDS status=0
     shift
@@ -60,14 +78,17 @@ stage() {
         states+=(ok)
     else
         states+=(FAILED)
+        reasons+=("$name: $(why_it_failed)")
         failed=1
     fi
     return "$status"
 }
 
 finish() {
-    printf '\n%-34s %8s  %s\n' stage seconds result
     local i
+    # What failed stands at the end once more: of a long log often only the end is kept.
+    for i in "${!reasons[@]}"; do printf '\n=== why it failed: %s\n' "${reasons[$i]}"; done
+    printf '\n%-34s %8s  %s\n' stage seconds result
     for i in "${!names[@]}"; do printf '%-34s %8d  %s\n' "${names[$i]}" "${times[$i]}" "${states[$i]}"; done
     for i in "${!summaries[@]}"; do echo "${summaries[$i]}"; done
     ((failed == 0)) && echo "everything passed" || echo "something failed"

@@ -28,7 +28,7 @@ for kind, prefix in ("train", "train_r18_33_batch2_"), ("infer", "infer_r18_65_b
     sides = [[r for r in rows if r["kind"] == kind and (r["side"] == "ours") == ours] for ours in (True, False)]
     ratios = [float(theirs["step_s"]) / float(ours["step_s"]) for ours, theirs in zip(*sides)]
     for name, value in ("ratio", statistics.median(ratios)), ("ratio_min", min(ratios)), ("ratio_max", max(ratios)):
-        assert abs(summary[prefix + name] / value - 1) < 0.02, (prefix + name, summary, ratios)  # seconds to four places
+        assert abs(summary[prefix + name] / value - 1) < 0.001, (prefix + name, summary, ratios)  # four places
     ours, theirs = (max(int(r["peak_bytes"]) for r in side) for side in sides)
     assert abs(summary[prefix + "memory_ratio"] / (ours / theirs) - 1) < 0.001, summary
 END

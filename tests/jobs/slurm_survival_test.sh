@@ -11,14 +11,24 @@ start_cluster 2
 export DEEPLAB_BUILD=$built SBATCH_OUTPUT=job-%j.log
 train=$root/jobs/train.sbatch
 
-write_tiny_training 24 8
+write_tiny_training 8 8
 for split in train val; do
     "$built/bin/deeplab-pack" --voc drawn/VOCdevkit/VOC2012 --classes drawn/classes.toml --split $split --out shards \
         >pack.log 2>&1 || failed "packing: $(<pack.log)"
 done
 options=(--config tiny.toml --data shards --device cpu --threads 1)
 
-steps() { if [[ -f $1/metrics.jsonl ]]; then grep -c '"loss"' "$1/metrics.jsonl" || true; else echo 0; fi; }
+# What hits a running job takes a second or two to arrive. So the trainings have as many steps as take about eight seconds on
+# one processor of this machine, and three checkpoints among them.
+"$built/bin/deeplab-train" "${options[@]}" --out probe >probe.log 2>&1 || failed "a training without Slurm: $(<probe.log)"
+every=$(python3 -c '
+import json, statistics
+rates = [line["images_per_s"] for line in map(json.loads, open("probe/metrics.jsonl")) if "loss" in line]
+print(max(8, round(8 * statistics.median(rates) / 4 / 3)))')
+steps=$((3 * every))
+sed -i "s/^iterations = .*/iterations = $steps/; s/^every = .*/every = $every/" tiny.toml
+
+steps_of() { if [[ -f $1/metrics.jsonl ]]; then grep -c '"loss"' "$1/metrics.jsonl" || true; else echo 0; fi; }
 wait_for() { # WHAT TENTHS COMMAND…
     local i
     for ((i = 0; i < $2; ++i)); do
@@ -27,13 +37,13 @@ wait_for() { # WHAT TENTHS COMMAND…
     done
     failed "$1: not after $(($2 / 10)) s; the log: $(tail -n 20 "$log")"
 }
-has_steps() { (($(steps "$1") >= $2)); }
+has_steps() { (($(steps_of "$1") >= $2)); }
 has_restarts() { [[ $(state Restarts) == "$1" ]]; }
 has_state() { [[ $(state JobState) == "$1" ]]; }
-hash_of() { sed -n 's/.*"step":24,.*"state_hash":"\([0-9a-f]*\)".*/\1/p' "$1/metrics.jsonl" | tail -n 1; }
-expect_whole() { # RUN WHAT: 24 steps, none twice, and the state of the uninterrupted run
+hash_of() { sed -n 's/.*"step":'$steps',.*"state_hash":"\([0-9a-f]*\)".*/\1/p' "$1/metrics.jsonl" | tail -n 1; }
+expect_whole() { # RUN WHAT: every step once, and the state of the uninterrupted run
     expect "$2: a line for each step" \
-        [ "$(sed -n 's/.*"step":\([0-9]*\),"loss".*/\1/p' "$1/metrics.jsonl" | tr '\n' ' ')" = "$(seq 24 | tr '\n' ' ')" ]
+        [ "$(sed -n 's/.*"step":\([0-9]*\),"loss".*/\1/p' "$1/metrics.jsonl" | tr '\n' ' ')" = "$(seq $steps | tr '\n' ' ')" ]
     expect "$2: the state of an uninterrupted run" [ "$(hash_of "$1")" = "$reference" ]
 }
 
@@ -50,7 +60,7 @@ job=$first log=$first_log
 finish_with 90 0 "the first job on the run"
 reference=$(hash_of first)
 expect "the hash of its state: $output" [ ${#reference} = 16 ]
-expect "the program printed that hash" grep -q "^done: step 24 .* state $reference" "$log"
+expect "the program printed that hash" grep -q "^done: step $steps .* state $reference" "$log"
 expect_whole first "the first job goes on undisturbed"
 
 # ---- preemption: Slurm sends TERM, waits for the checkpoint, runs the urgent job, then the preempted one again
@@ -74,12 +84,12 @@ expect "the ranks read the copies: $output" grep -q -- "--data /dev/shm/stage/de
 # ---- a node loses its power under mpirun, which sees that before Slurm does
 DEEPLAB_LAUNCHER=mpirun submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out bereft
 wait_for "the first checkpoint" 600 test -e bereft/checkpoints/latest.h5
-wait_for "steps after it" 300 has_steps bereft 9
+wait_for "steps after it" 300 has_steps bereft $((every + 1))
 power_off node2
 wait_for "the job's second start" 900 has_restarts 1
 "$root/tests/jobs/slurm/node.sh" "$cluster" node2
 finish_with 120 0 "the job that lost a node"
-expect_text "resuming at step 8 of 24" "the job that lost a node"
+expect_text "resuming at step $every of $steps" "the job that lost a node"
 expect_text "waits up to 70 s for Slurm to notice" "mpirun ended first"
 expect_whole bereft "the job that lost a node"
 
@@ -103,7 +113,7 @@ sed "s/^iterations = .*/iterations = $((stopped + 3))/" tiny.toml >slow.toml
 finish_with 150 0 "the job with little time"
 restarts=$(state Restarts)
 expect "each time at 75" [ "$(lines 'stopped early with a good checkpoint; requeued')" = "$restarts" ]
-expect "a line for each step" [ "$(steps slow)" = $((stopped + 3)) ]
+expect "a line for each step" [ "$(steps_of slow)" = $((stopped + 3)) ]
 expect "a record of each start" [ "$(find slow/attempts -name "*-job$job-start*.txt" | wc -l)" = $((restarts + 1)) ]
 expect "both nodes copied the shards at each start: $output" \
     [ "$(lines '^stage: node[12]: copied .* to /dev/shm/again/')" = $((2 * restarts + 2)) ]
