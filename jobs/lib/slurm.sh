@@ -239,9 +239,17 @@ await_dead_node() {
     wait $! || true
 }
 
-# A job that stopped with a good checkpoint runs again, unless that is off, or leads nowhere.
-requeue() {
-    local reason="stopped early with a good checkpoint"
+# Is Slurm taking the nodes away for another job? (PreemptTime may be that of an earlier start.)
+preempted() {
+    describe_job
+    local since
+    since=$(job_field PreemptTime)
+    [[ $since == [0-9]* && ! $since < $(job_field StartTime) ]]
+}
+
+# A job that stopped early runs again, unless that is off, or leads nowhere.
+requeue() { # REASON
+    local reason=$1
     describe_job
     if [[ ${DEEPLAB_REQUEUE:-1} == 0 ]]; then
         say "$reason; DEEPLAB_REQUEUE=0: submit the same command again to continue"
@@ -328,8 +336,15 @@ run_job() {
     leave_shards
     case $status in
         0 | 2 | 3) ;;
-        75) requeue ;;
-        *) ((nodes == 1 || asked_to_stop)) || await_dead_node ;;
+        75) requeue "stopped early with a good checkpoint" ;;
+        *)
+            # mpirun's daemons may end before the ranks' code 75 has reached it.
+            if preempted; then
+                requeue "preempted"
+            elif ((nodes > 1 && !asked_to_stop)); then
+                await_dead_node
+            fi
+            ;;
     esac
     exit "$status"
 }

@@ -10,7 +10,8 @@ Parts (--parts a,b,…):
   random    a step from fresh weights on each of --repeats batches: our distance from float64 beside PyTorch's own in float32
   steps     the reference recipe, beside runs of PyTorch with permuted batches
   small_lr  the same at a learning rate of 1e-5
-The last two start from weights that our side trained for --warm-up steps of the recipe from fresh ones.
+  first_steps  the recipe's first steps from each of --repeats batches on: our distance from float64 beside PyTorch's in float32
+The last three start from weights that our side trained for --warm-up steps of the recipe from fresh ones.
 """
 
 import argparse
@@ -318,6 +319,31 @@ class Comparison:
                      f"{count} steps at 1e-5 after {warm} steps: largest difference {difference.max():.1e} "
                      f"(limit {SMALL_LR_LIMIT:g})")
 
+    def first_steps(self):
+        """Which ReLUs flip decides a single distance; the medians over --repeats starts say which side rounds better."""
+        warm, repeats = self.o.warm_up, self.o.repeats
+        batches = self.batches(warm + repeats * FIRST_STEPS)
+        weights = self.start()
+        distances = np.zeros((2, repeats, FIRST_STEPS))
+        for number in range(repeats):
+            first, name = warm + number * FIRST_STEPS, f"first_steps{number}"
+            exact = self.train(f"{name}_float64", weights, batches, FIRST_STEPS, first, dtype=torch.float64)
+            sides = (self.ours(name, weights, batches, FIRST_STEPS, first)[0],
+                     self.train(f"{name}_float32", weights, batches, FIRST_STEPS, first))
+            distances[:, number] = np.abs(np.array(sides) - exact) / exact
+        self.csv("first_steps", ("start", "step", "ours_from_float64", "pytorch32_from_float64"),
+                 [(i + 1, s + 1, *map(float, distances[:, i, s])) for i in range(repeats) for s in range(FIRST_STEPS)])
+        medians = np.median(distances, 1)
+        for label, side in zip(("ours", "pytorch32"), medians):
+            for step, value in enumerate(side):
+                self.record(f"first_steps_{label}_step{step + 1}", value)
+        ratios = medians[0, 1:] / medians[1, 1:]
+        self.record("first_steps_ratio", ratios.max())
+        self.record("first_steps_ours_nearer", (distances[0] < distances[1])[:, 1:].sum())
+        self.verdict("first_steps", ratios.max() <= 2, "median distances from float64 after an update and after two: ours "
+                     f"{medians[0, 1]:.1e} and {medians[0, 2]:.1e}, PyTorch float32 {medians[1, 1]:.1e} and "
+                     f"{medians[1, 2]:.1e} (limit: twice)")
+
 
 def recomputed(forward):
     return lambda x: checkpoint(forward, x, use_reentrant=False)
@@ -385,6 +411,13 @@ def plot(out):
                 axis.axhline(GRADIENT_LIMIT, color="C3", linewidth=1, label="limit")
             axis.set_xlabel("parameter")
             axis.set_ylabel("gradient's relative error")
+        elif "start" in rows[0]:
+            for key, color, shift in (("pytorch32", "0.6", 0.1), ("ours", "C0", -0.1)):
+                axis.plot(column("step") + shift, np.maximum(column(f"{key}_from_float64"), 1e-9), "o", color=color,
+                          markersize=4, label=key.replace("32", " float32"))
+            axis.set_xticks(range(1, 1 + FIRST_STEPS))
+            axis.set_xlabel("step")
+            axis.set_ylabel("loss's relative distance from float64")
         else:
             steps = column("step")
             for key in rows[0]:
@@ -444,7 +477,7 @@ def main():
     p.add_argument("--warm-up", type=int, default=150, help="steps before those that are compared")
     p.add_argument("--warm-up-crop", type=int, help="their crop (default: that of the comparison)")
     p.add_argument("--permutations", type=int, default=4)
-    p.add_argument("--repeats", type=int, default=3, help="batches of the part random, each its own step")
+    p.add_argument("--repeats", type=int, default=3, help="batches of random, starts of first_steps")
     p.add_argument("--exact-steps", type=int, default=3, help="steps that float64 takes too (slow); 0: none")
     p.add_argument("--weights", help="safetensors that steps and small_lr start from instead")
     p.add_argument("--seed", type=int, default=1)
@@ -462,7 +495,7 @@ def main():
     comparison = Comparison(options)
     parts = options.parts.split(",")
     for part in parts:
-        if part not in ("kinkfree", "random", "steps", "small_lr"):
+        if part not in ("kinkfree", "random", "steps", "small_lr", "first_steps"):
             p.error(f"there is no part {part}")
     for part in parts:
         start = time.time()

@@ -18,13 +18,13 @@ for split in train val; do
 done
 options=(--config tiny.toml --data shards --device cpu --threads 1)
 
-# What hits a running job takes a second or two to arrive. So the trainings have as many steps as take about eight seconds on
-# one processor of this machine, and three checkpoints among them.
+# What hits a running job takes a second or two to arrive. So the trainings have as many steps as take five seconds on
+# one processor of this machine without Slurm, which is about ten on two nodes that share it; three checkpoints among them.
 "$built/bin/deeplab-train" "${options[@]}" --out probe >probe.log 2>&1 || failed "a training without Slurm: $(<probe.log)"
 every=$(python3 -c '
 import json, statistics
 rates = [line["images_per_s"] for line in map(json.loads, open("probe/metrics.jsonl")) if "loss" in line]
-print(max(8, round(8 * statistics.median(rates) / 4 / 3)))')
+print(max(8, round(5 * statistics.median(rates) / 4 / 3)))')
 steps=$((3 * every))
 sed -i "s/^iterations = .*/iterations = $steps/; s/^every = .*/every = $every/" tiny.toml
 
@@ -80,6 +80,18 @@ for node in node1 node2; do
     expect "$node uses it again: $output" [ "$(lines "^stage: $node: uses the copy /dev/shm/stage/")" = 1 ]
 done
 expect "the ranks read the copies: $output" grep -q -- "--data /dev/shm/stage/deeplab-job-$job " "$log"
+
+# ---- preemption under mpirun: its daemons get TERM and end, with the ranks' last checkpoint or before it
+DEEPLAB_LAUNCHER=mpirun submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out killed
+killed=$job killed_log=$log
+wait_for "the first checkpoint" 600 test -e killed/checkpoints/latest.h5
+submit -p urgent -N 2 --ntasks-per-node=1 --exclusive --wrap true
+finish_with 60 0 "the urgent job"
+job=$killed log=$killed_log
+finish_with 120 0 "the job preempted under mpirun"
+expect "it was started again: $output" [ "$(state Restarts)" = 1 ]
+expect "it went on from a checkpoint: $output" grep -q "resuming at step [1-9][0-9]* of $steps" "$log"
+expect_whole killed "the job preempted under mpirun"
 
 # ---- a node loses its power under mpirun, which sees that before Slurm does
 DEEPLAB_LAUNCHER=mpirun submit -N 2 --ntasks-per-node=1 "$train" "${options[@]}" --out bereft
