@@ -241,7 +241,6 @@ await_dead_node() {
 
 # Is Slurm taking the nodes away for another job? (PreemptTime may be that of an earlier start.)
 preempted() {
-    describe_job
     local since
     since=$(job_field PreemptTime)
     [[ $since == [0-9]* && ! $since < $(job_field StartTime) ]]
@@ -250,7 +249,6 @@ preempted() {
 # A job that stopped early runs again, unless that is off, or leads nowhere.
 requeue() { # REASON
     local reason=$1
-    describe_job
     if [[ ${DEEPLAB_REQUEUE:-1} == 0 ]]; then
         say "$reason; DEEPLAB_REQUEUE=0: submit the same command again to continue"
     elif [[ $job_description == *JobState=* && $(job_field JobState) != RUNNING ]]; then
@@ -334,6 +332,7 @@ run_job() {
     run_command
     end_attempt "$status"
     leave_shards
+    describe_job # as Slurm sees it now
     case $status in
         0 | 2 | 3) ;;
         75) requeue "stopped early with a good checkpoint" ;;

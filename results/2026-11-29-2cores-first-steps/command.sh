@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: command.sh VOC OUT PYTHON — half an hour on two cores; PYTHON: one with PyTorch, h5py and matplotlib
+# usage: command.sh VOC OUT PYTHON — 47 minutes on two cores, most of them beside tests; PYTHON: one with PyTorch, h5py and matplotlib
 set -euo pipefail
 build/bin/deeplab-pack --voc "$1" --split train_aug --out "$2/shards"
 cmake --build build --target golden-steps

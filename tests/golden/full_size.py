@@ -2,7 +2,7 @@
 """Compares our training with PyTorch's at full size: the same weights, the same real batches (by our
 loader), the reference recipe. Results go to OUT: csv files, summary.json, comparison.png. See README.md.
 
-    full_size.py --data SHARDS --out OUT --backbone resnet50                # everything at 513
+    full_size.py --data SHARDS --out OUT --backbone resnet50                # the first four parts at 513
     full_size.py --data SHARDS --out OUT --backbone resnet18 --crop 65 --steps 10 --warm-up 20
 
 Parts (--parts a,b,…):
@@ -320,7 +320,7 @@ class Comparison:
                      f"(limit {SMALL_LR_LIMIT:g})")
 
     def first_steps(self):
-        """Which ReLUs flip decides a single distance; the medians over --repeats starts say which side rounds better."""
+        """A single start's distance is chance; the medians over --repeats starts say which side rounds better."""
         warm, repeats = self.o.warm_up, self.o.repeats
         batches = self.batches(warm + repeats * FIRST_STEPS)
         weights = self.start()
