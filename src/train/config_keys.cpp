@@ -38,7 +38,7 @@ std::string text(const Item& item, const std::string& expected) {
     return *v;
 }
 
-const Array& array(const Item& item, std::size_t size, const std::string& expected) {
+const Array& array(const Item& item, std::size_t size, const char* expected) {
     const auto* v = item.value.get_if<Array>();
     if (v == nullptr || v->size() != size) item.wrong(expected);
     return *v;

@@ -47,15 +47,15 @@ done
     fail 2 "--seconds $seconds, --seed $seed: a number is needed — nothing was run — see --help"
 
 build=$(build_folder)-fuzz
-compiler=$(command -v clang++-14 || command -v clang++) ||
-    fail 2 "no clang++ — libFuzzer comes with it — install clang-14 and libclang-rt-14-dev"
+compiler=$(command -v clang++ || command -v clang++-14) ||
+    fail 2 "no clang++ — libFuzzer comes with it — install clang and libclang-rt-dev"
 echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
     "$compiler" -fsanitize=fuzzer,address -x c++ - -o /dev/null 2>/dev/null ||
-    fail 2 "$compiler has no libFuzzer — the targets need it — install libclang-rt-14-dev"
+    fail 2 "$compiler has no libFuzzer — the targets need it — install libclang-rt-dev, of the same version"
 ((!check)) || exit 0
 {
     configure "$build" -DCMAKE_BUILD_TYPE=Sanitize "-DCMAKE_CXX_COMPILER=$compiler" \
-        "-DCMAKE_C_COMPILER=${compiler/clang++/clang}" -DDEEPLAB_FUZZ=ON -DDEEPLAB_NATIVE=OFF &&
+        "-DCMAKE_C_COMPILER=${compiler/clang++/clang}" -DDEEPLAB_FUZZ=ON -DDEEPLAB_NATIVE=OFF -DDEEPLAB_WERROR=ON &&
         cmake --build "$build" --parallel "$(processors)"
 } || fail 1 "the fuzz targets were not built (above)"
 
