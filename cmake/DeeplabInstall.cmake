@@ -11,7 +11,8 @@ install(TARGETS ${programs} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 # What builds from a checkout stays there.
 install(DIRECTORY jobs DESTINATION ${share} USE_SOURCE_PERMISSIONS
-        PATTERN quickstart.sh EXCLUDE PATTERN setup.sh EXCLUDE PATTERN packages.txt EXCLUDE PATTERN spack.yaml EXCLUDE PATTERN deeplab.def EXCLUDE)
+        PATTERN quickstart.sh EXCLUDE PATTERN setup.sh EXCLUDE PATTERN packages.txt EXCLUDE PATTERN spack.yaml EXCLUDE PATTERN deeplab.def EXCLUDE
+        PATTERN Dockerfile EXCLUDE)
 file(RELATIVE_PATH root_to_bin ${CMAKE_INSTALL_FULL_DATADIR}/${PROJECT_NAME} ${CMAKE_INSTALL_FULL_BINDIR})
 file(WRITE ${CMAKE_BINARY_DIR}/generated/programs ${root_to_bin}\n)
 install(FILES ${CMAKE_BINARY_DIR}/generated/programs DESTINATION ${share}/jobs/lib)  # jobs/lib/slurm.sh reads it
