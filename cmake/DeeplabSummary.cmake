@@ -3,7 +3,12 @@ set(DEEPLAB_ONEDNN_WHAT "CPU backend, oneDNN ${dnnl_VERSION}")
 set(DEEPLAB_MPI_WHAT "MPI communicator, MPI ${MPI_C_VERSION}")
 if(DEEPLAB_HAVE_CUDA)
   list(JOIN CMAKE_CUDA_ARCHITECTURES ", " architectures)
-  set(DEEPLAB_CUDA_WHAT "CUDA ${CMAKE_CUDA_COMPILER_VERSION} for sm ${architectures}, cuDNN ${CUDNN_VERSION}")
+  set(host "nvcc's choice")
+  if(CMAKE_CUDA_HOST_COMPILER)
+    set(host "${CMAKE_CUDA_HOST_COMPILER}")
+  endif()
+  set(DEEPLAB_CUDA_WHAT "CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${architectures}, host code by ${host}, cuDNN ${CUDNN_VERSION}, \
+${CUDNN_LIBRARY}")
 endif()
 set(DEEPLAB_NCCL_WHAT "NCCL communicator, ${NCCL_LIBRARY}")
 

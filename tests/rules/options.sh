@@ -5,38 +5,7 @@
 set -uo pipefail
 root=$1
 cmake=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
-
-configure() {
-    rm -rf "$work/build"
-    "$cmake" -S "$root" -B "$work/build" -G Ninja -DDEEPLAB_TESTS=OFF -DDEEPLAB_BENCHMARKS=OFF "$@" > "$work/log" 2>&1
-}
-
-# Says what was expected, and shows the log when that did not happen.
-report() {
-    if [ "$1" = 0 ]; then echo "ok      $2"; return; fi
-    echo "FAILED  $2"
-    tail -n 25 "$work/log"
-    failed=1
-}
-
-# configures "what" "line of the log" options…
-configures() {
-    local what=$1 text=$2
-    shift 2
-    configure "$@" && grep -qE "$text" "$work/log"
-    report $? "configures $what and says so"
-}
-
-refuses() {
-    local what=$1 text=$2
-    shift 2
-    # CMake wraps long messages.
-    ! configure "$@" && tr -s ' \n' ' ' < "$work/log" | grep -qE "$text"
-    report $? "refuses $what and says why"
-}
+. "$(dirname "$0")/configure.sh"
 
 configures "without CUDA, NCCL and MPI" 'MPI +no: switched off' -DDEEPLAB_CUDA=OFF -DDEEPLAB_MPI=OFF
 refuses "a build without any backend" 'Neither CUDA nor oneDNN' -DDEEPLAB_CUDA=OFF -DDEEPLAB_ONEDNN=OFF
@@ -47,6 +16,23 @@ refuses "ONEDNN=ON without oneDNN" 'DEEPLAB_ONEDNN=ON, but it was not found: ins
 refuses "NCCL=ON without CUDA" 'DEEPLAB_NCCL=ON, but it was not found: it needs the CUDA' -DDEEPLAB_CUDA=OFF -DDEEPLAB_NCCL=ON
 refuses "FUZZ=ON without clang" 'DEEPLAB_FUZZ=ON needs clang' -DDEEPLAB_FUZZ=ON -DCMAKE_CXX_COMPILER=g++
 refuses "an option that is none of AUTO, ON, OFF" 'DEEPLAB_MPI=maybe: it is AUTO, ON or OFF' -DDEEPLAB_MPI=maybe
+
+# Warnings are errors for who changes the sources, not for users.
+# flags "what" PATTERN STATUS options…: does PATTERN stand in the compiler's options (0: yes, 1: no)?
+flags() {
+    local what=$1 pattern=$2 wanted=$3 status=0
+    shift 3
+    configure -DDEEPLAB_CUDA=OFF -DDEEPLAB_MPI=OFF "$@" || { report 1 "$what: configures"; return; }
+    grep -q -e "$pattern" "$work/build/compile_commands.json" || status=$?
+    [ "$status" = "$wanted" ]
+    report $? "$what"
+}
+flags "warnings are no errors by default" ' -Werror' 1
+flags "DEEPLAB_WERROR=ON makes them errors" ' -Werror' 0 -DDEEPLAB_WERROR=ON
+flags "the preset release leaves them warnings" ' -Werror' 1 --preset release
+for preset in debug asan; do # tsan inherits it, fuzz and cuda-only need more than is everywhere
+    flags "the preset $preset makes them errors" ' -Werror' 0 --preset "$preset"
+done
 
 if [ -e /usr/include/dnnl.hpp ]; then
     refuses "Debian's oneDNN without OpenCL, without a fatal error of its own" 'install ocl-icd-opencl-dev' \
