@@ -14,7 +14,7 @@ struct GradArguments {
     const float *gamma, *beta, *saved;
     const double *reduced, *sums;  // of the gradient; of x, null when frozen
     int pixels, channels;
-    bool relu, masked;  // masked: by the ReLU's input, recomputed from x
+    bool relu;
 };
 
 // The forward pass's scale and shift of one channel.
@@ -93,28 +93,64 @@ __global__ void __launch_bounds__(grad_sums_threads, 2)
         });
 }
 
-template <class T, int V>
-__global__ void __launch_bounds__(256, 3) grad_kernel(const GradArguments<T> a) {
-    constexpr int unroll = 2;
-    alignas(16) __shared__ float means[tile_channels], scales[tile_channels], shifts[tile_channels],
-        dz_factors[tile_channels], x_factors[tile_channels], constants[tile_channels];
-    const int t = thread_number(), width = static_cast<int>(blockDim.x) * V,
-              own = static_cast<int>(blockIdx.x) * width + t;
-    const bool frozen = a.sums == nullptr;
-    if (t < width && own < a.channels) {
-        const double count = frozen ? 1.0 : a.sums[2 * a.channels];
-        const math::InputGradient g = math::batch_norm_input_gradient(
-            a.gamma[own], a.saved[a.channels + own], a.reduced[own], a.reduced[a.channels + own],
-            count);
-        const math::Affine f = saved_affine(a, own);
-        means[t] = a.saved[own], scales[t] = f.scale, shifts[t] = f.shift;
-        dz_factors[t] = g.dz_factor, x_factors[t] = g.x_factor, constants[t] = g.constant;
+// What dx takes of the thread's channels, in registers. One value of a quantity a block is computed
+// by one thread, in f64, and handed out through shared memory: read from there once a pixel,
+// threads of 8 channels each would queue for its banks.
+template <int V, bool Frozen, bool Masked>
+struct GradFactors {
+    float dz_factor[V];
+    float scale[V], shift[V];                 // Masked
+    float mean[V], x_factor[V], constant[V];  // not Frozen
+
+    // By all threads of the block.
+    template <class T>
+    __device__ __forceinline__ explicit GradFactors(const GradArguments<T>& a) {
+        constexpr int quantities = 1 + (Masked ? 2 : 0) + (Frozen ? 0 : 3);
+        alignas(16) __shared__ float of_tile[quantities][tile_channels];
+        const int t = thread_number(), width = static_cast<int>(blockDim.x) * V,
+                  own = static_cast<int>(blockIdx.x) * width + t,
+                  in_tile = static_cast<int>(threadIdx.x) * V;
+        if (t < width && own < a.channels) {
+            const double count = Frozen ? 1.0 : a.sums[2 * a.channels];
+            const math::InputGradient g = math::batch_norm_input_gradient(
+                a.gamma[own], a.saved[a.channels + own], a.reduced[own],
+                a.reduced[a.channels + own], count);
+            int q = 0;
+            of_tile[q++][t] = g.dz_factor;
+            if (Masked) {
+                const math::Affine f = saved_affine(a, own);
+                of_tile[q++][t] = f.scale, of_tile[q++][t] = f.shift;
+            }
+            if (!Frozen) {
+                of_tile[q++][t] = a.saved[own];
+                of_tile[q++][t] = g.x_factor, of_tile[q++][t] = g.constant;
+            }
+        }
+        __syncthreads();
+        int q = 0;
+        take(of_tile[q++] + in_tile, dz_factor);
+        if (Masked) take(of_tile[q++] + in_tile, scale), take(of_tile[q++] + in_tile, shift);
+        if (!Frozen) {
+            take(of_tile[q++] + in_tile, mean), take(of_tile[q++] + in_tile, x_factor);
+            take(of_tile[q++] + in_tile, constant);
+        }
     }
-    __syncthreads();
-    const int in_tile = static_cast<int>(threadIdx.x) * V,
-              c = static_cast<int>(blockIdx.x) * width + in_tile,
+
+    __device__ __forceinline__ float dx(int i, float dz, float x) const {
+        if (Masked && !math::relu_passes(math::batch_norm(x, {scale[i], shift[i]}))) dz = 0.0f;
+        if (Frozen) return dz * dz_factor[i];
+        return math::batch_norm_dx(dz, x, mean[i], {dz_factor[i], x_factor[i], constant[i]});
+    }
+};
+
+// Masked: by the ReLU's input, recomputed from x.
+template <class T, int V, bool Frozen, bool Masked>
+__global__ void __launch_bounds__(256, 2) grad_kernel(const GradArguments<T> a) {
+    constexpr int unroll = 2;
+    constexpr bool needs_x = Masked || !Frozen;
+    const GradFactors<V, Frozen, Masked> factors(a);
+    const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * V,
               step = static_cast<int>(gridDim.y * blockDim.y);
-    const bool needs_x = a.masked || !frozen;
     for (int p = static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y);
          c < a.channels && p < a.pixels; p += unroll * step) {
         Packed<T, V> in[unroll];
@@ -131,18 +167,21 @@ __global__ void __launch_bounds__(256, 3) grad_kernel(const GradArguments<T> a) 
             float x[V] = {}, dx[V];
             if (needs_x) unpack(in[u], x);
 #pragma unroll
-            for (int i = 0; i < V; ++i) {
-                const int k = in_tile + i;
-                const bool passes = !a.masked || math::relu_passes(math::batch_norm(
-                                                     x[i], {scales[k], shifts[k]}));
-                const float d = passes ? dz[u][i] : 0.0f;
-                dx[i] = frozen ? d * dz_factors[k]
-                               : math::batch_norm_dx(d, x[i], means[k],
-                                                     {dz_factors[k], x_factors[k], constants[k]});
-            }
+            for (int i = 0; i < V; ++i) dx[i] = factors.dx(i, dz[u][i], x[i]);
             store(a.dx.at(pixel, c), dx);
         }
     }
+}
+
+// f(Frozen, Masked), as constants.
+template <class F>
+void with_kind(bool frozen, bool masked, const F& f) {
+    const auto with_mask = [&](auto is_frozen) {
+        if (masked) return f(is_frozen, std::true_type{});
+        f(is_frozen, std::false_type{});
+    };
+    if (frozen) return with_mask(std::true_type{});
+    with_mask(std::false_type{});
 }
 
 template <class T>
@@ -184,10 +223,12 @@ void batch_norm_act_grad(cudaStream_t stream, const graph::BatchNormActGrad& op,
             using T = decltype(zero);
             GradArguments<T> a = arguments<T>(t);
             a.dx = rows<T>(t.dx), a.reduced = t.gsums.as<double>(), a.sums = t.sums.as<double>();
-            a.masked = op.relu && !op.residual;  // with residual, dy is dz already
+            const bool masked = op.relu && !op.residual;  // with residual, dy is dz already
             const Tiling tile = elementwise_tiling(t.x, width);
-            launch("batch-norm gradient", stream, grad_kernel<T, width>, tile.grid(), tile.block(),
-                   0, a);
+            with_kind(op.frozen, masked, [&](auto is_frozen, auto is_masked) {
+                launch("batch-norm gradient", stream, grad_kernel<T, width, is_frozen, is_masked>,
+                       tile.grid(), tile.block(), 0, a);
+            });
         },
         t.x, t.dx);
 }

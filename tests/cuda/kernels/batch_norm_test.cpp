@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "deeplab/math/batch_norm.h"
 #include "device.h"
 
 namespace deeplab::testing {
@@ -140,6 +141,53 @@ TEST_P(BatchNormKernels, Backward) {
     Values twice = expected.dgamma;
     for (double& v : twice) v *= 2;
     EXPECT_TRUE(near(dgamma.values(), twice, 1e-5));
+}
+
+// Every element is what the formulas of math/batch_norm.h say, to the last bit: how the kernel
+// keeps the channels' factors changes nothing.
+TEST_P(BatchNormKernels, GradientHasTheFormulasBits) {
+    Values statistics = forward.mean, sums_of_gradient = reference::random_tensor(channel, 7).data;
+    statistics.insert(statistics.end(), forward.invstd.begin(), forward.invstd.end());
+    const Values second = reference::random_tensor(channel, 8).data;
+    sums_of_gradient.insert(sums_of_gradient.end(), second.begin(), second.end());
+    for (double& v : sums_of_gradient) v *= count;
+    const DeviceArray<float> saved(statistics);
+    const DeviceArray<double> reduced(sums_of_gradient), exchanged(exact_sums());
+    const DeviceTensor dx(c.x, type, c.margin);
+    std::vector<DeviceTensor> device_gradients;
+    cuda::BatchNormGradTensors t;
+    for (int g = 0; g < c.gradients; ++g) {
+        device_gradients.emplace_back(random_in(type, c.x, 10 + static_cast<std::uint64_t>(g)),
+                                      type, c.margin);
+        t.dy.push_back(device_gradients.back().view());
+    }
+    t.x = device_x.view(), t.saved = saved.view(DType::f32), t.dx = dx.view();
+    t.gamma = gamma.view(DType::f32), t.beta = beta.view(DType::f32);
+    t.gsums = reduced.view(DType::f64);
+    if (!c.frozen) t.sums = exchanged.view(DType::f64);
+    cuda::batch_norm_act_grad(no_stream, {c.relu, c.residual, c.frozen, c.gradients}, t);
+
+    const std::vector<float> g = gamma.values(), b = beta.values(), s = saved.values();
+    std::vector<reference::Tensor> dy;
+    for (const DeviceTensor& gradient : device_gradients) dy.push_back(gradient.values());
+    const Values got = dx.values().data;
+    const auto area = static_cast<std::size_t>(c.x.h * c.x.w);
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        const std::size_t k = i / area % channels;
+        const math::InputGradient factors = math::batch_norm_input_gradient(
+            g[k], s[channels + k], sums_of_gradient[k], sums_of_gradient[channels + k],
+            c.frozen ? 1.0 : count);
+        float dz = 0;
+        for (const reference::Tensor& gradient : dy) dz += static_cast<float>(gradient.data[i]);
+        const auto value = static_cast<float>(x.data[i]);
+        const float z = math::batch_norm(
+            value, math::batch_norm_affine(g[k], b[k], s[k], s[channels + k]));
+        if (c.relu && !c.residual && !math::relu_passes(z)) dz = 0;
+        const float expected = c.frozen ? dz * factors.dz_factor
+                                        : math::batch_norm_dx(dz, value, s[k], factors);
+        ASSERT_EQ(got[i], round_to(type, static_cast<double>(expected))) << i;
+    }
+    EXPECT_TRUE(dx.margin_untouched());
 }
 
 INSTANTIATE_TEST_SUITE_P(
