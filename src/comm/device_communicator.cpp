@@ -15,15 +15,10 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::microseconds spin{500}, nap{30};
 constexpr std::chrono::milliseconds between_checks{5};
 
-void abort_all(std::span<DeviceCommunicator* const> communicators) {
-    for (DeviceCommunicator* communicator : communicators) communicator->abort();
-}
-
 [[noreturn]] void time_out(std::span<DeviceCommunicator* const> communicators, double timeout_s) {
     std::string last;
     for (const DeviceCommunicator* communicator : communicators)
         last += cat(last.empty() ? "" : ", ", communicator->last_collective());
-    abort_all(communicators);
     throw DeviceError(cat("the device has not finished within ", human_seconds(timeout_s),
                           " (collectives last started: ", last.empty() ? "none" : last,
                           ") — another rank is gone or hangs, and waiting longer would not help — "
@@ -31,6 +26,10 @@ void abort_all(std::span<DeviceCommunicator* const> communicators) {
 }
 
 }  // namespace
+
+void abort_all(std::span<DeviceCommunicator* const> communicators) noexcept {
+    if (!communicators.empty()) communicators.front()->abort(communicators.subspan(1));
+}
 
 void wait_until(const std::function<bool()>& done,
                 std::span<DeviceCommunicator* const> communicators, double timeout_s) {
@@ -40,12 +39,7 @@ void wait_until(const std::function<bool()>& done,
         const Clock::time_point now = Clock::now();
         if (now - checked > between_checks) {
             checked = now;
-            try {
-                for (DeviceCommunicator* communicator : communicators) communicator->check();
-            } catch (...) {
-                abort_all(communicators);
-                throw;
-            }
+            for (DeviceCommunicator* communicator : communicators) communicator->check();
             if (timeout_s > 0 && std::chrono::duration<double>(now - begin).count() > timeout_s)
                 time_out(communicators, timeout_s);
         }

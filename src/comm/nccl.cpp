@@ -5,10 +5,12 @@
 #include <cstdlib>
 #include <exception>
 #include <thread>
+#include <utility>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
 #include "deeplab/comm/device_communicator.h"
 
 namespace deeplab::comm {
@@ -20,10 +22,38 @@ constexpr const char* advice =
     " — the ranks cannot go on together — look for the first rank that failed (NCCL_DEBUG=INFO "
     "says more), then start again with --resume";
 
-std::string library_version() {
+// 22809 for 2.28.9; 0: unknown.
+int version_code() {
     int version = 0;
-    if (ncclGetVersion(&version) != ncclSuccess) return "of unknown version";
+    return ncclGetVersion(&version) == ncclSuccess ? version : 0;
+}
+
+std::string library_version() {
+    const int version = version_code();
+    if (version == 0) return "of unknown version";
     return cat(version / 10000, ".", version / 100 % 100, ".", version % 100);
+}
+
+void set_unless_set(const char* name, const char* value) { setenv(name, value, 0); }
+
+// NCCL reads them with the first communicator.
+void set_variables(bool deterministic) {
+    // Gradients and batch-norm sums are communicators of one captured step, in branches that
+    // nothing orders: without this their kernels may start in one order here, in the other there,
+    // and wait for each other. NCCL from 2.26 on then keeps the order of the calls, in a captured
+    // graph, too (where it or the driver is older than CUDA 12.9, the kernels of a graph take
+    // turns).
+    set_unless_set("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
+    // With this support on, launches of such graphs may deadlock (NCCL's user guide, "Using NCCL
+    // with CUDA Graphs"). What it is for does not happen here: calls outside a graph while one is
+    // under way.
+    set_unless_set("NCCL_GRAPH_MIXING_SUPPORT", "0");
+    if (!deterministic) return;
+    // These add in the network's switches, in the order of arrival. A name that the library does
+    // not know fails its set-up: NVLSTree came with 2.18.
+    set_unless_set("NCCL_ALGO", version_code() >= 21800
+                                    ? "^NVLS,NVLSTree,CollNetDirect,CollNetChain"
+                                    : "^NVLS,CollNetDirect,CollNetChain");
 }
 
 ncclDataType_t datatype(DType type) {
@@ -38,6 +68,8 @@ ncclDataType_t datatype(DType type) {
 
 class Nccl final : public DeviceCommunicator {
 public:
+    inline static int alive = 0;  // in this process
+
     Nccl(const ncclUniqueId& id, int rank, int size, const NcclOptions& options)
         : rank_(rank), size_(size), options_(options) {
         ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -47,23 +79,26 @@ public:
         try {
             settle(result, "set-up");
         } catch (...) {
-            abort();  // the destructor of an unfinished object does not run
+            abort({});  // the destructor of an unfinished object does not run
             throw;
         }
+        ++alive;
     }
 
     ~Nccl() override {
+        --alive;
+        if (comm_ == nullptr) return;
         // Finalizing waits for the other ranks, who may be elsewhere.
-        if (comm_ != nullptr && std::uncaught_exceptions() == 0) {
+        if (!failed_ && std::uncaught_exceptions() == 0) {
             try {
                 settle(ncclCommFinalize(comm_), "shut-down");
                 ncclCommDestroy(comm_);
-                comm_ = nullptr;
+                return;
             } catch (const std::exception& error) {
                 log::warn(error.what());
             }
         }
-        abort();
+        abort({});
     }
     Nccl(const Nccl&) = delete;
     Nccl& operator=(const Nccl&) = delete;
@@ -76,7 +111,7 @@ public:
 
     void all_reduce(void* data, std::size_t count, DType type, DeviceStream stream,
                     const char* what) override {
-        expects(comm_ != nullptr, "nothing follows an abort");
+        expects(comm_ != nullptr && !failed_, "nothing follows a failure or an abort");
         last_ = what;
         const ncclResult_t result = ncclAllReduce(data, data, count, datatype(type), ncclSum, comm_,
                                                   static_cast<cudaStream_t>(stream));
@@ -107,9 +142,13 @@ public:
         if (state != ncclSuccess && state != ncclInProgress) fail(state, last_);
     }
 
-    void abort() noexcept override {
-        if (comm_ != nullptr) ncclCommAbort(comm_);
-        comm_ = nullptr;
+    // In a group all are told to stop before NCCL waits for one of them.
+    void abort(std::span<DeviceCommunicator* const> others) noexcept override {
+        if (std::exchange(grouped_, false)) ncclGroupEnd();  // the group of what has failed
+        ncclGroupStart();
+        if (comm_ != nullptr) ncclCommAbort(std::exchange(comm_, nullptr));
+        abort_all(others);
+        ncclGroupEnd();
     }
 
     std::string last_collective() const override { return cat(options_.name, ": ", last_); }
@@ -117,10 +156,12 @@ public:
 private:
     // Waits until NCCL has taken in what `result` came from.
     void settle(ncclResult_t result, const std::string& what) {
+        if (result == ncclSuccess) return;
+        const Collective inside(cat("NCCL: ", what, " of \"", options_.name, "\"").c_str());
         const Clock::time_point begin = Clock::now();
         while (result == ncclInProgress) {
             if (std::chrono::duration<double>(Clock::now() - begin).count() > options_.timeout_s) {
-                abort();
+                failed_ = true;
                 throw DeviceError(cat("NCCL has not finished ", what, " of \"", options_.name,
                                       "\" within ", human_seconds(options_.timeout_s), advice));
             }
@@ -132,9 +173,9 @@ private:
     }
 
     [[noreturn]] void fail(ncclResult_t result, const std::string& what) {
+        failed_ = true;
         const char* detail = comm_ != nullptr ? ncclGetLastError(comm_) : nullptr;
         const std::string text = detail != nullptr ? trim(detail) : "";
-        abort();
         throw DeviceError(cat("NCCL failed in ", what, " of \"", options_.name,
                               "\": ", ncclGetErrorString(result), text.empty() ? "" : " (", text,
                               text.empty() ? "" : ")", advice));
@@ -143,9 +184,20 @@ private:
     ncclComm_t comm_ = nullptr;
     int rank_, size_;
     NcclOptions options_;
-    bool grouped_ = false;
+    bool grouped_ = false, failed_ = false;
     std::string last_ = "nothing yet";
 };
+
+// Said by rank 0 alone.
+void warn_of_missing_order(const Communicator& control) {
+    const bool first = Nccl::alive == 0;
+    if (first || control.rank() != 0 || control.size() == 1 || version_code() >= 22600) return;
+    log::warn(
+        cat("NCCL ", library_version(),
+            " does not order the kernels of two communicators — gradients and batch-norm sums "
+            "of two ranks may wait for each other until the watchdog ends the job — use NCCL "
+            "2.26 or later, or train.sync_bn = \"none\""));
+}
 
 // "host device", or "!" and what is wrong.
 std::string device_identity() {
@@ -194,10 +246,8 @@ ncclUniqueId exchange_id(Communicator& control) {
 }  // namespace
 
 std::unique_ptr<DeviceCommunicator> make_nccl(Communicator& control, const NcclOptions& options) {
-    // Gradients and batch-norm sums are communicators of one captured step: with this support on,
-    // launches of such graphs may deadlock (NCCL's user guide, "Using NCCL with CUDA Graphs"). What
-    // it is for does not happen here: calls outside a graph while one is under way.
-    setenv("NCCL_GRAPH_MIXING_SUPPORT", "0", 0);
+    set_variables(options.deterministic);
+    warn_of_missing_order(control);
     const ncclUniqueId id = exchange_id(control);
     require_own_devices(control);
     return std::make_unique<Nccl>(id, control.rank(), control.size(), options);

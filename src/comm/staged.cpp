@@ -53,7 +53,7 @@ public:
     void group_end() override {}
     bool capturable() const override { return false; }
     void check() override {}
-    void abort() noexcept override {}
+    void abort(std::span<DeviceCommunicator* const> others) noexcept override { abort_all(others); }
     std::string last_collective() const override { return last_; }
 
 private:

@@ -21,10 +21,10 @@ bool has(const graph::Plan& plan) {
 
 }  // namespace
 
-Traffic::Traffic(comm::Communicator& group, bool nccl, const char* name, int max_ctas)
+Traffic::Traffic(comm::Communicator& group, bool nccl, const comm::NcclOptions& options)
     : stream(Stream::Priority::high), ready(cudaEventDisableTiming), done(cudaEventDisableTiming) {
     if (nccl) {
-        communicator = comm::make_nccl(group, {.name = name, .max_ctas = max_ctas});
+        communicator = comm::make_nccl(group, options);
     } else if (group.size() > 1) {
         communicator = comm::make_staged(group, std::make_unique<PinnedStaging>());
     }
@@ -33,11 +33,13 @@ Traffic::Traffic(comm::Communicator& group, bool nccl, const char* name, int max
 // Collective where the plan has sums over ranks: all ranks compile the same plan.
 void CudaExecutable::open_traffic() {
     // Few blocks each: both may run beside the computation, and at the same time.
-    constexpr int gradient_ctas = 8, batch_norm_ctas = 2;
+    const comm::NcclOptions gradients{
+        .name = "gradients", .max_ctas = 8, .deterministic = options_.deterministic};
+    const comm::NcclOptions batch_norm{
+        .name = "batch-norm sums", .max_ctas = 2, .deterministic = options_.deterministic};
     const bool nccl = model_->options.nccl;
     if (has<graph::AllReduce>(plan_))
-        gradients_ = std::make_unique<Traffic>(*communicators_.gradients, nccl, "gradients",
-                                               gradient_ctas);
+        gradients_ = std::make_unique<Traffic>(*communicators_.gradients, nccl, gradients);
     if (gradients_ && options_.gradient_traffic == DType::bf16 &&
         communicators_.gradients->size() > 1) {
         traffic_ = DeviceBuffer(
@@ -45,8 +47,7 @@ void CudaExecutable::open_traffic() {
             "gradients on their way");
     }
     if (has<graph::ExchangeStart>(plan_))
-        batch_norm_ = std::make_unique<Traffic>(*communicators_.batch_norm, nccl, "batch-norm sums",
-                                                batch_norm_ctas);
+        batch_norm_ = std::make_unique<Traffic>(*communicators_.batch_norm, nccl, batch_norm);
     for (const auto& traffic : {gradients_.get(), batch_norm_.get()}) {
         if (traffic == nullptr || !traffic->communicator) continue;
         watched_.push_back(traffic->communicator.get());
@@ -157,6 +158,7 @@ void CudaExecutable::wait() {
         return;
     }
     constexpr double timeout_s = 600;
+    failed_ = true;  // until it is over
     comm::wait_until(
         [this] {
             const cudaError_t status = cudaEventQuery(finished_.get());
@@ -165,6 +167,7 @@ void CudaExecutable::wait() {
             return true;
         },
         watched_, timeout_s);
+    failed_ = false;
 }
 
 }  // namespace deeplab::cuda

@@ -3,6 +3,8 @@
 #include "executable.h"
 
 #include <cstring>
+#include <exception>
+#include <utility>
 
 #include "deeplab/base/text.h"
 #include "layout.h"
@@ -22,11 +24,21 @@ void* at(const void* base, std::int64_t offset) {
 }  // namespace
 
 CudaExecutable::~CudaExecutable() {
+    // What is under way may wait for a rank that does not come. The order is the communicators'
+    // (comm/device_communicator.h).
+    if (failed_ || std::uncaught_exceptions() > 0) {
+        destroy_graphs();
+        comm::abort_all(watched_);
+    }
     // What is under way uses memory on the host that goes away.
     cudaStreamSynchronize(model_->copies.get());
     if (under_way_) cudaStreamSynchronize(model_->stream.get());
-    for (cudaGraphExec_t graph : graphs_)
-        if (graph != nullptr) cudaGraphExecDestroy(graph);
+    destroy_graphs();
+}
+
+void CudaExecutable::destroy_graphs() {
+    for (cudaGraphExec_t& graph : graphs_)
+        if (graph != nullptr) cudaGraphExecDestroy(std::exchange(graph, nullptr));
 }
 
 // The launches of a micro-batch, from the plan's inputs to the results on the host.

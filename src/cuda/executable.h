@@ -26,7 +26,7 @@ namespace deeplab::cuda {
 // The way of one kind of sums over ranks. No communicator: one rank, nothing to sum.
 struct Traffic {
     // Collective over `group`.
-    Traffic(comm::Communicator& group, bool nccl, const char* name, int max_ctas);
+    Traffic(comm::Communicator& group, bool nccl, const comm::NcclOptions& options);
 
     std::unique_ptr<comm::DeviceCommunicator> communicator;
     Stream stream;
@@ -121,6 +121,7 @@ private:
     void enqueue();
     void launch();
     void capture(cudaGraphExec_t& graph);
+    void destroy_graphs();
     void start_sum(Traffic& traffic, void* data, std::int64_t count, DType type, const char* what);
     void join(Traffic& traffic);
     Wait* begin_wait(Traffic& traffic);
@@ -157,7 +158,7 @@ private:
     // knows their addresses.
     std::array<Inbox, 2> inboxes_;
     std::size_t present_ = 0;
-    bool prefetched_ = false, under_way_ = false;
+    bool prefetched_ = false, under_way_ = false, failed_ = false;
     graph::TensorId image_ = graph::none, label_ = graph::none;  // the plan's inputs
     bool needs_bf16_ = false, updates_ = false, capturable_ = false;
     std::int64_t moved_ = -1;  // the model's when the launches were made

@@ -48,6 +48,13 @@ std::string environment_json(const TrainOptions& options, exec::Backend& backend
     out["command"] = options.command;
     out["first_step"] = first_step;
     out["communicator"] = gradients.description();
+    out["nccl"] = comm::nccl_status();
+    io::Object variables;
+    for (const auto& text : comm::nccl_variables()) {
+        const auto equals = text.find('=');
+        variables[text.substr(0, equals)] = text.substr(equals + 1);
+    }
+    out["nccl_variables"] = variables;
     out["ranks"] = control.size();
     io::Array devices;
     for (const auto& text : devices_of(backend, control)) {

@@ -13,7 +13,7 @@ namespace deeplab::train {
 // Decode-and-augment threads of a rank: as configured, else half its threads, at most 16.
 int loader_workers(const Config& config, int threads);
 
-// Collective.
+// NCCL's variables as this rank has them once the plan is compiled. Collective.
 std::string environment_json(const TrainOptions& options, exec::Backend& backend,
                              comm::Communicator& control, comm::Communicator& gradients,
                              std::int64_t first_step);

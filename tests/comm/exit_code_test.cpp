@@ -67,6 +67,16 @@ TEST_P(ExitCode, OfALoneRankEndsTheJob) {
     }
 }
 
+// What would be destroyed on the way out waits for other ranks, for ever.
+TEST_P(ExitCode, TheMessageComesBeforeAnythingIsDestroyed) {
+    if (GetParam() == 1) GTEST_SKIP() << "skipped: nobody is waited for";
+    const ProcessResult result = run(GetParam(), "lost-rank");
+    EXPECT_EQ(result.exit_code, 4) << result.both();
+    EXPECT_EQ(occurrences(result.both(), "no answer in gradients: bucket 2"), 1u) << result.both();
+    EXPECT_EQ(occurrences(result.both(), "[rank " + std::to_string(GetParam() - 1) + " @ "), 1u)
+        << result.both();
+}
+
 TEST_P(ExitCode, OfAllRanksIsToldOnce) {
     const ProcessResult result = run(GetParam(), "usage");
     EXPECT_EQ(result.exit_code, 2) << result.both();

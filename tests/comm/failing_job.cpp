@@ -11,6 +11,12 @@ using namespace deeplab;
 
 namespace {
 
+// Of a device that waits for a rank that is gone: as an executable and its communicators, of which
+// an abort does not return.
+struct LostDevice {
+    ~LostDevice() { std::this_thread::sleep_for(std::chrono::seconds(1000)); }
+};
+
 int body(comm::Communicator& world, const std::string& kind) {
     const bool last = world.rank() == world.size() - 1;
     if (kind == "ok") return 0;
@@ -24,6 +30,11 @@ int body(comm::Communicator& world, const std::string& kind) {
     if (last && kind == "lone-usage") throw UsageError("one rank disagrees");
     if (last && kind == "lone-stopped") throw Error(ExitCode::stopped_early, "one rank stopped");
     if (last && kind == "lone-bug") throw std::runtime_error("an index out of range");
+    if (last && kind == "lost-rank" && world.size() > 1) {
+        const LostDevice device;
+        comm::end_job_on_error(world,
+                               [] { throw DeviceError("no answer in gradients: bucket 2"); });
+    }
     world.barrier("the wait for a rank that never comes");
     return 0;
 }

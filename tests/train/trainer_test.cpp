@@ -132,8 +132,27 @@ TEST_F(TrainerTest, WritesTheRunsFolder) {
     for (const char* key : {"version", "git_hash", "ranks", "devices"}) {
         EXPECT_NE(environment.get_if<io::Object>()->find(key), nullptr) << key;
     }
+    EXPECT_EQ(*environment.get_if<io::Object>()->find("nccl")->get_if<std::string>(),
+              comm::nccl_status());
     EXPECT_FALSE(fs::exists(dir_ / "run/lock"));
     EXPECT_FALSE(fs::is_empty(dir_ / "run/tensorboard"));
+}
+
+// Which sums NCCL may take, and so a GPU's bits, hangs on them.
+TEST_F(TrainerTest, RecordsNcclsVariables) {
+    setenv("NCCL_ALGO", "^NVLS", 1);
+    setenv("NCCL_DEBUG", "", 1);
+    train(options_);
+    unsetenv("NCCL_ALGO");
+    unsetenv("NCCL_DEBUG");
+    const io::Value environment = io::parse_json(read_text(dir_ / "run/environment.json"),
+                                                 "environment");
+    const auto* variables = environment.get_if<io::Object>()->find("nccl_variables");
+    ASSERT_NE(variables, nullptr);
+    const auto& found = *variables->get_if<io::Object>();
+    ASSERT_NE(found.find("NCCL_ALGO"), nullptr);
+    EXPECT_EQ(*found.find("NCCL_ALGO")->get_if<std::string>(), "^NVLS");
+    EXPECT_EQ(*found.find("NCCL_DEBUG")->get_if<std::string>(), "");
 }
 
 TEST_F(TrainerTest, SamplesThatStayOnTheDeviceAreSentOnce) {

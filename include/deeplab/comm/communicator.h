@@ -81,8 +81,15 @@ private:
 // the same Error is thrown on all ranks at the same place, the job still ends with its code.
 int run_guarded(MpiSession& session, const std::function<int()>& body);
 
+// Runs a part of a program's body under the same policy. An error there ends a job of several ranks
+// at once, message first, while what lives around the part still does: on the way out of it
+// destructors would wait for a device that waits for other ranks. With one rank the error goes on.
+void end_job_on_error(Communicator& world, const std::function<void()>& part);
+
 // What was built in and why not, e.g. "nccl: not built (configure with -DDEEPLAB_NCCL=ON)".
 std::string nccl_status();
 bool nccl_built();
+// "NAME=value" of this process's variables whose names begin with NCCL_, sorted.
+std::vector<std::string> nccl_variables();
 
 }  // namespace deeplab::comm

@@ -2,8 +2,15 @@
 // Sums of device memory over a group of ranks, enqueued on streams: what gradients and batch-norm
 // sums travel by. Everything else (ids, metrics, agreement) goes through a Communicator.
 //
-// Errors: DeviceError naming the collective. A communicator that has failed is aborted: its
-// collectives leave the device, so that waiting for a stream ends.
+// Errors: DeviceError naming the collective. A communicator that has failed stays as it is, and
+// what waits for its stream waits for ever. Whoever owns it and the graphs that captured its
+// all-reduces ends it in this order:
+//   1. the message is written: nothing after it is sure to return;
+//   2. the executable graphs are destroyed (those under way go when they end): NCCL waits in an
+//      abort until no graph holds its operations;
+//   3. abort_all() of all communicators of the device: they leave it, and graphs under way end;
+//   4. only now its streams are waited for.
+// A job of several ranks stops after 1: end_job_on_error (communicator.h).
 
 #include <cstddef>
 #include <functional>
@@ -20,7 +27,8 @@ using DeviceStream = void*;  // a cudaStream_t: this folder's headers know no CU
 
 class DeviceCommunicator {
 public:
-    // Collective, unless an exception unwinds or the communicator has failed: then it aborts.
+    // Collective, unless an exception unwinds or the communicator has failed: then it aborts, if
+    // abort() has not. After the graphs that captured its all-reduces.
     virtual ~DeviceCommunicator() = default;
 
     virtual int rank() const = 0;
@@ -44,15 +52,18 @@ public:
     // Throws when a started collective has failed, on this rank or (where that can be known)
     // another. Never blocks; not collective.
     virtual void check() = 0;
-    // Ends what is under way, on this rank's device; only the destructor may follow. Not
-    // collective.
-    virtual void abort() noexcept = 0;
+    // Ends what is under way on this rank's device, together with `others` of its kind (abort_all);
+    // only the destructors may follow. Not collective.
+    virtual void abort(std::span<DeviceCommunicator* const> others) noexcept = 0;
     virtual std::string last_collective() const = 0;  // what was enqueued last, for messages
 };
 
+// All communicators of a device at once: one that is aborted alone may wait for the other's work.
+void abort_all(std::span<DeviceCommunicator* const> communicators) noexcept;
+
 // Waits until done() is true (say, an event has passed), while it watches the communicators. When
-// one fails, or `timeout_s` have passed (0: no limit), all are aborted and DeviceError says why and
-// names the last collectives.
+// one fails, or `timeout_s` have passed (0: no limit), DeviceError says why and names the last
+// collectives. Aborts nothing.
 void wait_until(const std::function<bool()>& done,
                 std::span<DeviceCommunicator* const> communicators, double timeout_s);
 
@@ -62,11 +73,13 @@ struct NcclOptions {
     // choice.
     int max_ctas = 0;
     double timeout_s = 600;  // of set-up, enqueuing and shut-down
+    // Only algorithms whose sums have a fixed order, unless the user set NCCL_ALGO.
+    bool deterministic = true;
 };
 
 // NCCL between the devices that are current on the callers' threads. Collective over `control`,
 // which is used during this call only. DeviceError on all ranks when one has no device, or shares
-// it with another rank.
+// it with another rank. Sets variables that NCCL reads (nccl.cpp), where the user did not.
 std::unique_ptr<DeviceCommunicator> make_nccl(Communicator& control, const NcclOptions& options);
 
 // Host memory and copies, by someone who knows the device.

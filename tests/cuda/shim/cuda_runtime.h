@@ -120,6 +120,21 @@ inline cudaError_t cudaGetDeviceCount(int* devices) {
 inline cudaError_t cudaSetDevice(int device) {
     return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
 }
+inline cudaError_t cudaGetDevice(int* device) {
+    *device = 0;
+    return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int) {
+    constexpr char id[] = "0000:1A:00.0";
+    if (length < static_cast<int>(sizeof id)) return cudaErrorInvalidValue;
+    std::memcpy(text, id, sizeof id);
+    return cudaSuccess;
+}
+inline cudaError_t cudaDriverGetVersion(int* version) {
+    *version = 13000;
+    return cudaSuccess;
+}
+inline cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
 
 // --- Streams, events and graphs: streams.h ---
 using cudaStream_t = CUstream_st*;
@@ -134,6 +149,7 @@ inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (deeplab::shim::hang.now) ++deeplab::shim::hang.waits;
     if (stream != nullptr) deeplab::shim::reach(stream->queue->end(stream->queue));
     return cudaSuccess;
 }
@@ -159,11 +175,14 @@ inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     return cudaSuccess;
 }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (deeplab::shim::hang.now) ++deeplab::shim::hang.waits;
     if (event->within) return cudaErrorInvalidValue;
     deeplab::shim::reach(event->point);
     return cudaSuccess;
 }
-inline cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }
+inline cudaError_t cudaEventQuery(cudaEvent_t event) {
+    return deeplab::shim::hang.now ? cudaErrorNotReady : cudaEventSynchronize(event);
+}
 inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
     *ms = 0;
     return cudaSuccess;
@@ -179,12 +198,13 @@ inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCapture
 inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
     *graph = nullptr;
     const auto captured = std::exchange(deeplab::shim::capturing, nullptr);
+    auto life = std::exchange(captured->life, nullptr);
     if (!captured->joined()) return cudaErrorStreamCaptureUnjoined;
-    *graph = new CUgraph_st{captured};
+    *graph = new CUgraph_st{captured, std::move(life)};
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned) {
-    *ready = new CUgraph_st{graph->graph};
+    *ready = new CUgraph_st{graph->graph, graph->life};
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {

@@ -46,6 +46,7 @@ void somebody_goes_on() {
 }  // namespace
 
 std::shared_ptr<Graph> capturing;
+Hang hang;
 
 Schedule schedule() {
     static const Schedule chosen = [] {

@@ -42,11 +42,21 @@ struct Stream {
 struct Graph {
     StreamPointer origin;
     std::map<const void*, StreamPointer> streams;  // by the stream that was captured
+    // Until the capture ends; then CUDA's handles of the graph keep it, and so tell that it lives.
+    std::shared_ptr<const void> life = std::make_shared<int>();
 
     void launch() const;
     bool joined() const;  // the origin waits for everything
 };
 extern std::shared_ptr<Graph> capturing;
+
+// Work on the device waits for something that never comes, such as another rank's: queries say that
+// nothing is ready, and who waits for a stream or an event would do so for ever.
+struct Hang {
+    bool now = false;
+    int waits = 0;  // meanwhile
+};
+extern Hang hang;
 void begin_capture(const void* stream);
 
 StreamPointer make_stream();
@@ -68,6 +78,7 @@ struct CUevent_st {
 };
 struct CUgraph_st {
     std::shared_ptr<deeplab::shim::Graph> graph;
+    std::shared_ptr<const void> life;
 };
 
 namespace deeplab::shim {
