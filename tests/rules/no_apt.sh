@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# On a machine without apt both scripts say what is missing, show the conda line, and end with 2; nothing is written.
+# On a machine without apt both scripts say what is missing, show the line for conda (and for dnf, where that is), and end with 2;
+# nothing is written.
 # usage: no_apt.sh SOURCE_DIR
 set -euo pipefail
 root=$1
@@ -25,4 +26,13 @@ expect_refusal() { # SCRIPT options…
 
 expect_refusal "$root/jobs/quickstart.sh" --out "$work/out"
 expect_refusal "$root/tests/run.sh" --quick
+
+echo '#!/bin/sh' >"$work/bin/dnf"
+chmod +x "$work/bin/dnf"
+expect_refusal "$root/jobs/quickstart.sh" --out "$work/out"
+grep -q 'as root: dnf install gcc-c++ cmake ninja-build openmpi-devel .*tomlplusplus-devel' "$work/log" || {
+    echo "FAILED  with dnf its line is not shown:"
+    cat "$work/log"
+    failed=1
+}
 exit "$failed"
