@@ -65,7 +65,11 @@ ocl-icd-opencl-dev and opencl-headers, or point -Ddnnl_DIR at another oneDNN")
 endif()
 deeplab_decide(ONEDNN DEEPLAB_FOUND_ONEDNN "${onednn_how}")
 if(DEEPLAB_HAVE_ONEDNN)
-  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  find_package(OpenMP QUIET COMPONENTS CXX)
+  if(NOT OpenMP_CXX_FOUND)
+    message(FATAL_ERROR "The CPU backend needs OpenMP, and ${CMAKE_CXX_COMPILER} has none: install its library (Debian, for \
+clang: libomp-dev), or configure with -DDEEPLAB_ONEDNN=OFF")
+  endif()
 endif()
 
 # deeplab_find_below(NAME header library…): NAME_INCLUDE_DIR and NAME_LIBRARY, first below the folders that the variables of

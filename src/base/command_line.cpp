@@ -144,6 +144,7 @@ void CommandLine::numbers(const std::string& name, std::vector<double>& values,
 
 void CommandLine::positional(const std::string& name, std::vector<std::string>& values,
                              const std::string& help, bool required) {
+    expects(name.find(' ') == std::string::npos, "a name has no blanks: CLI11 2.4 refuses them");
     CLI::Option* option = impl_->app->add_option(name, values, help);
     if (required) impl_->required.push_back(option);
 }

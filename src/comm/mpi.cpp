@@ -1,4 +1,5 @@
 #include <mpi.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -223,6 +224,21 @@ bool launched() {
                        [](const char* name) { return std::getenv(name) != nullptr; });
 }
 
+#if defined(OMPI_MAJOR_VERSION) && OMPI_MAJOR_VERSION >= 5
+// Open MPI 5 keeps a folder for each process that no launcher started, and crashes without a place
+// for it; before, such a process needs none.
+void find_place_for_session_folder() {
+    const char* named = std::getenv("TMPDIR");
+    if (named == nullptr || access(named, W_OK | X_OK) == 0) return;
+    log::warn(cat("TMPDIR=", named,
+                  " cannot be written to — MPI keeps a folder there while a program runs — /tmp is "
+                  "taken; let TMPDIR name a folder that is there"));
+    setenv("TMPDIR", "/tmp", 1);
+}
+#else
+void find_place_for_session_folder() {}
+#endif
+
 }  // namespace
 
 void check_mpi(int code, const char* what) {
@@ -241,7 +257,10 @@ MpiSession::MpiSession(int* argc, char*** argv) {
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     // And all such processes of a user would share one session folder, which the first of them to
     // end may remove under another that begins. One rank needs none.
-    if (!launched()) setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
+    if (!launched()) {
+        setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
+        find_place_for_session_folder();
+    }
     int provided = MPI_THREAD_SINGLE;
     MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);

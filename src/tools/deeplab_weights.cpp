@@ -147,7 +147,7 @@ int run(int argc, char** argv) {
         "convert",
         "Writes the weights in IN as safetensors OUT, with the names of "
         "tests/golden/deeplab_torch.py, and says what became of every tensor");
-    to.positional("IN OUT", a.convert, "weights of any kind, and the file to write", true);
+    to.positional("FILES", a.convert, "IN, weights of any kind, and OUT, the file to write", true);
     to.option("--output-stride", a.stride, "of a file that does not say it; by default 16",
               {false, {"8", "16"}, ""});
     to.option(

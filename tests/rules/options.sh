@@ -13,6 +13,8 @@ refuses "MPI=ON without MPI" 'DEEPLAB_MPI=ON, but it was not found: install' -DD
     -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON
 refuses "ONEDNN=ON without oneDNN" 'DEEPLAB_ONEDNN=ON, but it was not found: install' -DDEEPLAB_CUDA=OFF \
     -DDEEPLAB_ONEDNN=ON -DCMAKE_DISABLE_FIND_PACKAGE_dnnl=ON
+refuses "the CPU backend without OpenMP" 'needs OpenMP, and .* install its library' -DDEEPLAB_CUDA=OFF -DDEEPLAB_ONEDNN=ON \
+    -DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON
 refuses "NCCL=ON without CUDA" 'DEEPLAB_NCCL=ON, but it was not found: it needs the CUDA' -DDEEPLAB_CUDA=OFF -DDEEPLAB_NCCL=ON
 refuses "FUZZ=ON without clang" 'DEEPLAB_FUZZ=ON needs clang' -DDEEPLAB_FUZZ=ON -DCMAKE_CXX_COMPILER=g++
 refuses "an option that is none of AUTO, ON, OFF" 'DEEPLAB_MPI=maybe: it is AUTO, ON or OFF' -DDEEPLAB_MPI=maybe

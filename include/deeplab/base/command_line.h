@@ -37,6 +37,7 @@ public:
               const std::string& help);  // repeatable
     void numbers(const std::string& name, std::vector<double>& values,
                  const std::string& help);  // 0.5,1,1.5
+    // `name` is one word.
     void positional(const std::string& name, std::vector<std::string>& values,
                     const std::string& help, bool required);
 
