@@ -80,7 +80,8 @@ __global__ void __launch_bounds__(256)
     }
     for (std::int64_t i = 4 * vectors + threadIdx.x; i < p.count; i += 256) {
         math::sgd(values[i], momenta[i], gradients[i] * factor, rule);
-        if (Copy) copy[i] = __float2bfloat16_rn(values[i]);
+        const float value[1] = {values[i]};
+        if (Copy) store(copy + i, value);
     }
 }
 

@@ -67,6 +67,17 @@ __device__ __forceinline__ void pack(const float (&v)[8], Packed<__nv_bfloat16, 
     p.bits.x = words[0], p.bits.y = words[1], p.bits.z = words[2], p.bits.w = words[3];
 }
 
+// For the stand-in for cuda_runtime.h, where this header is compiled for the host: it knows as what
+// type memory was written last.
+template <class T>
+__device__ __forceinline__ void note_written(const T* to, int count) {
+#if defined(__CUDACC__)
+    static_cast<void>(to), static_cast<void>(count);
+#else
+    host_note_written(to, count);
+#endif
+}
+
 template <class T, int V>
 __device__ __forceinline__ void load(const T* from, float (&v)[V]) {
     unpack(load<V>(from), v);
@@ -76,6 +87,7 @@ __device__ __forceinline__ void store(T* to, const float (&v)[V]) {
     Packed<T, V> p;
     pack(v, p);
     *reinterpret_cast<decltype(p.bits)*>(to) = p.bits;
+    note_written(to, V);
 }
 
 // Four values as bf16: 8 bytes.
@@ -86,6 +98,7 @@ __device__ __forceinline__ void store_four(__nv_bfloat16* to, const float (&v)[4
     memcpy(&bits.x, &low, sizeof low);
     memcpy(&bits.y, &high, sizeof high);
     *reinterpret_cast<uint2*>(to) = bits;
+    note_written(to, 4);
 }
 
 // What a store and a load in T make of a value: gradients that are stored are summed as stored.

@@ -242,14 +242,22 @@ ncclResult_t ncclAllReduce(const void* from, void* to, size_t count, ncclDataTyp
     // Through memory of its own, with something else in between: early readers see that.
     const std::size_t bytes = count * (type == ncclFloat64 ? 8 : type == ncclFloat32 ? 4 : 2);
     const auto kept = std::make_shared<std::vector<unsigned char>>(bytes);
-    shim::enqueue(stream, [=] {
-        std::memcpy(kept->data(), to, bytes);
-        std::memset(to, 0xff, bytes);
-    });
-    shim::enqueue(stream, [=, ranks = comm->ranks] {
-        std::memcpy(to, kept->data(), bytes);
-        add_ranks(to, count, type, ranks);
-    });
+    shim::Uses uses;
+    shim::use(uses, to);
+    shim::enqueue(
+        stream,
+        [=] {
+            std::memcpy(kept->data(), to, bytes);
+            std::memset(to, 0xff, bytes);
+        },
+        uses);
+    shim::enqueue(
+        stream,
+        [=, ranks = comm->ranks] {
+            std::memcpy(to, kept->data(), bytes);
+            add_ranks(to, count, type, ranks);
+        },
+        uses);
     l.operations.push_back({comm, queue ? queue->end(queue) : shim::Point{}});
     if (l.depth == 0) return begin(comm);
     if (std::find(l.grouped.begin(), l.grouped.end(), comm) == l.grouped.end())

@@ -1,5 +1,6 @@
 // In cuDNN's place where the executor runs on the host: the same classes, plain loops over the same
-// layouts. Sums in f64, one rounding to the output's type.
+// layouts. Sums in f64, one rounding to the output's type. Memory that was last written as another
+// type than it is read as is complained about.
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "convolution.h"
+#include "deeplab/base/text.h"
 
 namespace deeplab::cuda {
 namespace {
@@ -58,6 +60,52 @@ template <class At>
 void elements(const Shape& shape, std::int64_t pitch, const At& at) {
     for (std::int64_t pixel = 0; pixel < shape.n * shape.h * shape.w; ++pixel)
         for (std::int64_t c = 0; c < shape.c; ++c) at(pixel * pitch + c, c);
+}
+
+// A tensor of a convolution in memory.
+struct Operand {
+    const char* name;
+    void* data;
+    DType type;
+    std::int64_t rows, values, pitch;  // values of a row
+};
+
+shim::Type shim_type(DType type) { return type == DType::f32 ? shim::Type::f32 : shim::Type::bf16; }
+
+void check_read(const ConvolutionProblem& p, const Operand& o) {
+    const std::int64_t size = static_cast<std::int64_t>(size_of(o.type));
+    for (std::int64_t row = 0; row < o.rows; ++row) {
+        if (shim::holds(static_cast<const char*>(o.data) + row * o.pitch * size,
+                        static_cast<std::size_t>(o.values * size), shim_type(o.type)))
+            continue;
+        shim::complain(cat("the ", o.name, " of convolution ", to_string(p.w), " is read as ",
+                           name(o.type), ", but was last written as another type"));
+        return;
+    }
+}
+void note_written(const Operand& o) {
+    const std::int64_t size = static_cast<std::int64_t>(size_of(o.type));
+    for (std::int64_t row = 0; row < o.rows; ++row)
+        shim::note_written(static_cast<const char*>(o.data) + row * o.pitch * size,
+                           static_cast<std::size_t>(o.values * size), shim_type(o.type));
+}
+
+void compute(const ConvolutionProblem& p, const ConvolutionPointers& at);
+
+// As compute(), of memory whose types are known.
+void compute_typed(const ConvolutionProblem& p, const ConvolutionPointers& at) {
+    const auto pixels = [](const Shape& s) { return s.n * s.h * s.w; };
+    const Operand x{"input",     at.x,  p.pass == Pass::data ? p.out : p.in,
+                    pixels(p.x), p.x.c, p.x_pitch},
+        w{"weights", at.w,           p.pass == Pass::weights ? p.out : p.in,
+          1,         p.w.elements(), p.w.elements()},
+        y{"output", at.y, p.pass == Pass::forward ? p.out : p.in, pixels(p.y), p.y.c, p.y_pitch};
+    const Operand& written = p.pass == Pass::forward ? y : (p.pass == Pass::data ? x : w);
+    for (const Operand* read : {&x, &w, &y})
+        if (read != &written) check_read(p, *read);
+    if (p.bias) check_read(p, {"bias", at.bias, p.in, 1, p.w.n, p.w.n});
+    compute(p, at);
+    note_written(written);
 }
 
 void compute(const ConvolutionProblem& p, const ConvolutionPointers& at) {
@@ -117,12 +165,18 @@ Convolution::Convolution(const ConvolutionProblem& problem, const CudnnHandle&, 
 // Enqueued like any launch: a captured one runs when its graph does.
 void execute(const CudnnHandle& handle, const EnginePlan& plan,
              const ConvolutionPointers& pointers) {
-    shim::enqueue(handle.stream(),
-                  [p = problems().at(plan.choice.engine), pointers, workspace = plan.workspace] {
-                      if (workspace > 0)
-                          std::memset(pointers.workspace, 0x5a, 512);  // it is scratch
-                      compute(p, pointers);
-                  });
+    shim::Uses uses;
+    shim::use_words(uses, pointers);
+    shim::enqueue(
+        handle.stream(),
+        [p = problems().at(plan.choice.engine), pointers, workspace = plan.workspace] {
+            if (workspace > 0) {  // it is scratch
+                std::memset(pointers.workspace, 0x5a, 512);
+                shim::note_written(pointers.workspace, 512, shim::Type::other);
+            }
+            compute_typed(p, pointers);
+        },
+        std::move(uses));
 }
 
 }  // namespace deeplab::cuda

@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "device.h"
@@ -157,6 +159,138 @@ TEST(Shim, ImpossibleLaunchesAreRefused) {
     EXPECT_EQ(cudaFuncSetAttribute(plain, cudaFuncAttributeMaxDynamicSharedMemorySize, 50 * 1024),
               cudaSuccess);
     EXPECT_EQ(run(plain, 1, 32, 48 * 1024 + 1, out.data()), cudaSuccess);
+}
+
+std::vector<std::string> complaints_of(const std::function<void()>& f) {
+    f();
+    return shim::take_complaints();
+}
+
+TEST(Shim, MemoryKnowsItsTypes) {
+    constexpr std::size_t values = 16;
+    const DeviceArray<float> first(values), second(values);
+    const auto holds = [&](const DeviceArray<float>& memory, shim::Type type) {
+        return shim::holds(memory.data(), values * sizeof(float), type);
+    };
+    EXPECT_FALSE(holds(first, shim::Type::f32)) << "nobody has written it";
+    host_note_written(first.data(), values);
+    EXPECT_TRUE(holds(first, shim::Type::f32));
+    EXPECT_FALSE(holds(first, shim::Type::bf16));
+    // A copy carries the types; what comes from the host may be anything.
+    cudaMemcpyAsync(second.data(), first.data(), values * sizeof(float), cudaMemcpyDefault,
+                    nullptr);
+    EXPECT_TRUE(holds(second, shim::Type::f32));
+    EXPECT_FALSE(holds(second, shim::Type::bf16));
+    const std::vector<float> host(values);
+    cudaMemcpyAsync(second.data(), host.data(), values * sizeof(float), cudaMemcpyDefault, nullptr);
+    EXPECT_TRUE(holds(second, shim::Type::bf16));
+    // One value of another type is enough.
+    shim::note_written(first.data() + 3, 2, shim::Type::bf16);
+    EXPECT_FALSE(holds(first, shim::Type::f32));
+    EXPECT_FALSE(shim::holds(first.data(), values * sizeof(float) + 1, shim::Type::f32));
+    EXPECT_FALSE(shim::holds(host.data(), 4, shim::Type::f32)) << "not the device's";
+}
+
+TEST(Shim, FreedMemoryIsNotUsed) {
+    const shim::OtherSchedule late(shim::Schedule::late);
+    cuda::Stream stream;
+    void *pending = nullptr, *gone = nullptr;
+    ASSERT_EQ(cudaMalloc(&pending, 64), cudaSuccess);
+    ASSERT_EQ(cudaMalloc(&gone, 64), cudaSuccess);
+    const std::int64_t busy = shim::counts().frees_while_busy;
+    cudaMemsetAsync(pending, 0, 64, stream.get());
+    EXPECT_THAT(complaints_of([&] { cudaFree(gone); }), ::testing::IsEmpty());
+    EXPECT_EQ(shim::counts().frees_while_busy, busy + 1);
+    EXPECT_THAT(complaints_of([&] { cudaFree(pending); }),
+                ::testing::ElementsAre(HasSubstr("that enqueued work still uses")));
+    EXPECT_THAT(complaints_of([&] { cudaFree(pending); }),
+                ::testing::ElementsAre(HasSubstr("that was not allocated so")));
+}
+
+TEST(Shim, UseAfterFreeIsComplainedAbout) {
+    cuda::Stream stream;
+    void* memory = nullptr;
+    ASSERT_EQ(cudaMalloc(&memory, 64), cudaSuccess);
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t ready = nullptr;
+    cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal);
+    cudaMemsetAsync(memory, 0, 64, stream.get());
+    ASSERT_EQ(cudaStreamEndCapture(stream.get(), &graph), cudaSuccess);
+    ASSERT_EQ(cudaGraphInstantiate(&ready, graph, 0), cudaSuccess);
+    cudaGraphDestroy(graph);
+    EXPECT_THAT(complaints_of([&] { cudaFree(memory); }), ::testing::IsEmpty());
+    shim::Uses uses;
+    EXPECT_THAT(complaints_of([&] { shim::use(uses, memory); }), ::testing::SizeIs(1));
+    EXPECT_THAT(complaints_of([&] { cudaGraphLaunch(ready, stream.get()); }),
+                ::testing::ElementsAre(HasSubstr("a graph is launched whose memory was freed")));
+    cudaGraphExecDestroy(ready);
+}
+
+TEST(Shim, CapturesMeetNoAllocationAndNobodyWhoWaits) {
+    cuda::Stream stream;
+    const cuda::Event event;
+    void* memory = nullptr;
+    ASSERT_EQ(cudaMalloc(&memory, 64), cudaSuccess);
+    const std::vector<std::function<cudaError_t()>> refused = {
+        [] {
+            void* more = nullptr;
+            return cudaMalloc(&more, 64);
+        },
+        [] {
+            void* more = nullptr;
+            return cudaMallocHost(&more, 64);
+        },
+        [&] { return cudaFree(memory); },
+        [&] { return cudaStreamSynchronize(stream.get()); },
+        [&] { return cudaEventSynchronize(event.get()); },
+        [&] { return cudaEventQuery(event.get()); },
+    };
+    for (const auto& call : refused) {
+        cudaGraph_t graph = nullptr;
+        cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal);
+        EXPECT_EQ(call(), cudaErrorStreamCaptureUnsupported);
+        EXPECT_EQ(cudaStreamEndCapture(stream.get(), &graph), cudaErrorStreamCaptureInvalidated);
+    }
+    cudaFree(memory);
+}
+
+// Captured work keeps the priority of its stream where the instantiation says so.
+TEST(Shim, GraphsHaveNodePrioritiesOnDemand) {
+    for (const auto flags : {cudaGraphInstantiateFlagUseNodePriority, 0ull}) {
+        cuda::Stream normal, high(cuda::Stream::Priority::high);
+        cuda::Event fork, join;
+        cudaGraph_t graph = nullptr;
+        cudaGraphExec_t ready = nullptr;
+        const DeviceArray<int> out(4);
+        cudaStreamBeginCapture(normal.get(), cudaStreamCaptureModeThreadLocal);
+        fork.record(normal.get());
+        high.wait(fork.get());
+        cudaMemsetAsync(out.data(), 0, 8, high.get());
+        join.record(high.get());
+        normal.wait(join.get());
+        ASSERT_EQ(cudaStreamEndCapture(normal.get(), &graph), cudaSuccess);
+        ASSERT_EQ(cudaGraphInstantiate(&ready, graph, flags), cudaSuccess);
+        const std::int64_t before = shim::counts().work_at[-5];
+        cudaGraphLaunch(ready, normal.get());
+        normal.synchronize();
+        EXPECT_EQ(shim::counts().work_at[-5] - before, flags == 0 ? 0 : 1);
+        cudaGraphExecDestroy(ready);
+        cudaGraphDestroy(graph);
+    }
+}
+
+TEST(Shim, RoomCanBeLimited) {
+    std::size_t free = 0, total = 0;
+    const shim::LimitedRoom limit(shim::Place::device, 1000);
+    cudaMemGetInfo(&free, &total);
+    EXPECT_EQ(free, 1000u);
+    void *first = nullptr, *second = nullptr;
+    EXPECT_EQ(cudaMalloc(&first, 600), cudaSuccess);
+    EXPECT_EQ(cudaMalloc(&second, 600), cudaErrorMemoryAllocation);
+    EXPECT_EQ(second, nullptr);
+    cudaFree(first);
+    EXPECT_EQ(cudaMalloc(&second, 600), cudaSuccess);
+    cudaFree(second);
 }
 
 #if defined(__SANITIZE_ADDRESS__)

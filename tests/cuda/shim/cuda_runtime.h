@@ -1,7 +1,8 @@
 #pragma once
 // Stands in for CUDA's header where kernels are compiled for the host: what src/cuda/kernels and
 // src/cuda/runtime.h use of it, no more. Memory of the "device" is the host's, in exact sizes and
-// 0xff in every byte, so that sanitizers and NaN show what is read or written by mistake.
+// 0xff in every byte, so that sanitizers and NaN show what is read or written by mistake; memory.h
+// knows what is done with it. What CUDA refuses during a capture is refused here.
 
 #include <algorithm>
 #include <bit>
@@ -17,6 +18,8 @@
 #include <utility>
 
 #include "fibers.h"
+#include "memory.h"
+#include "record.h"
 #include "streams.h"
 
 #define __global__
@@ -60,6 +63,14 @@ inline std::int64_t host_nanoseconds() {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
 }
 inline std::byte* host_shared_memory() { return deeplab::shim::dynamic_shared_memory(); }
+// `count` values were stored there.
+template <class T>
+void host_note_written(const T* to, int count) {
+    constexpr auto type = std::is_same_v<T, float> ? deeplab::shim::Type::f32
+                                                   : deeplab::shim::Type::bf16;
+    static_assert(std::is_same_v<T, float> || sizeof(T) == 2, "activations are f32 or bf16");
+    deeplab::shim::note_written(to, static_cast<std::size_t>(count) * sizeof(T), type);
+}
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source,
@@ -103,13 +114,21 @@ enum cudaError_t {
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
     cudaErrorNotReady = 600,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
     cudaErrorStreamCaptureUnjoined = 904,
     cudaErrorStreamCaptureIsolation = 905
 };
 inline const char* cudaGetErrorString(cudaError_t status) {
-    return status == cudaSuccess
-               ? "no error"
-               : (status == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument");
+    switch (status) {
+        case cudaSuccess: return "no error";
+        case cudaErrorMemoryAllocation: return "out of memory";
+        case cudaErrorStreamCaptureUnsupported:
+            return "operation not permitted when stream is capturing";
+        case cudaErrorStreamCaptureInvalidated:
+            return "operation failed due to a previous error during capture";
+        default: return "invalid argument";
+    }
 }
 
 // --- Devices ---
@@ -140,8 +159,8 @@ inline cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVer
 using cudaStream_t = CUstream_st*;
 using cudaEvent_t = CUevent_st*;
 constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2, cudaStreamNonBlocking = 1;
-inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
-    *stream = new CUstream_st{deeplab::shim::make_stream()};
+inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int priority) {
+    *stream = new CUstream_st{deeplab::shim::make_stream(priority)};
     return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
@@ -149,6 +168,8 @@ inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (deeplab::shim::breaks_capture("cudaStreamSynchronize"))
+        return cudaErrorStreamCaptureUnsupported;
     if (deeplab::shim::hang.now) ++deeplab::shim::hang.waits;
     if (stream != nullptr) deeplab::shim::reach(stream->queue->end(stream->queue));
     return cudaSuccess;
@@ -175,13 +196,17 @@ inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     return cudaSuccess;
 }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (deeplab::shim::breaks_capture("cudaEventSynchronize"))
+        return cudaErrorStreamCaptureUnsupported;
     if (deeplab::shim::hang.now) ++deeplab::shim::hang.waits;
     if (event->within) return cudaErrorInvalidValue;
     deeplab::shim::reach(event->point);
     return cudaSuccess;
 }
+// Work that nobody has asked for is done now, unless the device is to look busy.
 inline cudaError_t cudaEventQuery(cudaEvent_t event) {
-    return deeplab::shim::hang.now ? cudaErrorNotReady : cudaEventSynchronize(event);
+    return deeplab::shim::hang.now || deeplab::shim::looks_busy() ? cudaErrorNotReady
+                                                                  : cudaEventSynchronize(event);
 }
 inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
     *ms = 0;
@@ -191,24 +216,40 @@ inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
 using cudaGraph_t = CUgraph_st*;
 using cudaGraphExec_t = CUgraph_st*;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+constexpr unsigned long long cudaGraphInstantiateFlagUseNodePriority = 8;
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     deeplab::shim::begin_capture(stream);
+    ++deeplab::shim::counts().captures;
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
     *graph = nullptr;
     const auto captured = std::exchange(deeplab::shim::capturing, nullptr);
     auto life = std::exchange(captured->life, nullptr);
+    if (!captured->broken.empty()) return cudaErrorStreamCaptureInvalidated;
     if (!captured->joined()) return cudaErrorStreamCaptureUnjoined;
     *graph = new CUgraph_st{captured, std::move(life)};
     return cudaSuccess;
 }
-inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned) {
-    *ready = new CUgraph_st{graph->graph, graph->life};
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph,
+                                        unsigned long long flags) {
+    if ((flags & ~cudaGraphInstantiateFlagUseNodePriority) != 0) return cudaErrorInvalidValue;
+    *ready = new CUgraph_st{graph->graph, graph->life, static_cast<unsigned>(flags),
+                            graph->graph->uses()};
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
-    deeplab::shim::enqueue(stream, [graph = graph->graph] { graph->launch(); });
+    for (const auto& used : graph->uses) {
+        if (used->freed) deeplab::shim::complain("a graph is launched whose memory was freed");
+    }
+    ++deeplab::shim::counts().graph_launches;
+    deeplab::shim::enqueue(
+        stream,
+        [captured = graph->graph, priority = stream->queue->priority,
+         own = (graph->flags & cudaGraphInstantiateFlagUseNodePriority) != 0] {
+            captured->launch(own, priority);
+        },
+        graph->uses);
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -222,29 +263,30 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
 
 // --- Memory ---
 inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
-    *free = *total = std::size_t{1} << 33;
+    *free = deeplab::shim::free_room(deeplab::shim::Place::device);
+    *total = deeplab::shim::room(deeplab::shim::Place::device);
+    return cudaSuccess;
+}
+inline cudaError_t host_allocate(void** data, std::size_t bytes, deeplab::shim::Place place) {
+    *data = nullptr;
+    if (deeplab::shim::breaks_capture("an allocation")) return cudaErrorStreamCaptureUnsupported;
+    return deeplab::shim::allocate(data, bytes, place) ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t host_release(void* data, deeplab::shim::Place place) {
+    if (data == nullptr) return cudaSuccess;
+    if (deeplab::shim::breaks_capture("freeing memory")) return cudaErrorStreamCaptureUnsupported;
+    deeplab::shim::release(data, place);
     return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** data, std::size_t bytes) {
-    *data = nullptr;
-    if (bytes == 0) return cudaSuccess;
-    if (bytes > std::size_t{1} << 33 || posix_memalign(data, 256, bytes) != 0)
-        return cudaErrorMemoryAllocation;
-    std::memset(*data, 0xff, bytes);
-    return cudaSuccess;
+    return host_allocate(data, bytes, deeplab::shim::Place::device);
 }
-// Waits for the device; that of host memory may not.
-inline cudaError_t cudaFree(void* data) {
-    deeplab::shim::reach_all();
-    std::free(data);
-    return cudaSuccess;
-}
+inline cudaError_t cudaFree(void* data) { return host_release(data, deeplab::shim::Place::device); }
 inline cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
-    return cudaMalloc(data, bytes);
+    return host_allocate(data, bytes, deeplab::shim::Place::pinned);
 }
 inline cudaError_t cudaFreeHost(void* data) {
-    std::free(data);
-    return cudaSuccess;
+    return host_release(data, deeplab::shim::Place::pinned);
 }
 enum cudaMemcpyKind {
     cudaMemcpyHostToDevice = 1,
@@ -253,15 +295,32 @@ enum cudaMemcpyKind {
 };
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                                    cudaStream_t stream) {
-    deeplab::shim::enqueue(stream, [=] {
-        if (bytes > 0) std::memcpy(to, from, bytes);
-    });
+    if (bytes == 0) return cudaSuccess;
+    deeplab::shim::Uses uses;
+    for (const void* end : {static_cast<const void*>(to), from}) {
+        deeplab::shim::use(uses, end);
+        if (!deeplab::shim::find(end)) ++deeplab::shim::counts().pageable_copies;
+    }
+    deeplab::shim::enqueue(
+        stream,
+        [=] {
+            std::memcpy(to, from, bytes);
+            deeplab::shim::note_copied(to, from, bytes);
+        },
+        std::move(uses));
     return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
-    deeplab::shim::enqueue(stream, [=] {
-        if (bytes > 0) std::memset(to, value, bytes);
-    });
+    if (bytes == 0) return cudaSuccess;
+    deeplab::shim::Uses uses;
+    deeplab::shim::use(uses, to);
+    deeplab::shim::enqueue(
+        stream,
+        [=] {
+            std::memset(to, value, bytes);
+            deeplab::shim::note_written(to, bytes, deeplab::shim::Type::bytes);
+        },
+        std::move(uses));
     return cudaSuccess;
 }
 
@@ -302,16 +361,22 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
         return cudaErrorInvalidValue;
     }
     const std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-    deeplab::shim::enqueue(config->stream, [=] {
-        blockDim = block;
-        gridDim = grid;
-        deeplab::shim::run_grid(
-            {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared,
-            [](const deeplab::shim::Extent& b, const deeplab::shim::Extent& t) {
-                blockIdx = {b.x, b.y, b.z};
-                threadIdx = {t.x, t.y, t.z};
-            },
-            [&] { std::apply(kernel, values); });
-    });
+    deeplab::shim::Uses uses;
+    std::apply([&](const auto&... value) { (deeplab::shim::use_words(uses, value), ...); }, values);
+    if (!deeplab::shim::capturing) ++deeplab::shim::counts().launches;
+    deeplab::shim::enqueue(
+        config->stream,
+        [=] {
+            blockDim = block;
+            gridDim = grid;
+            deeplab::shim::run_grid(
+                {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared,
+                [](const deeplab::shim::Extent& b, const deeplab::shim::Extent& t) {
+                    blockIdx = {b.x, b.y, b.z};
+                    threadIdx = {t.x, t.y, t.z};
+                },
+                [&] { std::apply(kernel, values); });
+        },
+        std::move(uses));
     return cudaSuccess;
 }

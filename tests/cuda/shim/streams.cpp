@@ -1,10 +1,13 @@
 #include "streams.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 #include <stdexcept>
 #include <string>
 #include <utility>
+
+#include "record.h"
 
 namespace deeplab::shim {
 namespace {
@@ -21,17 +24,20 @@ std::size_t random_below(std::size_t n) {
 
 void advance(const StreamPointer& stream) {
     Stream::Item item = stream->items[stream->done];  // a copy: more may be enqueued meanwhile
-    if (item.work)
+    if (item.work) {
+        ++counts().work_at[stream->runs_at];
         item.work();
-    else
+    } else {
         reach(item.after);
+    }
     if (!stream->again) stream->items[stream->done] = {};
     ++stream->done;
 }
 
-StreamPointer make_replayed() {
+StreamPointer make_replayed(int priority) {
     auto stream = std::make_shared<Stream>();
     stream->again = true;
+    stream->priority = priority;
     return stream;
 }
 
@@ -48,8 +54,19 @@ void somebody_goes_on() {
 std::shared_ptr<Graph> capturing;
 Hang hang;
 
-Schedule schedule() {
-    static const Schedule chosen = [] {
+namespace {
+std::chrono::steady_clock::time_point busy_until;
+}
+
+void look_busy(std::chrono::milliseconds time) {
+    busy_until = std::chrono::steady_clock::now() + time;
+}
+bool looks_busy() { return std::chrono::steady_clock::now() < busy_until; }
+
+namespace {
+
+Schedule& chosen_schedule() {
+    static Schedule chosen = [] {
         const char* text = std::getenv("DEEPLAB_TEST_STREAMS");
         const std::string name = text == nullptr ? "at-once" : text;
         if (name == "late") return Schedule::late;
@@ -59,6 +76,13 @@ Schedule schedule() {
     }();
     return chosen;
 }
+
+}  // namespace
+
+Schedule schedule() { return chosen_schedule(); }
+OtherSchedule::OtherSchedule(Schedule schedule)
+    : before_(std::exchange(chosen_schedule(), schedule)) {}
+OtherSchedule::~OtherSchedule() { chosen_schedule() = before_; }
 
 void reach(const Point& point) {
     if (!point.stream) return;
@@ -71,18 +95,39 @@ void reach_all() {
     }
 }
 
-void enqueue(const StreamPointer& stream, std::function<void()> work) {
+bool work_is_pending() {
+    return std::any_of(alive().begin(), alive().end(), [](const std::weak_ptr<Stream>& weak) {
+        const StreamPointer stream = weak.lock();
+        return stream && stream->done < stream->items.size();
+    });
+}
+
+bool work_uses(const Allocation& allocation) {
+    for (const auto& weak : alive()) {
+        const StreamPointer stream = weak.lock();
+        for (std::size_t i = stream ? stream->done : 0; stream && i < stream->items.size(); ++i) {
+            for (const auto& used : stream->items[i].uses)
+                if (used.get() == &allocation) return true;
+        }
+    }
+    return false;
+}
+
+void enqueue(const StreamPointer& stream, std::function<void()> work, Uses uses) {
     if (!stream) {
         work();
         return;
     }
-    stream->items.push_back({std::move(work), {}});
+    stream->items.push_back({std::move(work), {}, std::move(uses)});
     if (schedule() == Schedule::at_once) reach(stream->end(stream));
     if (schedule() == Schedule::shuffled) somebody_goes_on();
 }
 
-void Graph::launch() const {
-    for (const auto& [handle, stream] : streams) stream->done = 0;
+void Graph::launch(bool own_priorities, int priority) const {
+    for (const auto& [handle, stream] : streams) {
+        stream->done = 0;
+        stream->runs_at = own_priorities ? stream->priority : priority;
+    }
     if (schedule() == Schedule::shuffled) {
         for (std::size_t n = 4 * origin->items.size(); n > 0; --n) {
             auto any = streams.begin();
@@ -91,6 +136,15 @@ void Graph::launch() const {
         }
     }
     reach(origin->end(origin));
+}
+
+Uses Graph::uses() const {
+    Uses all;
+    for (const auto& [handle, stream] : streams) {
+        for (const Stream::Item& item : stream->items)
+            for (const auto& used : item.uses) use(all, used->begin);
+    }
+    return all;
 }
 
 bool Graph::joined() const {
@@ -119,12 +173,12 @@ StreamPointer captured(CUstream_st* stream) {
 
 }  // namespace
 
-void enqueue(CUstream_st* stream, std::function<void()> work) {
+void enqueue(CUstream_st* stream, std::function<void()> work, Uses uses) {
     if (const StreamPointer inside = captured(stream)) {
-        inside->items.push_back({std::move(work), {}});
+        inside->items.push_back({std::move(work), {}, std::move(uses)});
         return;
     }
-    enqueue(stream == nullptr ? nullptr : stream->queue, std::move(work));
+    enqueue(stream == nullptr ? nullptr : stream->queue, std::move(work), std::move(uses));
 }
 
 bool record(CUevent_st& event, CUstream_st* stream) {
@@ -141,7 +195,7 @@ bool wait(CUstream_st* stream, const CUevent_st& event) {
     if (event.within) {
         if (event.within != capturing) return false;
         StreamPointer& own = capturing->streams[stream];
-        if (!own) own = make_replayed();
+        if (!own) own = make_replayed(stream->queue->priority);
         own->items.push_back({nullptr, event.point});
         return true;
     }
@@ -152,14 +206,20 @@ bool wait(CUstream_st* stream, const CUevent_st& event) {
     return true;
 }
 
-void begin_capture(const void* stream) {
+void begin_capture(const CUstream_st* stream) {
     capturing = std::make_shared<Graph>();
-    capturing->origin = make_replayed();
+    capturing->origin = make_replayed(stream->queue->priority);
     capturing->streams[stream] = capturing->origin;
 }
 
-StreamPointer make_stream() {
+bool breaks_capture(const char* call) {
+    if (capturing && capturing->broken.empty()) capturing->broken = call;
+    return capturing != nullptr;
+}
+
+StreamPointer make_stream(int priority) {
     auto stream = std::make_shared<Stream>();
+    stream->priority = stream->runs_at = priority;
     alive().push_back(stream);
     return stream;
 }

@@ -2,20 +2,35 @@
 // Streams, events and graphs of the stand-in. What is enqueued on a stream is done at once, or, to
 // show what nobody waits for, as late as it may be or at a random time: a stream goes on only as
 // far as somebody (the host, an event that another stream waits for) needs it. A captured graph
-// keeps the order that its streams and events give, and no more.
+// keeps the order that its streams and events give, and no more; and the streams' priorities, where
+// it is told to.
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
+
+#include "memory.h"
 
 namespace deeplab::shim {
 
 enum class Schedule { at_once, late, shuffled };
-// DEEPLAB_TEST_STREAMS: at-once (default), late, shuffled.
+// DEEPLAB_TEST_STREAMS: at-once (default), late, shuffled; or, while an object lives, another one.
 Schedule schedule();
+class OtherSchedule {
+public:
+    explicit OtherSchedule(Schedule schedule);
+    ~OtherSchedule();
+    OtherSchedule(const OtherSchedule&) = delete;
+    OtherSchedule& operator=(const OtherSchedule&) = delete;
+
+private:
+    Schedule before_;
+};
 
 struct Stream;
 using StreamPointer = std::shared_ptr<Stream>;
@@ -30,8 +45,10 @@ struct Stream {
     struct Item {
         std::function<void()> work;
         Point after;  // instead of work: waits for it
+        Uses uses = {};
     };
-    bool again = false;  // a graph's: its items stay for the next launch
+    bool again = false;             // a graph's: its items stay for the next launch
+    int priority = 0, runs_at = 0;  // as it was made; as its work is done
     std::vector<Item> items;
     std::size_t done = 0;
 
@@ -44,11 +61,16 @@ struct Graph {
     std::map<const void*, StreamPointer> streams;  // by the stream that was captured
     // Until the capture ends; then CUDA's handles of the graph keep it, and so tell that it lives.
     std::shared_ptr<const void> life = std::make_shared<int>();
+    std::string broken;  // by a call that no capture may meet
 
-    void launch() const;
+    // At the priorities of the streams that were captured, or at one for all.
+    void launch(bool own_priorities, int priority) const;
     bool joined() const;  // the origin waits for everything
+    Uses uses() const;
 };
 extern std::shared_ptr<Graph> capturing;
+// What allocates, frees, waits or asks is refused during a capture, which cannot be ended then.
+bool breaks_capture(const char* call);
 
 // Work on the device waits for something that never comes, such as another rank's: queries say that
 // nothing is ready, and who waits for a stream or an event would do so for ever.
@@ -57,14 +79,18 @@ struct Hang {
     int waits = 0;  // meanwhile
 };
 extern Hang hang;
-void begin_capture(const void* stream);
 
-StreamPointer make_stream();
+StreamPointer make_stream(int priority);
 // Does what is missing until the point is reached.
 void reach(const Point& point);
 void reach_all();
+bool work_is_pending();
+bool work_uses(const Allocation& allocation);  // pending work
+// For this long, a device that is asked whether it has finished says no.
+void look_busy(std::chrono::milliseconds time);
+bool looks_busy();
 // Of a stream outside captures; null: at once, as the default stream's.
-void enqueue(const StreamPointer& stream, std::function<void()> work);
+void enqueue(const StreamPointer& stream, std::function<void()> work, Uses uses = {});
 
 }  // namespace deeplab::shim
 
@@ -79,12 +105,15 @@ struct CUevent_st {
 struct CUgraph_st {
     std::shared_ptr<deeplab::shim::Graph> graph;
     std::shared_ptr<const void> life;
+    unsigned flags = 0;  // of the instantiation
+    deeplab::shim::Uses uses = {};
 };
 
 namespace deeplab::shim {
 
 // Where something enqueued on the stream goes: into the capture, where the stream is part of it.
-void enqueue(CUstream_st* stream, std::function<void()> work);
+void enqueue(CUstream_st* stream, std::function<void()> work, Uses uses = {});
+void begin_capture(const CUstream_st* stream);
 bool record(CUevent_st& event, CUstream_st* stream);
 bool wait(CUstream_st* stream, const CUevent_st& event);  // false: as CUDA would refuse it
 
