@@ -85,7 +85,7 @@ private:
     ConvolutionProblem problem(Pass pass, const graph::ConvGeometry& geometry, graph::TensorId x,
                                graph::TensorId w, graph::TensorId y) const;
     const Convolution& convolution(const ConvolutionProblem& problem);
-    void* weights(graph::TensorId w, DType type) const;
+    void* parameter(graph::TensorId id, DType type) const;
     Action dropout(float probability, std::uint32_t layer, const graph::Node& node);
     Action lower(const graph::Conv2d& op, const graph::Node& node);
     Action lower(const graph::Conv2dGradData& op, const graph::Node& node);

@@ -198,10 +198,11 @@ std::vector<View> CudaExecutable::views(const graph::Node& node, std::size_t fir
     return all;
 }
 
-// What a convolution reads as its weights.
-void* CudaExecutable::weights(graph::TensorId w, DType type) const {
-    const View v = view(w);
-    if (type != DType::bf16) return v.data;
+// What a convolution of activations of this type reads as its weights or bias: the parameter
+// itself, or its bf16 copy.
+void* CudaExecutable::parameter(graph::TensorId id, DType type) const {
+    const View v = view(id);
+    if (!v || type != DType::bf16) return v.data;
     const std::int64_t offset = v.as<float>() - model_->values.as<float>();
     return static_cast<char*>(model_->bf16.data()) + 2 * offset;
 }
@@ -235,8 +236,8 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2d& op, const grap
     p.bias = node.in.size() > 2;
     const Convolution& c = convolution(p);
     need_scratch(c.workspace_bytes());
-    return [this, &c, x = view(node.in[0]).data, w = weights(node.in[1], p.in),
-            y = view(node.out[0]).data, bias = view(p.bias ? node.in[2] : graph::none).data] {
+    return [this, &c, x = view(node.in[0]).data, w = parameter(node.in[1], p.in),
+            y = view(node.out[0]).data, bias = parameter(p.bias ? node.in[2] : graph::none, p.in)] {
         c.run(model_->cudnn, {x, w, y, bias, model_->scratch.data()});
     };
 }
@@ -247,7 +248,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradData& op,
                                          node.in[0]);
     const Convolution& c = convolution(p);
     need_scratch(c.workspace_bytes());
-    return [this, &c, x = view(node.out[0]).data, w = weights(node.in[1], p.in),
+    return [this, &c, x = view(node.out[0]).data, w = parameter(node.in[1], p.in),
             y = view(node.in[0]).data] {
         c.run(model_->cudnn, {x, w, y, nullptr, model_->scratch.data()});
     };

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 
 #include "cpu/narrow_network.h"
@@ -81,6 +82,32 @@ TEST(CudaExecutor, TakesTheEmulatedBf16Steps) {
     double last = 0;
     for (int i = 0; i < 8; ++i) last = tested.executable->run(batch.step()).loss_sum;
     EXPECT_LT(last, 0.8 * first);
+}
+
+// A classifier's bias whose lower halves, read as bf16, are enormous: what convolutions of bf16
+// activations read is the bf16 copy, from the first step on.
+TEST(CudaExecutor, Bf16StepsReadTheBf16Bias) {
+    auto config = narrow("resnet18", 16);
+    config.num_classes = 21;
+    const Batch batch(4, 33);
+    Trainer emulated(config, options(4, 33), {.seed = 9}, 2, DType::bf16),
+        tested = cuda_trainer(config, options(4, 33), DType::bf16);
+    std::size_t biases = 0;
+    for (const graph::Parameter& p : tested.plan.parameters) {
+        if (p.kind != graph::ParameterKind::bias) continue;
+        std::vector<float> values;
+        for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(p.shape.elements()); ++i)
+            values.push_back(std::bit_cast<float>(0x3d805f00u + (i << 17) + i));  // 0.06 and more
+        tested.backend->upload(p, exec::Slot::value, values);
+        emulated.backend->upload(p, exec::Slot::value, values);
+        ++biases;
+    }
+    ASSERT_GT(biases, 0u);
+    for (int i = 0; i < 4; ++i) {
+        const double a = tested.executable->run(batch.step(5e-3)).loss_sum,
+                     b = emulated.executable->run(batch.step(5e-3)).loss_sum;
+        EXPECT_NEAR(a / b, 1, 2e-2) << "step " << i;
+    }
 }
 
 // The launches of a replayed graph are those of eager steps, bit for bit.
