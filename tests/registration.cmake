@@ -11,6 +11,23 @@ function(deeplab_test_program target sources libraries)
   target_compile_options(${target} PRIVATE -O0)
 endfunction()
 
+# The tests NAME.1_rank, NAME.2_ranks and NAME.3_ranks: a program with harness/mpi_main.cpp, on one, two and three ranks.
+function(deeplab_test_ranks name target label)
+  add_test(NAME ${name}.1_rank COMMAND ${target})
+  set(names ${name}.1_rank)
+  if(DEEPLAB_HAVE_MPI)
+    separate_arguments(flags UNIX_COMMAND "${mpirun_flags}")
+    foreach(ranks 2 3)
+      add_test(NAME ${name}.${ranks}_ranks COMMAND ${mpirun} ${flags} -np ${ranks} $<TARGET_FILE:${target}>)
+      set_tests_properties(${name}.${ranks}_ranks PROPERTIES PROCESSORS ${ranks})
+      list(APPEND names ${name}.${ranks}_ranks)
+    endforeach()
+  endif()
+  set_tests_properties(${names} PROPERTIES LABELS "${label};mpi" TIMEOUT ${DEEPLAB_TEST_TIMEOUT} COST 100
+    ENVIRONMENT
+    "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_WAIT_POLICY=passive;OMP_NUM_THREADS=1")
+endfunction()
+
 function(deeplab_tests folder)
   file(GLOB serial CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cpp)
   set(parallel ${serial})
@@ -28,18 +45,6 @@ function(deeplab_tests folder)
 
   if(parallel)
     deeplab_test_program(${folder}_mpi_tests "${parallel};${PROJECT_SOURCE_DIR}/tests/harness/mpi_main.cpp" "${ARGN}")
-    add_test(NAME ${folder}_mpi.1_rank COMMAND ${folder}_mpi_tests)
-    set(names ${folder}_mpi.1_rank)
-    if(DEEPLAB_HAVE_MPI)
-      separate_arguments(flags UNIX_COMMAND "${mpirun_flags}")
-      foreach(ranks 2 3)
-        add_test(NAME ${folder}_mpi.${ranks}_ranks COMMAND ${mpirun} ${flags} -np ${ranks} $<TARGET_FILE:${folder}_mpi_tests>)
-        set_tests_properties(${folder}_mpi.${ranks}_ranks PROPERTIES PROCESSORS ${ranks})
-        list(APPEND names ${folder}_mpi.${ranks}_ranks)
-      endforeach()
-    endif()
-    set_tests_properties(${names} PROPERTIES LABELS "${folder};mpi" TIMEOUT ${DEEPLAB_TEST_TIMEOUT} COST 100
-      ENVIRONMENT
-      "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_WAIT_POLICY=passive;OMP_NUM_THREADS=1")
+    deeplab_test_ranks(${folder}_mpi ${folder}_mpi_tests ${folder})
   endif()
 endfunction()

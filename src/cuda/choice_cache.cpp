@@ -22,10 +22,7 @@ std::uint32_t checksum(std::string_view text) {
 }
 
 std::string line_of(const std::string& key, const Choice& choice) {
-    std::string knobs;
-    for (const auto& [type, value] : choice.knobs)
-        knobs += cat(knobs.empty() ? "" : ",", type, "=", value);
-    const std::string text = cat(key, "\t", choice.engine, "\t", knobs, "\t",
+    const std::string text = cat(key, "\t", choice.engine, "\t", knobs_text(choice), "\t",
                                  fixed(choice.milliseconds, 4));
     return cat(text, "\t", checksum(text));
 }
@@ -63,6 +60,13 @@ bool parse_line(const std::string& line, std::string& key, Choice& choice) {
 }
 
 }  // namespace
+
+std::string knobs_text(const Choice& choice) {
+    std::string text;
+    for (const auto& [type, value] : choice.knobs)
+        text += cat(text.empty() ? "" : ",", type, "=", value);
+    return text;
+}
 
 ChoiceCache::ChoiceCache(fs::path file) : file_(std::move(file)) { read(); }
 
@@ -118,22 +122,27 @@ std::optional<Choice> ChoiceCache::find(const std::string& key) const {
 
 void ChoiceCache::insert(const std::string& key, const Choice& choice) {
     expects(key.find_first_of("\t\n") == std::string::npos, "a key is one line without tabs");
-    entries_[key] = inserted_[key] = choice;
+    entries_[key] = choice;
+    if (choice.milliseconds > 0) inserted_[key] = choice;
 }
 
 void ChoiceCache::erase(const std::string& key) {
     entries_.erase(key);
     inserted_.erase(key);
+    saved_.erase(key);
 }
 
 void ChoiceCache::save() {
-    if (file_.empty() || inserted_.empty()) return;
+    if (file_.empty() || (inserted_.empty() && saved_.empty())) return;
     try {
-        if (file_.has_parent_path()) require_writable_directory(file_.parent_path());
         ChoiceCache all({});
         all.file_ = file_;
         if (!all.read()) return;
-        for (const auto& [key, choice] : inserted_) all.entries_[key] = choice;
+        const std::size_t found = all.entries_.size();
+        all.entries_.insert(saved_.begin(), saved_.end());  // those that are not there
+        if (inserted_.empty() && all.entries_.size() == found) return;
+        for (const auto& [key, choice] : inserted_) all.entries_[key] = saved_[key] = choice;
+        if (file_.has_parent_path()) require_writable_directory(file_.parent_path());
         write_atomically(file_, all.text());
         inserted_.clear();
     } catch (const Error& error) {
@@ -142,15 +151,20 @@ void ChoiceCache::save() {
     }
 }
 
+namespace {
+fs::path value(const char* name) {
+    const char* text = std::getenv(name);
+    return {text != nullptr ? text : ""};
+}
+}  // namespace
+
 fs::path default_choice_cache() {
-    const auto value = [](const char* name) {
-        const char* text = std::getenv(name);
-        return fs::path(text != nullptr ? text : "");
-    };
     if (std::getenv("DEEPLAB_TUNING_CACHE") != nullptr) return value("DEEPLAB_TUNING_CACHE");
     fs::path folder = value("XDG_CACHE_HOME");
     if (folder.empty() && !value("HOME").empty()) folder = value("HOME") / ".cache";
     return folder.empty() ? folder : folder / "deeplab-hpc" / "convolutions.txt";
 }
+
+fs::path default_tuning_log() { return value("DEEPLAB_TUNING_LOG"); }
 
 }  // namespace deeplab::cuda

@@ -20,20 +20,22 @@ struct Choice {
     bool operator==(const Choice&) const = default;
 };
 
+// "2=5,13=-1": types and values of its knobs.
+std::string knobs_text(const Choice& choice);
+
 // The text's first line names the format; each other line is one entry: key, engine, knobs,
 // milliseconds and a CRC-32 of all that, separated by tabs. A key says cuDNN's version, the device
 // and the convolution, so that machines may share a file. What cannot be used is left out with a
 // warning; nothing here throws for the sake of a bad file or folder.
 //
-// The bits of a run depend on the engines: ranks with equal devices take rank 0's choices (text()
-// and merge()), and a later run finds them in the file.
 class ChoiceCache {
 public:
     // No file is read or written where `file` is empty; one that does not exist is an empty one.
     explicit ChoiceCache(std::filesystem::path file);
 
     std::optional<Choice> find(const std::string& key) const;
-    void insert(const std::string& key, const Choice& choice);  // key: one line, no tabs
+    // key: one line, no tabs. A choice that was not measured is found here, and not saved.
+    void insert(const std::string& key, const Choice& choice);
     void erase(const std::string& key);
     std::size_t size() const { return entries_.size(); }
 
@@ -42,8 +44,9 @@ public:
     // warnings. False, and nothing taken, where the first line is not ours.
     bool merge(const std::string& text, const std::string& origin);
 
-    // Puts the entries inserted here beside those that others have put into the file meanwhile.
-    // The file is whole at any time, and untouched where nothing is new or it is not ours.
+    // Puts the entries inserted here beside those that others have put into the file meanwhile;
+    // also those saved before that others, who read the file at the same time, have lost. The file
+    // is whole at any time, and untouched where nothing is new or it is not ours.
     void save();
 
 private:
@@ -51,7 +54,7 @@ private:
     bool read();  // false: what stands there is not ours, or cannot be read
 
     std::filesystem::path file_;
-    Entries entries_, inserted_;
+    Entries entries_, inserted_, saved_;
 };
 
 }  // namespace deeplab::cuda

@@ -1,75 +1,13 @@
 #include "convolution.h"
 
 #include <array>
-#include <cmath>
-#include <limits>
+#include <utility>
 
+#include "convolution_timing.h"
 #include "deeplab/base/error.h"
-#include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 
 namespace deeplab::cuda {
-namespace {
-
-EnginePlan search(const ConvolutionGraph& graph, const TuningOptions& options,
-                  const PlanTimer& time) {
-    std::optional<EnginePlan> best;
-    std::int64_t smallest_refused = std::numeric_limits<std::int64_t>::max();
-    int tried = 0;
-    for (const EngineConfig& config : graph.configs(time != nullptr)) {
-        if (config.runtime_compiled() && !options.runtime_compiled) continue;
-        std::optional<EnginePlan> plan = graph.plan(config.choice);
-        if (!plan) continue;
-        if (plan->workspace > options.workspace_limit) {
-            smallest_refused = std::min(smallest_refused, plan->workspace);
-            continue;
-        }
-        if (!time) return std::move(*plan);
-        plan->choice.milliseconds = time(*plan);
-        const bool works = std::isfinite(plan->choice.milliseconds);
-        if (works && (!best || plan->choice.milliseconds < best->choice.milliseconds))
-            best = std::move(plan);
-        if (++tried >= options.candidates && best) break;
-    }
-    if (best) return std::move(*best);
-    const bool small = smallest_refused < std::numeric_limits<std::int64_t>::max();
-    throw DeviceError(cat(
-        "cuDNN has no engine on ", graph.target().device(), " for ", key(graph.problem()),
-        small ? cat(" within ", human_bytes(static_cast<std::uint64_t>(options.workspace_limit)),
-                    " of workspace (", human_bytes(static_cast<std::uint64_t>(smallest_refused)),
-                    " would do)")
-              : std::string(),
-        " — the network cannot run there — use another precision, a smaller batch or a newer "
-        "cuDNN"));
-}
-
-}  // namespace
-
-std::string cache_key(const ConvolutionGraph& graph, const TuningOptions& options) {
-    return cat("cudnn ", cudnnGetVersion(), " | ", graph.target().device(), " | ",
-               key(graph.problem()), " | workspace ", options.workspace_limit,
-               options.runtime_compiled ? " runtime" : "");
-}
-
-EnginePlan choose_plan(const ConvolutionGraph& graph, ChoiceCache& cache,
-                       const TuningOptions& options, const PlanTimer& time) {
-    if (time == nullptr) return search(graph, options, time);
-    const std::string entry = cache_key(graph, options);
-    if (const std::optional<Choice> known = cache.find(entry)) {
-        try {
-            std::optional<EnginePlan> plan = graph.plan(*known);
-            if (plan && plan->workspace <= options.workspace_limit) return std::move(*plan);
-        } catch (const DeviceError&) {
-            // Knobs that the engine does not have; the warning below tells.
-        }
-        log::warn(cat("the cached engine ", known->engine, " cannot do ", key(graph.problem()),
-                      " — engines are timed anew"));
-        cache.erase(entry);
-    }
-    EnginePlan plan = search(graph, options, time);
-    cache.insert(entry, plan.choice);
-    return plan;
-}
 
 void execute(const CudnnHandle& handle, const EnginePlan& plan, const ConvolutionPointers& p) {
     constexpr std::array uids = {
@@ -85,9 +23,64 @@ void execute(const CudnnHandle& handle, const EnginePlan& plan, const Convolutio
     check(cudnnBackendExecute(handle.get(), plan.descriptor.get(), pack.get()), "a convolution");
 }
 
+std::string engine_key(const Target& target) {
+    return cat("cudnn ", cudnnGetVersion(), " | ", target.device());
+}
+
+CudnnEngines::CudnnEngines(const ConvolutionProblem& problem, const Target& target,
+                           const CudnnHandle* handle)
+    : graph_(problem, target), handle_(handle) {}
+
+CudnnEngines::~CudnnEngines() = default;
+
+EnginePlan& CudnnEngines::taken() {
+    expects(taken_.has_value(), "a plan has been taken");
+    return *taken_;
+}
+
+std::string CudnnEngines::key() const {
+    return cat(engine_key(graph_.target()), " | ", cuda::key(graph_.problem()));
+}
+
+std::vector<Candidate> CudnnEngines::candidates(bool thorough) {
+    std::vector<Candidate> all;
+    for (EngineConfig& config : graph_.configs(thorough))
+        all.push_back({config.choice, config.runtime_compiled(), config.notes()});
+    return all;
+}
+
+std::optional<std::int64_t> CudnnEngines::build(const Choice& choice) {
+    built_.reset();  // the old one first: it may hold device memory
+    built_ = graph_.plan(choice);
+    if (!built_) return std::nullopt;
+    return built_->workspace;
+}
+
+void CudnnEngines::take() {
+    expects(built_.has_value(), "a plan has been built");
+    taken_ = std::exchange(built_, std::nullopt);
+}
+
+void CudnnEngines::prepare() {
+    expects(handle_ != nullptr, "plans for a device that is described are not run");
+    runner_ = std::make_unique<PlanRunner>(graph_.problem(), *handle_);
+}
+
+void CudnnEngines::run() { runner_->run(*built_); }
+
+double CudnnEngines::time() { return runner_->time(*built_); }
+
+void CudnnEngines::recover() {
+    cudaGetLastError();
+    if (handle_ != nullptr) check(cudaStreamSynchronize(handle_->stream()), "work on the device");
+}
+
 Convolution::Convolution(const ConvolutionProblem& problem, const CudnnHandle& handle,
-                         const Target& target, ChoiceCache& cache, const TuningOptions& options)
-    : plan_(choose_plan(ConvolutionGraph(problem, target), cache, options,
-                        device_timer(problem, handle))) {}
+                         const Target& target, EngineChoices& choices)
+    : plan_([&] {
+          CudnnEngines engines(problem, target, &handle);
+          choices.choose(engines);
+          return std::move(engines.taken());
+      }()) {}
 
 }  // namespace deeplab::cuda

@@ -2,30 +2,14 @@
 // One convolution pass, ready to be enqueued: the engine is chosen once, when a plan is compiled.
 
 #include <cstdint>
-#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
-#include "choice_cache.h"
 #include "convolution_graph.h"
+#include "engine_choices.h"
 
 namespace deeplab::cuda {
-
-struct TuningOptions {
-    std::int64_t workspace_limit = std::int64_t{1} << 30;  // bytes; engines that want more are out
-    int candidates = 16;                                   // engine configurations that are timed
-    bool runtime_compiled = true;  // engines that are compiled when their plan is made, too
-};
-
-// Milliseconds that a plan takes; infinity where it fails.
-using PlanTimer = std::function<double(const EnginePlan&)>;
-
-// A plan for the problem: the cache's choice, else the fastest of the candidates by `time`, which
-// enters the cache (save() is the caller's). Where `time` is empty (no device): the first of the
-// heuristics, and the cache is left alone. DeviceError where no engine can do it.
-EnginePlan choose_plan(const ConvolutionGraph& graph, ChoiceCache& cache,
-                       const TuningOptions& options, const PlanTimer& time);
-
-// Key of a graph's entry in the cache: cuDNN's version, device, problem, what is allowed.
-std::string cache_key(const ConvolutionGraph& graph, const TuningOptions& options);
 
 // Device memory, 16-byte aligned. The tensor that the pass writes is overwritten whole, but for the
 // gaps of its pitch. Passes that may run at the same time have distinct workspaces.
@@ -36,12 +20,44 @@ struct ConvolutionPointers {
 };
 void execute(const CudnnHandle& handle, const EnginePlan& plan, const ConvolutionPointers& p);
 
+class PlanRunner;
+
+// What library and device are, as keys of choices begin: "cudnn 91900 | NVIDIA H200, …".
+std::string engine_key(const Target& target);
+
+// cuDNN's engines for a problem.
+class CudnnEngines final : public Engines {
+public:
+    // The target outlives the engines, as the handle does. Without a handle plans can be built
+    // alone. DeviceError where cuDNN does not take the problem at all.
+    CudnnEngines(const ConvolutionProblem& problem, const Target& target,
+                 const CudnnHandle* handle);
+    ~CudnnEngines() override;
+
+    const ConvolutionGraph& graph() const { return graph_; }
+    EnginePlan& taken();  // there is one
+
+    std::string key() const override;
+    std::vector<Candidate> candidates(bool thorough) override;
+    std::optional<std::int64_t> build(const Choice& choice) override;
+    void take() override;
+    void prepare() override;
+    void run() override;
+    double time() override;
+    void recover() override;
+
+private:
+    ConvolutionGraph graph_;
+    const CudnnHandle* handle_;
+    std::optional<EnginePlan> built_, taken_;
+    std::unique_ptr<PlanRunner> runner_;
+};
+
 class Convolution {
 public:
-    // Times the candidates on the handle's device unless the cache knows better: allocates for that
-    // while it lasts, and waits for the stream.
+    // Allocates while engines are tried, and waits for the handle's stream then.
     Convolution(const ConvolutionProblem& problem, const CudnnHandle& handle, const Target& target,
-                ChoiceCache& cache, const TuningOptions& options);
+                EngineChoices& choices);
 
     const Choice& choice() const { return plan_.choice; }
     std::int64_t workspace_bytes() const { return plan_.workspace; }
@@ -55,9 +71,5 @@ public:
 private:
     EnginePlan plan_;
 };
-
-// Times plans of one problem with random data as a step runs them, in a CUDA graph; those that
-// cannot be captured or fail are infinitely slow. The handle's stream is not the default one.
-PlanTimer device_timer(const ConvolutionProblem& problem, const CudnnHandle& handle);
 
 }  // namespace deeplab::cuda

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
 
 #include "deeplab/base/error.h"
 
@@ -219,9 +220,20 @@ std::vector<EngineConfig> ConvolutionGraph::ask(cudnnBackendHeurMode_t mode) con
 }
 
 std::vector<EngineConfig> ConvolutionGraph::configs(bool thorough) const {
-    std::vector<EngineConfig> proposed = ask(CUDNN_HEUR_MODE_A);
-    if (thorough) proposed = in_turns(proposed, ask(CUDNN_HEUR_MODE_B));
-    const std::vector<EngineConfig> fallback = ask(CUDNN_HEUR_MODE_FALLBACK);
+    // Heuristics that fail do not matter while others answer.
+    std::exception_ptr failure;
+    const auto answer = [&](cudnnBackendHeurMode_t mode) -> std::vector<EngineConfig> {
+        try {
+            return ask(mode);
+        } catch (const DeviceError&) {
+            failure = std::current_exception();
+            cudaGetLastError();
+            return {};
+        }
+    };
+    std::vector<EngineConfig> proposed = answer(CUDNN_HEUR_MODE_A);
+    if (thorough) proposed = in_turns(proposed, answer(CUDNN_HEUR_MODE_B));
+    const std::vector<EngineConfig> fallback = answer(CUDNN_HEUR_MODE_FALLBACK);
     proposed.insert(proposed.end(), fallback.begin(), fallback.end());
     std::vector<EngineConfig> distinct;
     for (const EngineConfig& config : proposed) {
@@ -230,6 +242,7 @@ std::vector<EngineConfig> ConvolutionGraph::configs(bool thorough) const {
             [&](const EngineConfig& other) { return other.choice == config.choice; });
         if (!known && allowed(config)) distinct.push_back(config);
     }
+    if (distinct.empty() && failure) std::rethrow_exception(failure);
     return distinct;
 }
 

@@ -43,7 +43,8 @@ public:
     // heuristics. thorough: also asks the slower heuristics (mode B), in turns with the fast ones.
     std::vector<EngineConfig> configs(bool thorough) const;
 
-    // Nothing where this cuDNN does not know the engine or cannot do it after all.
+    // Nothing where this cuDNN does not know the engine or cannot do it after all; DeviceError
+    // where it fails otherwise: engines that are compiled at run time have many ways to.
     std::optional<EnginePlan> plan(const Choice& choice) const;
 
 private:

@@ -31,6 +31,8 @@ public:
 
     bool on_host() const override { return false; }
 
+    exec::EngineCounts engines() const override { return model_->engines.counts(); }
+
     bool takes_raw_samples() const override { return true; }
 
     void keep_samples(std::span<const std::int64_t> pixels) override {
@@ -152,8 +154,9 @@ Model::Model(const CudaOptions& given)
     : options(made_current(given)),
       cudnn(stream.get()),
       target(cudnn),
-      choices(given.choices),
+      engines(given, engine_key(target)),
       tickets(static_cast<std::size_t>(ticket_count) * sizeof(std::uint32_t), "tickets") {
+    options.ranks = nullptr;  // may go away
     check(cudaMemsetAsync(tickets.data(), 0, tickets.bytes(), stream.get()), "tickets");
 }
 

@@ -48,8 +48,10 @@ CudaExecutable::CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& 
         for (std::size_t i = 0; i <= plan_.nodes.size(); ++i)
             node_events_.push_back(std::make_unique<Event>());
     }
-    build();
-    model_->choices.save();
+    if (options_.tune)
+        model_->engines.tuned([this] { build(); });
+    else
+        build();
 }
 
 // Again after a buffer that plans share has moved: the launches hold addresses. What takes long,
@@ -225,9 +227,8 @@ const Convolution& CudaExecutable::convolution(const ConvolutionProblem& wanted)
     const auto known = std::find_if(convolutions_.begin(), convolutions_.end(),
                                     [&](const auto& entry) { return entry.first == wanted; });
     if (known != convolutions_.end()) return *known->second;
-    convolutions_.emplace_back(wanted,
-                               std::make_unique<Convolution>(wanted, model_->cudnn, model_->target,
-                                                             model_->choices, TuningOptions{}));
+    convolutions_.emplace_back(wanted, std::make_unique<Convolution>(
+                                           wanted, model_->cudnn, model_->target, model_->engines));
     return *convolutions_.back().second;
 }
 

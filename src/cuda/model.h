@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "choice_cache.h"
 #include "deeplab/cuda/cuda_backend.h"
 #include "descriptor.h"
+#include "engine_choices.h"
 #include "runtime.h"
 
 namespace deeplab::cuda {
@@ -48,7 +48,7 @@ struct Model {
     Stream copies;  // batches on their way, beside the step under way
     CudnnHandle cudnn;
     Target target;
-    ChoiceCache choices;
+    EngineChoices engines;
 
     // Flat, in the plan's offsets; within a convolution's weight in the order K R S C/groups.
     DeviceBuffer values, gradients, momenta, states;

@@ -166,6 +166,7 @@ void Trainer::compile() {
          .overlap = train.overlap,
          .gradient_traffic = train.grad_dtype == "bf16" ? DType::bf16 : DType::f32,
          .graph = options_.graph,
+         .tune = !options_.dry_run,  // takes minutes
          .time_nodes = trace_ != nullptr,
          .deterministic = train.deterministic});
 }

@@ -55,6 +55,35 @@ TEST_F(ChoiceCacheTest, SavingKeepsWhatOthersWroteMeanwhile) {
         EXPECT_EQ(entry.path(), file_) << "a temporary file stayed";
 }
 
+// Two that read the file at the same time: the second to write takes the first one's entries away.
+TEST_F(ChoiceCacheTest, WhatOthersLostIsSavedAgain) {
+    ChoiceCache cache(file_);
+    cache.insert("mine", first);
+    cache.save();
+    fs::remove(file_);
+    save_two();
+    cache.save();
+    EXPECT_EQ(ChoiceCache(file_).size(), 3u);
+    EXPECT_EQ(ChoiceCache(file_).find("mine"), first);
+    // Another one's choice for the same convolution stays, as theirs came later.
+    ChoiceCache theirs(file_);
+    theirs.insert("mine", second);
+    theirs.save();
+    cache.save();
+    EXPECT_EQ(ChoiceCache(file_).find("mine"), second);
+}
+
+TEST_F(ChoiceCacheTest, WhatWasNotMeasuredIsNotSaved) {
+    ChoiceCache cache(file_);
+    const Choice untimed{5, {}, 0};
+    cache.insert("key", untimed);
+    cache.save();
+    EXPECT_FALSE(fs::exists(file_));
+    ChoiceCache other({});
+    EXPECT_TRUE(other.merge(cache.text(), "rank 0"));
+    EXPECT_EQ(other.find("key"), untimed) << "ranks hear of it";
+}
+
 TEST_F(ChoiceCacheTest, DamagedLinesAreLeftOutAndTheOthersStay) {
     save_two();
     const std::string whole = text();

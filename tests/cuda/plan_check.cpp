@@ -70,19 +70,20 @@ Problems problems_of(const std::filesystem::path& configs) {
     return problems;
 }
 
-bool check(const ConvolutionProblem& problem, const cuda::Target& target) {
-    const cuda::ConvolutionGraph graph(problem, target);
-    const std::vector<cuda::EngineConfig> configs = graph.configs(false);
-    for (const cuda::EngineConfig& config : configs) {
-        const auto plan = graph.plan(config.choice);
-        if (!plan || plan->workspace > cuda::TuningOptions{}.workspace_limit) continue;
-        std::cout << key(problem) << " | " << configs.size() << " | " << config.choice.engine
-                  << " | " << human_bytes(static_cast<std::uint64_t>(plan->workspace)) << " | "
-                  << config.notes() << '\n';
-        return true;
+bool check(const ConvolutionProblem& problem, const cuda::Target& target,
+           const cuda::CudnnHandle* handle) {
+    cuda::CudnnEngines engines(problem, target, handle);
+    const cuda::SearchResult result = cuda::search(engines, {}, cuda::Trial::build);
+    std::cout << key(problem) << " | " << result.candidates << " | ";
+    if (result.chosen) {
+        const cuda::Attempt& first = result.attempts[*result.chosen];
+        std::cout << first.candidate.choice.engine << " | "
+                  << human_bytes(static_cast<std::uint64_t>(first.workspace)) << " | "
+                  << first.candidate.notes << '\n';
+    } else {
+        std::cout << "NO PLAN: " << cuda::no_engine(engines.key(), {}, result) << '\n';
     }
-    std::cout << key(problem) << " | " << configs.size() << " | NO PLAN\n";
-    return false;
+    return result.chosen.has_value();
 }
 
 int run(const std::string& properties, const std::filesystem::path& configs) {
@@ -104,7 +105,7 @@ int run(const std::string& properties, const std::filesystem::path& configs) {
                  "workspace | notes\n";
     std::size_t missing = 0;
     for (const ConvolutionProblem& problem : problems.list)
-        missing += check(problem, target) ? 0 : 1;
+        missing += check(problem, target, handle.get()) ? 0 : 1;
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     std::cout << problems.list.size() << " distinct convolution passes, " << missing
               << " without a plan, cuDNN " << cudnnGetVersion() << ", " << target.device() << ", "

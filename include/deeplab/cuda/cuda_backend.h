@@ -3,10 +3,12 @@
 // graph. Activations in the plan's type: f32, or bf16 with f32 weights, statistics and gradients of
 // weights ("Numbers" in graph/plan.h).
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
 
+#include "deeplab/comm/communicator.h"
 #include "deeplab/exec/backend.h"
 
 namespace deeplab::cuda {
@@ -24,12 +26,28 @@ Availability availability();
 // two ranks of one visible device each share it is for make_nccl to see.
 int choose_device(int local_rank, int local_size, int visible_devices);
 
+// Where the engines of the convolutions come from.
+enum class EnginePolicy : std::uint8_t {
+    // Of plans that are compiled to be tuned (CompileOptions::tune): the fastest, found by timing
+    // once. Of other plans: what is known from there, else the first that runs.
+    timed,
+    first,  // the first that runs: the same each time; nothing is timed, no file is looked at
+};
+
 struct CudaOptions {
     int device = 0;     // of the visible ones
     bool tf32 = false;  // convolutions of f32 activations may round their inputs to tf32
     bool nccl = false;  // sums over ranks travel by NCCL; else through host memory
-    // Engines of the convolutions, found by timing: kept there, and taken from there. Empty: none.
+    EnginePolicy engines = EnginePolicy::timed;
+    // Engines found by timing: kept there, and taken from there. Empty: none.
     std::filesystem::path choices;
+    // What was tried for each convolution that was timed is appended there, as a table with tabs.
+    // Empty: none.
+    std::filesystem::path tuning_log;
+    // Ranks of equal devices take the engines of the first of them, who alone times, reads
+    // `choices` and writes; so making the backend and compiling a plan to be tuned are collective
+    // over these. Null: this process decides for itself. It need not outlive the call.
+    comm::Communicator* ranks = nullptr;
 };
 
 // The phases of comm/activity.h become NVTX ranges of the domain "deeplab", with the step as
@@ -40,6 +58,7 @@ void show_phases();
 // $DEEPLAB_TUNING_CACHE (empty: none), else deeplab-hpc/convolutions.txt in the user's cache
 // folder.
 std::filesystem::path default_choice_cache();
+std::filesystem::path default_tuning_log();  // $DEEPLAB_TUNING_LOG; empty: none
 
 // Throws DeviceError with availability().reason where the backend cannot run.
 std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions& options);

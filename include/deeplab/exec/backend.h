@@ -38,6 +38,9 @@ struct CompileOptions {
     bool poison = false;  // fill dead arena memory with NaN during a run: for tests of the memory
                           // plan
     bool graph = true;    // CUDA: capture the step
+    // Where an op can be done in several ways: find the fastest by timing what is not known yet.
+    // Takes minutes the first time, and is collective over all ranks of the backend.
+    bool tune = false;
     bool time_nodes = false;  // node_seconds() tells; each node waits for the one before it
     // The same plan, ranks and threads give the same bits (src/README.md, "The same bits again"). A
     // backend that cannot do that throws UsageError; the CPU's always does it.
@@ -78,6 +81,11 @@ struct StepResult {
     double comm_exposed_s = 0;  // time this rank waited for exchanges and all-reduces
 };
 
+// How the ways to do ops were found for the plans that a backend has compiled to be tuned.
+struct EngineCounts {
+    std::int64_t timed = 0, known = 0;  // here, by timing; before, or by another rank
+};
+
 class Executable {
 public:
     virtual ~Executable() = default;
@@ -113,6 +121,8 @@ public:
     virtual bool on_host() const { return true; }
     // Host memory that the state and the plans compiled so far take.
     virtual std::int64_t host_bytes() const { return 0; }
+    // All zero where there is nothing to choose.
+    virtual EngineCounts engines() const { return {}; }
     // Whether a step may bring decoded samples, from which the device makes the crops.
     virtual bool takes_raw_samples() const { return false; }
     // Device memory for all samples that steps will bring, by number; pixels: width * height of

@@ -128,8 +128,10 @@ double error(const testing::ConvolutionCase& c, Pass pass, Precision precision) 
     Stream stream;
     const CudnnHandle handle(stream.get());
     const Target target(handle);
-    ChoiceCache cache({});
-    const Convolution convolution(p, handle, target, cache, {});
+    CudaOptions options;
+    options.engines = EnginePolicy::first;
+    EngineChoices choices(options, engine_key(target));
+    const Convolution convolution(p, handle, target, choices);
     const DeviceBuffer workspace(static_cast<std::size_t>(convolution.workspace_bytes()), "a test");
     convolution.run(
         handle, {dx.data(), dw.data(), y.data(), p.bias ? bias.data() : nullptr, workspace.data()});

@@ -12,13 +12,27 @@
 
 #include "convolution.h"
 #include "deeplab/base/text.h"
+#include "host_engines.h"
+
+namespace deeplab::testing {
+
+HostLibrary& host_library() {
+    static HostLibrary library;
+    return library;
+}
+
+}  // namespace deeplab::testing
 
 namespace deeplab::cuda {
 namespace {
 
-// What a "device" remembers of a plan: the problem stands where an engine would.
-std::map<std::int64_t, ConvolutionProblem>& problems() {
-    static std::map<std::int64_t, ConvolutionProblem> all;
+struct HostPlan {
+    ConvolutionProblem problem;
+    std::int64_t engine = 0;
+};
+// By descriptor.
+std::map<const void*, HostPlan>& plans() {
+    static std::map<const void*, HostPlan> all;
     return all;
 }
 
@@ -35,14 +49,19 @@ void write(void* data, DType type, std::int64_t i, double value) {
 
 // Offsets into x, w and y of every product of the convolution.
 using Visit = std::function<void(std::int64_t x, std::int64_t w, std::int64_t y)>;
-void products(const ConvolutionProblem& p, const Visit& visit) {
+void products(const ConvolutionProblem& p, bool backwards, const Visit& visit) {
     const graph::ConvGeometry& g = p.geometry;
     const std::int64_t per_group = p.w.c, outputs = p.w.n / g.groups;
-    for (std::int64_t n = 0; n < p.y.n; ++n)
-        for (std::int64_t oh = 0; oh < p.y.h; ++oh)
+    const auto turned = [&](std::int64_t i, std::int64_t count) {
+        return backwards ? count - 1 - i : i;
+    };
+    for (std::int64_t n_ = 0; n_ < p.y.n; ++n_)
+        for (std::int64_t oh_ = 0; oh_ < p.y.h; ++oh_)
             for (std::int64_t ow = 0; ow < p.y.w; ++ow)
-                for (std::int64_t r = 0; r < p.w.h; ++r)
+                for (std::int64_t r_ = 0; r_ < p.w.h; ++r_)
                     for (std::int64_t s = 0; s < p.w.w; ++s) {
+                        const std::int64_t n = turned(n_, p.y.n), oh = turned(oh_, p.y.h),
+                                           r = turned(r_, p.w.h);
                         const std::int64_t h = oh * g.stride - g.pad + r * g.dilation,
                                            w = ow * g.stride - g.pad + s * g.dilation;
                         if (h < 0 || h >= p.x.h || w < 0 || w >= p.x.w) continue;
@@ -90,10 +109,13 @@ void note_written(const Operand& o) {
                            static_cast<std::size_t>(o.values * size), shim_type(o.type));
 }
 
-void compute(const ConvolutionProblem& p, const ConvolutionPointers& at);
+template <class Sum>
+void compute(const ConvolutionProblem& p, bool backwards, const ConvolutionPointers& at);
 
-// As compute(), of memory whose types are known.
-void compute_typed(const ConvolutionProblem& p, const ConvolutionPointers& at) {
+// Of memory whose types are known. Engine 0 sums in f64, 1 in f32, 2 in f32 from the other end:
+// each has bits of its own.
+void compute_typed(const HostPlan& plan, const ConvolutionPointers& at) {
+    const ConvolutionProblem& p = plan.problem;
     const auto pixels = [](const Shape& s) { return s.n * s.h * s.w; };
     const Operand x{"input",     at.x,  p.pass == Pass::data ? p.out : p.in,
                     pixels(p.x), p.x.c, p.x_pitch},
@@ -104,63 +126,117 @@ void compute_typed(const ConvolutionProblem& p, const ConvolutionPointers& at) {
     for (const Operand* read : {&x, &w, &y})
         if (read != &written) check_read(p, *read);
     if (p.bias) check_read(p, {"bias", at.bias, p.in, 1, p.w.n, p.w.n});
-    compute(p, at);
+    if (plan.engine == 0)
+        compute<double>(p, false, at);
+    else
+        compute<float>(p, plan.engine == 2, at);
     note_written(written);
 }
 
-void compute(const ConvolutionProblem& p, const ConvolutionPointers& at) {
+template <class Sum>
+void compute(const ConvolutionProblem& p, bool backwards, const ConvolutionPointers& at) {
     const auto size = [](const Shape& shape, std::int64_t pitch) {
         return static_cast<std::size_t>(shape.n * shape.h * shape.w * pitch);
     };
-    std::vector<double> sums;
-    const auto sum = [&](std::int64_t i) -> double& { return sums[static_cast<std::size_t>(i)]; };
+    std::vector<Sum> sums;
+    const auto sum = [&](std::int64_t i) -> Sum& { return sums[static_cast<std::size_t>(i)]; };
     switch (p.pass) {
         case Pass::forward:
             sums.resize(size(p.y, p.y_pitch));
-            products(p, [&](std::int64_t x, std::int64_t w, std::int64_t y) {
-                sum(y) += static_cast<double>(read(at.x, p.in, x)) *
-                          static_cast<double>(read(at.w, p.in, w));
+            products(p, backwards, [&](std::int64_t x, std::int64_t w, std::int64_t y) {
+                sum(y) += static_cast<Sum>(read(at.x, p.in, x)) *
+                          static_cast<Sum>(read(at.w, p.in, w));
             });
             elements(p.y, p.y_pitch, [&](std::int64_t i, std::int64_t k) {
                 const float bias = p.bias ? read(at.bias, p.in, k) : 0.0f;
-                write(at.y, p.out, i, sum(i) + static_cast<double>(bias));
+                write(at.y, p.out, i, static_cast<double>(sum(i) + static_cast<Sum>(bias)));
             });
             break;
         case Pass::data:
             sums.resize(size(p.x, p.x_pitch));
-            products(p, [&](std::int64_t x, std::int64_t w, std::int64_t y) {
-                sum(x) += static_cast<double>(read(at.y, p.in, y)) *
-                          static_cast<double>(read(at.w, p.in, w));
+            products(p, backwards, [&](std::int64_t x, std::int64_t w, std::int64_t y) {
+                sum(x) += static_cast<Sum>(read(at.y, p.in, y)) *
+                          static_cast<Sum>(read(at.w, p.in, w));
             });
-            elements(p.x, p.x_pitch,
-                     [&](std::int64_t i, std::int64_t) { write(at.x, p.out, i, sum(i)); });
+            elements(p.x, p.x_pitch, [&](std::int64_t i, std::int64_t) {
+                write(at.x, p.out, i, static_cast<double>(sum(i)));
+            });
             break;
         case Pass::weights:
             sums.resize(static_cast<std::size_t>(p.w.elements()));
-            products(p, [&](std::int64_t x, std::int64_t w, std::int64_t y) {
-                sum(w) += static_cast<double>(read(at.x, p.in, x)) *
-                          static_cast<double>(read(at.y, p.in, y));
+            products(p, backwards, [&](std::int64_t x, std::int64_t w, std::int64_t y) {
+                sum(w) += static_cast<Sum>(read(at.x, p.in, x)) *
+                          static_cast<Sum>(read(at.y, p.in, y));
             });
-            for (std::int64_t i = 0; i < p.w.elements(); ++i) write(at.w, p.out, i, sum(i));
+            for (std::int64_t i = 0; i < p.w.elements(); ++i)
+                write(at.w, p.out, i, static_cast<double>(sum(i)));
             break;
     }
 }
 
+constexpr std::int64_t engine_count = 3;
+
+class HostEngines final : public Engines {
+public:
+    HostEngines(const ConvolutionProblem& problem, const Target& target)
+        : problem_(problem), key_(cat(engine_key(target), " | ", cuda::key(problem))) {}
+
+    EnginePlan& taken() { return *taken_; }
+
+    std::string key() const override { return key_; }
+    std::vector<Candidate> candidates(bool) override {
+        std::vector<Candidate> all;
+        for (std::int64_t engine = 0; engine < engine_count; ++engine)
+            all.push_back({{engine, {}, 0}, false, ""});
+        return all;
+    }
+    std::optional<std::int64_t> build(const Choice& choice) override {
+        if (choice.engine < 0 || choice.engine >= engine_count) return std::nullopt;
+        testing::HostLibrary& library = testing::host_library();
+        if (library.fails) library.fails(key_, choice.engine);
+        built_.emplace(choice, Descriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR), 512);
+        plans()[built_->descriptor.get()] = {problem_, choice.engine};
+        return built_->workspace;
+    }
+    void take() override {
+        testing::host_library().chosen[key_] = built_->choice.engine;
+        taken_ = std::exchange(built_, std::nullopt);
+    }
+    void prepare() override {}
+    void run() override {}
+    double time() override {
+        ++testing::host_library().timed;
+        const auto& milliseconds = testing::host_library().milliseconds;
+        return milliseconds ? milliseconds(key_, built_->choice.engine) : 1.0;
+    }
+    void recover() override {}
+
+private:
+    ConvolutionProblem problem_;
+    std::string key_;
+    std::optional<EnginePlan> built_, taken_;
+};
+
 }  // namespace
 
-Descriptor::Descriptor(cudnnBackendDescriptorType_t) {}
-Descriptor::~Descriptor() = default;
+Descriptor::Descriptor(cudnnBackendDescriptorType_t) {
+    static std::uintptr_t count = 0;
+    handle_ = reinterpret_cast<cudnnBackendDescriptor_t>(++count);
+}
+Descriptor::~Descriptor() { plans().erase(handle_); }
 CudnnHandle::CudnnHandle(cudaStream_t stream) : stream_(stream) {}
 CudnnHandle::~CudnnHandle() = default;
-Target::Target(const CudnnHandle&) : device_("host") {}
+Target::Target(const CudnnHandle&) : device_(testing::host_library().device) {}
 
-Convolution::Convolution(const ConvolutionProblem& problem, const CudnnHandle&, const Target&,
-                         ChoiceCache&, const TuningOptions&)
-    : plan_{{static_cast<std::int64_t>(problems().size()), {}, 0},
-            Descriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR),
-            512} {
-    problems().emplace(plan_.choice.engine, problem);
-}
+std::string engine_key(const Target& target) { return cat("host | ", target.device()); }
+
+Convolution::Convolution(const ConvolutionProblem& problem, const CudnnHandle&,
+                         const Target& target, EngineChoices& choices)
+    : plan_([&] {
+          HostEngines engines(problem, target);
+          choices.choose(engines);
+          return std::move(engines.taken());
+      }()) {}
 
 // Enqueued like any launch: a captured one runs when its graph does.
 void execute(const CudnnHandle& handle, const EnginePlan& plan,
@@ -169,12 +245,12 @@ void execute(const CudnnHandle& handle, const EnginePlan& plan,
     shim::use_words(uses, pointers);
     shim::enqueue(
         handle.stream(),
-        [p = problems().at(plan.choice.engine), pointers, workspace = plan.workspace] {
+        [plan = plans().at(plan.descriptor.get()), pointers, workspace = plan.workspace] {
             if (workspace > 0) {  // it is scratch
                 std::memset(pointers.workspace, 0x5a, 512);
                 shim::note_written(pointers.workspace, 512, shim::Type::other);
             }
-            compute_typed(p, pointers);
+            compute_typed(plan, pointers);
         },
         std::move(uses));
 }

@@ -22,6 +22,7 @@ using testing::Trainer;
 TEST(Nccl, SlowOfOneRankGivesTheSameBits) {
     cuda::CudaOptions nccl;
     nccl.nccl = true;
+    nccl.engines = cuda::EnginePolicy::first;
     for (const bool overlap : {true, false}) {
         const exec::CompileOptions compile{.seed = 9, .overlap = overlap};
         Trainer tested(narrow("resnet18", 16), testing::options(2, 33), compile,
