@@ -8,23 +8,20 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
-#include "deeplab/cpu/cpu_backend.h"
-#include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/graph/builder.h"
 #include "deeplab/model/deeplab.h"
 #include "deeplab/train/checkpoint.h"
 #include "deeplab/train/config.h"
-#include "step_input.h"
+#include "network_step.h"
 #include "tensor_errors.h"
 
 namespace deeplab::bench {
 namespace {
 
-struct Options {
-    std::string backbone = "resnet50", device = "cpu", precision = "bf16", weights, data,
-                split = "train_aug";
-    std::int64_t crop = 129, batch = 4, threads = 0, seed = 1;
+struct Options : PlaceOptions {
+    std::string backbone = "resnet50", precision = "bf16", weights, data, split = "train_aug";
+    std::int64_t crop = 129, batch = 4, seed = 1;
 };
 
 // With the augmentation of the run that the weights are from.
@@ -56,11 +53,6 @@ Input loaded(const Options& o, const data::ClassTable& classes, int outputs,
     return in;
 }
 
-std::unique_ptr<exec::Backend> device(const Options& o) {
-    if (o.device == "cuda") return cuda::make_cuda_backend({});
-    return cpu::make_cpu_backend(static_cast<int>(o.threads));
-}
-
 // One step on one device, every tensor kept, nothing updated.
 struct Side {
     std::unique_ptr<exec::Backend> backend;
@@ -81,7 +73,7 @@ struct Side {
         else
             initialise(plan, o);
         executable = backend->compile(plan, {gradients.get(), batch_norm.get()},
-                                      {.seed = static_cast<std::uint64_t>(o.seed)});
+                                      {.seed = static_cast<std::uint64_t>(o.seed), .tune = true});
         loss = executable
                    ->run({.images = in.images,
                           .labels = in.labels,
@@ -220,7 +212,7 @@ void summarise(const Options& o, const std::string& backbone, const Totals& t, c
             ", largest ", t.largest("parameter"))};
 }
 
-Report measure(const Options& o, const comm::Communicator& world) {
+Report measure(const Options& o, comm::Communicator& world) {
     check(o, world);
     model::ModelConfig config;
     config.backbone = o.backbone;
@@ -241,8 +233,9 @@ Report measure(const Options& o, const comm::Communicator& world) {
         config,
         {.batch = o.batch, .height = o.crop, .width = o.crop, .ignore_label = classes.ignore}, {});
     const DType type = o.precision == "bf16" ? DType::bf16 : DType::f32;
-    const Side tested(device(o), plan, type, o, weights.get(), in);
-    const Side exact(cpu::make_cpu_backend(0), plan, DType::f32, o, weights.get(), in);
+    const Side tested(make_backend(o, world), plan, type, o, weights.get(), in);
+    const Side exact(make_backend({.device = "cpu"}, world), plan, DType::f32, o, weights.get(),
+                     in);
 
     Report report;
     report.title = cat(config.backbone, ", crop ", o.crop, ", batch ", o.batch, ": ", o.precision,
@@ -274,10 +267,9 @@ Bench accuracy(CommandLine& program) {
     line.option(
         "--batch", o->batch,
         "images; with 2 the image pooling's batch norm gives +-1 and its gradient vanishes");
-    line.option("--device", o->device, "what is tested", {false, {"cpu", "cuda"}, ""});
+    add_place_options(line, *o);
     line.option("--precision", o->precision, "of the tested device; bf16 is emulated on the CPU",
                 {false, {"fp32", "bf16"}, ""});
-    line.option("--threads", o->threads, "of the tested device, if it is the CPU; 0: all");
     line.option("--data", o->data, "folder of shards; without: generated images",
                 {false, {}, "DIR"});
     line.option("--split", o->split, "which split of it", {false, {}, "NAME"});

@@ -10,9 +10,9 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
-#include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/model/deeplab.h"
 #include "deeplab/train/checkpoint.h"
+#include "network_step.h"
 
 namespace deeplab::bench {
 namespace {
@@ -77,7 +77,7 @@ Report run(const Options& o, comm::Communicator& world) {
     info.model.backbone = o.backbone;
     info.model.num_classes = static_cast<int>(info.classes.classes.size());
     const graph::Plan plan = plan_of(info.model);
-    const auto backend = cpu::make_cpu_backend(1);
+    const auto backend = make_backend({.device = "cpu", .threads = 1}, world);
     fill(*backend, plan);
 
     const Scratch scratch{fs::path(o.out) / "deeplab-bench-checkpoint.h5"};

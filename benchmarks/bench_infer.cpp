@@ -77,7 +77,7 @@ Report measure(const Options& o, comm::Communicator& world) {
             "--steps is 1 to 100000, --warmup not negative — there is no image to measure — "
             "correct the command line");
     const model::ModelConfig config = model_of(o);
-    const std::unique_ptr<exec::Backend> backend = make_backend(o);
+    const std::unique_ptr<exec::Backend> backend = make_backend(o, world);
     const std::int64_t padded = model::padded_size(config, o.crop);
     const graph::Plan plan = model::inference_plan(config, 1, padded, padded);
     backend->allocate(plan);

@@ -131,11 +131,23 @@ io::Object messages_of(const graph::Plan& plan, const std::vector<double>& times
     return all;
 }
 
+// The same network again, node by node.
+void add_parts(const Options& o, Subject& subject, Report& report) {
+    subject.compile(true);
+    const std::vector<double> times = node_times(std::min<std::int64_t>(o.steps, 5), subject);
+    report.settings["messages"] = messages_of(subject.plan, times);
+    if (o.layers)
+        add_layers(subject.plan, times, report);
+    else
+        add_groups(subject.plan, times, report);
+}
+
 Report measure(const Options& o, comm::Communicator& world) {
     check(o);
     Report report;
     double seconds = 0, exposed = 0, flops = 0;
     std::int64_t arena = 0;
+    exec::EngineCounts engines;
     {
         Subject subject(o, world, false);
         const Times times = whole_steps(o, subject, world);
@@ -149,15 +161,8 @@ Report measure(const Options& o, comm::Communicator& world) {
                            " a rank, ", world.size(), world.size() == 1 ? " rank, " : " ranks, ",
                            o.precision, ": ", subject.backend->description());
         report.settings["device"] = subject.backend->description();
-    }
-    if (!o.whole) {
-        Subject subject(o, world, true);
-        const std::vector<double> times = node_times(std::min<std::int64_t>(o.steps, 5), subject);
-        report.settings["messages"] = messages_of(subject.plan, times);
-        if (o.layers)
-            add_layers(subject.plan, times, report);
-        else
-            add_groups(subject.plan, times, report);
+        if (!o.whole) add_parts(o, subject, report);
+        engines = subject.backend->engines();
     }
     const double images = static_cast<double>(o.batch * world.size()) / seconds;
     const std::string prefix = cat("step_", o.backbone, "_", o.crop, "_batch", o.batch, "_ranks",
@@ -166,16 +171,19 @@ Report measure(const Options& o, comm::Communicator& world) {
     report.settings["crop"] = o.crop;
     report.settings["batch_per_rank"] = o.batch;
     report.settings["steps"] = o.steps;
+    report.settings["engines_timed"] = engines.timed;
+    report.settings["engines_known"] = engines.known;
     report.summary[prefix + "ms"] = 1e3 * seconds;
     report.summary[prefix + "images_per_s"] = images;
     report.summary[prefix + "convolution_gflops_per_rank"] = flops / seconds / 1e9;
     report.summary[prefix + "comm_exposed_ms"] = 1e3 * exposed;
     report.summary[prefix + "arena_bytes"] = arena;
-    report.notes = {cat("step: ", fixed(1e3 * seconds, 2), " ms (median of ", o.steps, "), ",
-                        fixed(images, 2), " images/s, ", fixed(flops / seconds / 1e9, 1),
-                        " GFLOP/s of convolutions a rank, exchanges exposed ",
-                        fixed(1e3 * exposed, 2), " ms, activations ",
-                        human_bytes(static_cast<std::uint64_t>(arena)))};
+    report.notes = {
+        cat("step: ", fixed(1e3 * seconds, 2), " ms (median of ", o.steps, "), ", fixed(images, 2),
+            " images/s, ", fixed(flops / seconds / 1e9, 1),
+            " GFLOP/s of convolutions a rank, exchanges exposed ", fixed(1e3 * exposed, 2),
+            " ms, activations ", human_bytes(static_cast<std::uint64_t>(arena))),
+        cat("engines: ", engines.timed, " timed, ", engines.known, " known")};
     if (!o.whole) {
         report.notes.push_back(
             "the parts are measured in steps of their own, one node after the other: what overlaps "

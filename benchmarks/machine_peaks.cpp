@@ -12,16 +12,15 @@ namespace {
 constexpr std::chrono::milliseconds patience{1500};
 
 // The shortest time of the plan's last node; one run is not counted.
-double best_of_last_node(const NetworkOptions& o, const graph::Plan& plan,
+double best_of_last_node(exec::Backend& backend, const graph::Plan& plan,
                          comm::Communicator& world) {
-    const auto backend = make_backend(o);
     const auto first = world.duplicate(), second = world.duplicate();
-    backend->allocate(plan);
+    backend.allocate(plan);
     for (const graph::Parameter& p : plan.parameters)
-        backend->upload(p, exec::Slot::value,
-                        std::vector<float>(static_cast<std::size_t>(p.shape.elements()), 0.01f));
-    const auto executable = backend->compile(plan, {first.get(), second.get()},
-                                             {.time_nodes = true});
+        backend.upload(p, exec::Slot::value,
+                       std::vector<float>(static_cast<std::size_t>(p.shape.elements()), 0.01f));
+    const auto executable = backend.compile(plan, {first.get(), second.get()},
+                                            {.tune = true, .time_nodes = true});
     const std::vector<float> images(
         static_cast<std::size_t>(plan.tensor(plan.images).shape.elements()), 1.0f);
     double best = 0;
@@ -44,11 +43,12 @@ graph::Plan as_asked(graph::Plan plan, const NetworkOptions& o) {
 Peaks measure_peaks(const NetworkOptions& o, comm::Communicator& world) {
     Peaks peaks;
     {
-        const std::int64_t batch = o.device == "cuda" ? 256 : 2;  // ms on either
+        const auto backend = make_backend(o, world);
+        const std::int64_t batch = backend->on_host() ? 2 : 256;  // ms on either
         graph::Builder b(graph::Mode::inference, 1e-5f, 0.1f);
         b.keep(b.conv2d(b.images({batch, 512, 32, 32}), "peak", 512, 1, {}));
         const graph::Plan plan = as_asked(b.inference_plan(), o);
-        peaks.flops = graph::convolution_flops(plan) / best_of_last_node(o, plan, world);
+        peaks.flops = graph::convolution_flops(plan) / best_of_last_node(*backend, plan, world);
     }
     // 128 MiB each; many small images, so that the device's order of them is quickly made. The
     // first sum makes the second operand.
@@ -66,7 +66,7 @@ Peaks measure_peaks(const NetworkOptions& o, comm::Communicator& world) {
     }
     const double bytes = 3.0 * static_cast<double>(plan.tensor(a).shape.elements()) *
                          static_cast<double>(size_of(DType::f32));
-    peaks.bytes = bytes / best_of_last_node(o, plan, world);
+    peaks.bytes = bytes / best_of_last_node(*make_backend(o, world), plan, world);
     return peaks;
 }
 

@@ -3,14 +3,30 @@
 #include <chrono>
 
 #include "deeplab/base/error.h"
-#include "deeplab/cpu/cpu_backend.h"
-#include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/graph/builder.h"
+#include "deeplab/tools/support.h"
 #include "report.h"
 
 namespace deeplab::bench {
 
 using Clock = std::chrono::steady_clock;
+
+void add_place_options(CommandLine& line, PlaceOptions& o) {
+    line.option("--device", o.device, "where to run", {false, {"auto", "cpu", "cuda"}, ""});
+    line.option("--comm", o.comm, "how gradients travel", {false, {"auto", "nccl", "mpi"}, ""});
+    line.option(
+        "--threads", o.threads,
+        "threads of each rank on the CPU; 0: the processors of its affinity mask, shared by "
+        "the node's ranks");
+}
+
+std::unique_ptr<exec::Backend> make_backend(const PlaceOptions& o, comm::Communicator& world) {
+    return tools::make_backend({.device = tools::parse_device(o.device),
+                                .threads = tools::thread_count(world, o.threads),
+                                .tf32 = false,
+                                .comm = o.comm},
+                               world);
+}
 
 void add_model_options(CommandLine& line, NetworkOptions& o) {
     line.option("--backbone", o.backbone, "network, with initial weights",
@@ -18,8 +34,7 @@ void add_model_options(CommandLine& line, NetworkOptions& o) {
     line.option("--crop", o.crop, "side of the image");
     line.option("--classes", o.classes, "outputs of the network");
     line.option("--output-stride", o.output_stride, "8 or 16");
-    line.option("--device", o.device, "where", {false, {"cpu", "cuda"}, ""});
-    line.option("--threads", o.threads, "of the CPU; 0: all of this rank's");
+    add_place_options(line, o);
 }
 
 void add_network_options(CommandLine& line, NetworkOptions& o) {
@@ -35,11 +50,6 @@ void check_network(const NetworkOptions& o) {
         throw UsageError(
             "--crop is 17 to 4097, --batch 1 to 1024, --classes 2 to 255, --threads not negative — "
             "there is no step to measure — correct the command line");
-}
-
-std::unique_ptr<exec::Backend> make_backend(const NetworkOptions& o) {
-    return o.device == "cuda" ? cuda::make_cuda_backend({})
-                              : cpu::make_cpu_backend(static_cast<int>(o.threads));
 }
 
 model::ModelConfig model_of(const NetworkOptions& o) {
@@ -72,18 +82,24 @@ Subject::Subject(const NetworkOptions& o, comm::Communicator& world, bool time_n
                                 {.momentum = 0.9f, .weight_decay = 4e-5f, .groups = {}});
     if (o.precision == "bf16") graph::set_activation_type(plan, DType::bf16);
     passed("plan");
-    backend = make_backend(o);
+    backend = make_backend(o, world);
     backend->allocate(plan);
     passed("allocate");
     upload_initial_values(*backend, plan);
     passed("initial_values");
-    executable = backend->compile(plan, {gradients_.get(), batch_norm_.get()},
-                                  {.time_nodes = time_nodes});
+    compile(time_nodes);
     passed("compile");
     input_ = generated_input(o.batch, o.crop, config.num_classes, 1 + world.rank());
     valid_ = input_.valid;
     world.all_reduce(&valid_, 1, DType::f64, comm::ReduceOp::sum, "valid pixels");
     passed("input");
+}
+
+void Subject::compile(bool time_nodes) {
+    executable.reset();
+    prefetched_ = false;
+    executable = backend->compile(plan, {gradients_.get(), batch_norm_.get()},
+                                  {.tune = true, .time_nodes = time_nodes});
 }
 
 // As in training, a batch goes to the device while the step before its own is under way.

@@ -16,9 +16,18 @@
 
 namespace deeplab::bench {
 
-struct NetworkOptions {
-    std::string backbone = "resnet101", device = "cpu", precision = "fp32";
-    std::int64_t crop = 513, batch = 2, classes = 21, output_stride = 16, threads = 0;
+// --device, --comm and --threads, as the programs have them.
+struct PlaceOptions {
+    std::string device = "auto", comm = "auto";
+    std::int64_t threads = 0;
+};
+void add_place_options(CommandLine& line, PlaceOptions& options);
+// Collective over `world`; of its errors see tools::make_backend.
+std::unique_ptr<exec::Backend> make_backend(const PlaceOptions& options, comm::Communicator& world);
+
+struct NetworkOptions : PlaceOptions {
+    std::string backbone = "resnet101", precision = "fp32";
+    std::int64_t crop = 513, batch = 2, classes = 21, output_stride = 16;
 };
 
 void add_model_options(CommandLine& line, NetworkOptions& options);  // all but batch and precision
@@ -26,7 +35,6 @@ void add_network_options(CommandLine& line, NetworkOptions& options);
 void check_network(const NetworkOptions& options);  // UsageError
 
 model::ModelConfig model_of(const NetworkOptions& options);
-std::unique_ptr<exec::Backend> make_backend(const NetworkOptions& options);
 // The backend has allocated the plan.
 void upload_initial_values(exec::Backend& backend, const graph::Plan& plan);
 
@@ -35,6 +43,8 @@ public:
     Subject(const NetworkOptions& options, comm::Communicator& world, bool time_nodes);
 
     exec::StepResult step();  // DeviceError where the gradient is not finite
+    // The plan anew, in the executable's place; the state stays as it is. Collective.
+    void compile(bool time_nodes);
 
     graph::Plan plan;
     std::unique_ptr<exec::Backend> backend;

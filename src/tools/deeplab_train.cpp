@@ -9,8 +9,8 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/base/version.h"
+#include "deeplab/tools/support.h"
 #include "deeplab/train/trainer.h"
-#include "support.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "support.h"
+#include "deeplab/tools/support.h"
 
 #include <sched.h>
 #include <unistd.h>
@@ -133,6 +133,8 @@ std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice,
     options.nccl = choice.comm == "nccl" ||
                    (choice.comm == "auto" && world.size() > 1 && comm::nccl_built());
     options.choices = cuda::default_choice_cache();
+    options.tuning_log = cuda::default_tuning_log();
+    options.ranks = &world;
     cuda::show_phases();
     return cuda::make_cuda_backend(options);
 }

@@ -7,8 +7,8 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/tools/support.h"
 #include "deeplab/train/weights.h"
-#include "support.h"
 
 namespace deeplab::tools {
 namespace {

@@ -28,9 +28,12 @@ struct BackendChoice {
     std::string comm = "auto";  // --comm: how gradients and batch-norm sums travel
 };
 
-// A backend for this rank: with several devices on a node, one per local rank; through host memory
+// The one way to make a backend, for programs and benchmarks (tests have harness/device.h; a rule
+// refuses others). With several devices on a node, one per local rank; through host memory
 // (--comm mpi) ranks may share one. UsageError or DeviceError says what is missing and how to get
-// it. Collective over `world`.
+// it. Convolutions' engines are timed where a plan is compiled to be tuned, kept in
+// cuda::default_choice_cache(), and the same on all ranks of equal devices: that too is collective
+// over `world`.
 std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice, comm::Communicator& world);
 
 // Set once SIGTERM, SIGUSR1 or SIGINT has arrived; the first call installs the handlers. More of
