@@ -14,6 +14,10 @@ using Clock = std::chrono::steady_clock;
 void add_place_options(CommandLine& line, PlaceOptions& o) {
     line.option("--device", o.device, "where to run", {false, {"auto", "cpu", "cuda"}, ""});
     line.option("--comm", o.comm, "how gradients travel", {false, {"auto", "nccl", "mpi"}, ""});
+    line.option("--engines", o.engines,
+                "CUDA: convolutions by the fastest engines, timed at the first start and kept, or "
+                "by the first that run",
+                {false, {"timed", "first"}, ""});
     line.option(
         "--threads", o.threads,
         "threads of each rank on the CPU; 0: the processors of its affinity mask, shared by "
@@ -24,7 +28,8 @@ std::unique_ptr<exec::Backend> make_backend(const PlaceOptions& o, comm::Communi
     return tools::make_backend({.device = tools::parse_device(o.device),
                                 .threads = tools::thread_count(world, o.threads),
                                 .tf32 = false,
-                                .comm = o.comm},
+                                .comm = o.comm,
+                                .engines = o.engines},
                                world);
 }
 

@@ -16,9 +16,9 @@
 
 namespace deeplab::bench {
 
-// --device, --comm and --threads, as the programs have them.
+// --device, --comm, --engines and --threads, as the programs have them.
 struct PlaceOptions {
-    std::string device = "auto", comm = "auto";
+    std::string device = "auto", comm = "auto", engines = "timed";
     std::int64_t threads = 0;
 };
 void add_place_options(CommandLine& line, PlaceOptions& options);

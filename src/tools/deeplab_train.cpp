@@ -17,7 +17,7 @@ namespace {
 using namespace deeplab;
 
 struct Arguments {
-    std::string config, data, out, device = "auto", comm = "auto", init, trace;
+    std::string config, data, out, device = "auto", comm = "auto", engines = "timed", init, trace;
     std::vector<std::string> set;
     bool reset_classifier = false, resume = false, dry_run = false, no_graph = false;
     double time_budget = 0;
@@ -56,6 +56,10 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.option(
         "--threads", a.threads,
         "threads of each rank; 0: the processors of its affinity mask, shared by the node's ranks");
+    line.option("--engines", a.engines,
+                "CUDA: convolutions by the fastest engines, timed at the first start and kept, or "
+                "by the first that run",
+                one_of({"timed", "first"}));
     line.flag("--no-graph", a.no_graph, "CUDA: launch the step's kernels one by one");
     line.option("--trace", a.trace,
                 "write a time line of the steps 3 to 5 of all ranks, for chrome://tracing or "
@@ -120,9 +124,10 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
 
     options.graph = !a.no_graph;
     options.threads = tools::thread_count(world, a.threads);
-    const auto backend = tools::make_backend({tools::parse_device(a.device), options.threads,
-                                              options.config.train.precision == "tf32", a.comm},
-                                             world);
+    const auto backend = tools::make_backend(
+        {tools::parse_device(a.device), options.threads, options.config.train.precision == "tf32",
+         a.comm, a.engines},
+        world);
     log::info(cat("deeplab-train ", version(), " on ", world.size(),
                   world.size() == 1 ? " rank, " : " ranks, ", backend->description()));
     const train::TrainResult result = train::run_training(options, *backend, world, world);

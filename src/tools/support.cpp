@@ -97,6 +97,11 @@ void check(const BackendChoice& choice, const cuda::Availability& found) {
             cat("--comm ", comm,
                 " is not a communicator — gradients could not travel — use auto, mpi or nccl"));
     }
+    if (choice.engines != "timed" && choice.engines != "first") {
+        throw UsageError(cat("--engines ", choice.engines,
+                             " is not a way to choose engines — convolutions could not run — use "
+                             "timed or first"));
+    }
     const bool cuda = choice.device != Device::cpu && found.devices > 0;
     if (choice.device == Device::cuda && !cuda) {
         throw DeviceError(cat("--device cuda cannot be used: ", found.reason));
@@ -132,6 +137,7 @@ std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice,
     options.tf32 = choice.tf32;
     options.nccl = choice.comm == "nccl" ||
                    (choice.comm == "auto" && world.size() > 1 && comm::nccl_built());
+    if (choice.engines == "first") options.engines = cuda::EnginePolicy::first;
     options.choices = cuda::default_choice_cache();
     options.tuning_log = cuda::default_tuning_log();
     options.ranks = &world;

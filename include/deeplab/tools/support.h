@@ -23,9 +23,10 @@ int thread_count(comm::Communicator& world, std::int64_t requested);
 
 struct BackendChoice {
     Device device = Device::automatic;
-    int threads = 1;            // on the CPU
-    bool tf32 = false;          // train.precision
-    std::string comm = "auto";  // --comm: how gradients and batch-norm sums travel
+    int threads = 1;                // on the CPU
+    bool tf32 = false;              // train.precision
+    std::string comm = "auto";      // --comm: how gradients and batch-norm sums travel
+    std::string engines = "timed";  // --engines, of convolutions on a GPU: "timed" | "first"
 };
 
 // The one way to make a backend, for programs and benchmarks (tests have harness/device.h; a rule

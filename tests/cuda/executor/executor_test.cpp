@@ -110,6 +110,14 @@ TEST(CudaExecutor, Bf16StepsReadTheBf16Bias) {
     }
 }
 
+// What is compared with one another below has the same engines: nothing is timed for a test.
+TEST(CudaExecutor, TestsTimeNoEngines) {
+    Trainer t = cuda_trainer(narrow("resnet18", 16), options(1, 33));
+    t.executable = t.backend->compile(t.plan, t.communicators(), {.seed = 9, .tune = true});
+    EXPECT_EQ(t.backend->engines().timed, 0);
+    EXPECT_EQ(t.backend->engines().known, 0) << "from a file";
+}
+
 // The launches of a replayed graph are those of eager steps, bit for bit.
 TEST(CudaExecutor, GraphsAndEagerStepsAgree) {
     const auto config = narrow("resnet18", 16);

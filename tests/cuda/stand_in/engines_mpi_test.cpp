@@ -2,12 +2,15 @@
 // own.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <functional>
 
 #include "cpu/narrow_network.h"
 #include "cuda/executor/host_engines.h"
 #include "deeplab/base/text.h"
 #include "deeplab/cuda/cuda_backend.h"
+#include "deeplab/tools/support.h"
 #include "harness/mpi.h"
 #include "harness/temp_dir.h"
 
@@ -47,7 +50,8 @@ protected:
         return cuda::make_cuda_backend(options);
     }
     // Two steps; each rank finds another engine the fastest, and others with another shift.
-    Outcome run(const std::filesystem::path& choices, int shift) {
+    using Make = std::function<std::unique_ptr<exec::Backend>()>;
+    Outcome run(const Make& make, int shift) {
         host_library().chosen.clear();
         host_library().timed = 0;
         host_library().milliseconds = [shift](const std::string& key, std::int64_t engine) {
@@ -55,7 +59,7 @@ protected:
                                  3;
             return engine == fastest ? 1.0 : 2.0;
         };
-        Trainer t(narrow("resnet18", 16), testing::options(1, 33), {.seed = 9}, backend(choices));
+        Trainer t(narrow("resnet18", 16), testing::options(1, 33), {.seed = 9}, make());
         t.gradients = world().duplicate();
         t.batch_norm = world().duplicate();
         t.executable = t.backend->compile(t.plan, t.communicators(), {.seed = 9, .tune = true});
@@ -64,7 +68,15 @@ protected:
         const std::vector<float> state = t.state();
         Outcome result{"", fnv1a(state.data(), state.size() * sizeof(float)), host_library().timed};
         for (const auto& [key, engine] : host_library().chosen) result.engines += cat(engine);
+        const exec::EngineCounts counts = t.backend->engines();
+        EXPECT_EQ(counts.timed > 0, result.timed > 0);
+        const auto convolutions = static_cast<std::int64_t>(result.engines.size());
+        EXPECT_TRUE(counts.timed + counts.known == convolutions || counts.timed + counts.known == 0)
+            << counts.timed << " timed, " << counts.known << " known of " << convolutions;
         return result;
+    }
+    Outcome run(const std::filesystem::path& choices, int shift) {
+        return run([&] { return backend(choices); }, shift);
     }
     // Whether all ranks say the same.
     static bool same(const std::string& text) {
@@ -98,6 +110,31 @@ TEST_F(RanksEngines, OfTwoKindsOfDevicesAreKeptToo) {
     EXPECT_EQ(again.engines, first.engines);
     EXPECT_EQ(again.hash, first.hash);
     EXPECT_EQ(same(first.engines), world().size() == 1);
+}
+
+// The wiring of deeplab-train and deeplab-bench.
+TEST_F(RanksEngines, OfProgramsAndBenchmarksAreTheSame) {
+    const std::string log = (dir_ / "log.tsv").string();
+    setenv("DEEPLAB_TUNING_CACHE", file("a.txt").c_str(), 1);
+    setenv("DEEPLAB_TUNING_LOG", log.c_str(), 1);
+    const auto with = [](const char* engines) {
+        return [=] {
+            tools::BackendChoice choice;
+            choice.device = tools::Device::cuda;
+            choice.comm = "mpi";
+            choice.engines = engines;
+            return tools::make_backend(choice, world());
+        };
+    };
+    const Outcome first = run(with("timed"), 0), again = run(with("timed"), 1);
+    EXPECT_TRUE(same(first.engines)) << first.engines;
+    EXPECT_EQ(first.timed > 0, world().rank() == 0);
+    EXPECT_EQ(again.timed, 0) << "they are in the file";
+    EXPECT_EQ(again.hash, first.hash);
+    EXPECT_EQ(std::filesystem::exists(log), world().rank() == 0) << "who leads records";
+    EXPECT_EQ(run(with("first"), 1).engines, std::string(first.engines.size(), '0'));
+    unsetenv("DEEPLAB_TUNING_CACHE");
+    unsetenv("DEEPLAB_TUNING_LOG");
 }
 
 // Evaluation compiles a plan for an image's size on the rank that has the image.
