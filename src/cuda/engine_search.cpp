@@ -28,18 +28,19 @@ std::vector<Attempt> in_order(std::vector<Candidate> candidates, Trial trial) {
         attempt.place = order.size() + 1;
         order.push_back(std::move(attempt));
     }
-    if (trial != Trial::time) {
-        std::stable_partition(order.begin(), order.end(),
-                              [](const Attempt& a) { return !a.candidate.runtime_compiled; });
-        return order;
-    }
     // Configurations of one engine differ less than engines do.
-    std::set<std::int64_t> seen;
-    std::set<std::size_t> best;  // places
-    for (const Attempt& a : order)
-        if (seen.insert(a.candidate.choice.engine).second) best.insert(a.place);
-    std::stable_partition(order.begin(), order.end(),
-                          [&](const Attempt& a) { return best.contains(a.place); });
+    std::set<std::int64_t> engines;
+    std::set<std::size_t> later;  // places
+    for (const Attempt& a : order) {
+        const bool first = a.candidate.runtime_compiled ||
+                           engines.insert(a.candidate.choice.engine).second;
+        if (trial == Trial::time && !first) later.insert(a.place);
+    }
+    const auto turn = [&](const Attempt& a) {
+        return a.candidate.runtime_compiled ? 2 : later.contains(a.place) ? 1 : 0;
+    };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](const Attempt& a, const Attempt& b) { return turn(a) < turn(b); });
     return order;
 }
 

@@ -70,8 +70,9 @@ struct SearchResult {
 };
 
 // Trial::time: the fastest of `options.candidates` candidates, the best configuration of each
-// engine first. Else the first that passes, those that are compiled at run time last. A candidate
-// that fails is left out; DeviceError where the device itself fails.
+// engine first. Else the first that passes. Engines that are compiled at run time come last: each
+// takes seconds for each convolution. A candidate that fails is left out; DeviceError where the
+// device itself fails.
 SearchResult search(Engines& engines, const TuningOptions& options, Trial trial);
 
 // "cuDNN has no engine for …": why, from the attempts, and what to do.

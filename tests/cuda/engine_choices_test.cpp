@@ -226,11 +226,11 @@ TEST_F(EngineChoicesTest, EveryCandidateIsRecorded) {
     };
     const std::string key = "library | device | a | workspace 1073741824 runtime";
     using Fields = std::vector<std::string>;
-    EXPECT_EQ(fields(1), (Fields{key, "1", "4", "1", "1=0", "notes", "64", "3.0000", "slower"}));
+    EXPECT_EQ(fields(1), (Fields{key, "2", "4", "1", "1=8", "notes", "4096", "0.5000", "chosen"}));
     EXPECT_EQ(fields(2),
               (Fields{key, "3", "4", "2", "1=0", "notes", "64", "", "it does not run: it failed"}));
     EXPECT_EQ(fields(3), (Fields{key, "4", "4", "3", "1=0", "notes", "", "", "not supported"}));
-    EXPECT_EQ(fields(4), (Fields{key, "2", "4", "1", "1=8", "notes", "4096", "0.5000", "chosen"}));
+    EXPECT_EQ(fields(4), (Fields{key, "1", "4", "1", "1=0", "notes", "64", "3.0000", "slower"}));
     EXPECT_THAT(lines[5], StartsWith("library | device | b")) << "appended, without a second title";
 }
 

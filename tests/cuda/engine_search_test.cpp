@@ -123,7 +123,13 @@ TEST(EngineSearch, OnlyWhatRunsCountsAsTried) {
     EXPECT_EQ(engine(search(engines, two, Trial::time)), 5) << "goes on until one works, no longer";
 }
 
-TEST(EngineSearch, TheFirstThatRunsIsOneThatIsNotCompiledFirst) {
+TEST(EngineSearch, EnginesThatAreCompiledAtRunTimeComeLast) {
+    PretendedEngines timed({{.engine = 1, .runtime_compiled = true},
+                            {.engine = 2},
+                            {.engine = 2, .knob = 1},
+                            {.engine = 1, .knob = 1},
+                            {.engine = 3}});
+    EXPECT_THAT(places(search(timed, {}, Trial::time)), ElementsAre(2, 4, 5, 3, 1));
     PretendedEngines engines({{.engine = 1, .runtime_compiled = true}, {.engine = 2}});
     EXPECT_EQ(engine(search(engines, {}, Trial::run)), 2);
     EXPECT_FALSE(engines.thorough);
