@@ -20,7 +20,7 @@ std::string reason(const DeviceError& error) {
 }
 
 // Candidates with their places, in the order of trial.
-std::vector<Attempt> in_order(std::vector<Candidate> candidates, Trial trial) {
+std::vector<Attempt> in_order(std::vector<Candidate> candidates) {
     std::vector<Attempt> order;
     for (Candidate& candidate : candidates) {
         Attempt attempt;
@@ -32,9 +32,8 @@ std::vector<Attempt> in_order(std::vector<Candidate> candidates, Trial trial) {
     std::set<std::int64_t> engines;
     std::set<std::size_t> later;  // places
     for (const Attempt& a : order) {
-        const bool first = a.candidate.runtime_compiled ||
-                           engines.insert(a.candidate.choice.engine).second;
-        if (trial == Trial::time && !first) later.insert(a.place);
+        if (!a.candidate.runtime_compiled && !engines.insert(a.candidate.choice.engine).second)
+            later.insert(a.place);
     }
     const auto turn = [&](const Attempt& a) {
         return a.candidate.runtime_compiled ? 2 : later.contains(a.place) ? 1 : 0;
@@ -95,7 +94,7 @@ SearchResult search(Engines& engines, const TuningOptions& options, Trial trial)
             trial = Trial::build;
         }
     }
-    std::vector<Attempt> order = in_order(engines.candidates(trial == Trial::time), trial);
+    std::vector<Attempt> order = in_order(engines.candidates(trial == Trial::time));
     result.candidates = order.size();
     int tried = 0;
     for (Attempt& attempt : order) {

@@ -69,10 +69,10 @@ struct SearchResult {
     std::string no_room;  // why there was no memory to run candidates: they were only built
 };
 
-// Trial::time: the fastest of `options.candidates` candidates, the best configuration of each
-// engine first. Else the first that passes. Engines that are compiled at run time come last: each
-// takes seconds for each convolution. A candidate that fails is left out; DeviceError where the
-// device itself fails.
+// Trial::time: the fastest of `options.candidates` candidates; else the first that passes. The best
+// configuration of each engine is tried before second ones; engines that are compiled at run time
+// come last, as each takes seconds for each convolution. A candidate that fails is left out;
+// DeviceError where the device itself fails.
 SearchResult search(Engines& engines, const TuningOptions& options, Trial trial);
 
 // "cuDNN has no engine for …": why, from the attempts, and what to do.
