@@ -94,7 +94,12 @@ tests() { # PROGRAM options…: passes only where there were tests
     ! grep -q 'skipped: no GPU' tests.log && grep -Eq '^\[  PASSED  \] [1-9]' tests.log
 }
 line_fixtures() { tests gpu_tests; }
-line_engines() { DEEPLAB_TEST_SECONDS=${check_seconds:-50} tests cuda_tests '--gtest_filter=GpuConvolution.*'; }
+line_engines() {
+    DEEPLAB_TEST_SECONDS=45 tests cuda_tests '--gtest_filter=GpuConvolution.*'
+    local status=$?
+    grep '^engines checked' tests.log
+    return "$status"
+}
 
 make_data() {
     [[ ! -f $data/shards/val.json ]] || return 0
@@ -187,7 +192,7 @@ line_sanitizer() {
     grep -q -e "$names" help.txt || names=--kernel-regex
     check() { "$sanitizer" --tool "$1" "$names" kns=deeplab --target-processes all --error-exitcode 9 "${@:2}"; }
     for tool in memcheck racecheck; do
-        check "$tool" "$bin/gpu_planted_error" "$tool" >planted.log 2>&1
+        check "$tool" "$bin/gpu-planted-error" "$tool" >planted.log 2>&1
         local status=$?
         grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' planted.log
         ((status == 9)) || { cat planted.log && echo "$tool did not report the planted error ($status)" && failed=1; }

@@ -1,5 +1,7 @@
 // deeplab-plan-check PROPERTIES CONFIGS: offers every convolution of the presets to cuDNN, for a
 // GPU that a file describes (or "current"), and fails when one has no plan. Nothing is executed.
+// deeplab-plan-check current: the properties of this machine's first GPU, and on stderr what it is
+// and which libraries there are. Exit code 4: there is none that can be used.
 
 #include <algorithm>
 #include <chrono>
@@ -8,10 +10,12 @@
 #include <memory>
 #include <set>
 
+#include "check.h"
 #include "convolution.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/train/config.h"
 #include "runtime_compiler.h"
 
@@ -113,15 +117,58 @@ int run(const std::string& properties, const std::filesystem::path& configs) {
     return missing == 0 && !problems.list.empty() ? 0 : 1;
 }
 
+// How long the plan of an engine takes that is compiled then.
+std::string compiled_plan(const cuda::Target& target) {
+    ConvolutionProblem p;
+    p.geometry = {1, 1, 1, 1};
+    p.x = p.y = {16, 256, 33, 33};
+    p.w = {256, 256, 3, 3};
+    p.x_pitch = p.y_pitch = 256;
+    p.in = p.out = DType::bf16;
+    const cuda::ConvolutionGraph graph(p, target);
+    for (const cuda::EngineConfig& config : graph.configs(true)) {
+        if (!config.runtime_compiled()) continue;
+        const auto begin = std::chrono::steady_clock::now();
+        const bool made = graph.plan(config.choice).has_value();
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+        if (made)
+            return cat("engine ", config.choice.engine, " compiled in ", fixed(seconds.count(), 2),
+                       " s");
+    }
+    return "no engine is compiled at run time";
+}
+
+int show_current() {
+    const cuda::Availability found = cuda::availability();
+    if (found.devices == 0) {
+        std::cerr << found.reason << '\n';
+        return 4;
+    }
+    const cuda::CudnnHandle handle(nullptr);
+    const cuda::Target target(handle);
+    std::cout << trim(cuda::device_properties_json(0)) << '\n' << std::flush;
+    int driver = 0, runtime = 0;
+    std::size_t free = 0, total = 0;
+    cuda::check(cudaDriverGetVersion(&driver), "the driver's version");
+    cuda::check(cudaRuntimeGetVersion(&runtime), "the runtime's version");
+    cuda::check(cudaMemGetInfo(&free, &total), "the device's free memory");
+    std::cerr << found.devices << " x " << target.device() << ", " << human_bytes(free) << " of "
+              << human_bytes(total) << " free, CUDA driver " << driver << ", runtime " << runtime
+              << ", cuDNN " << cudnnGetVersion() << ", " << compiled_plan(target) << '\n';
+    return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 3) {
-        std::cerr << "usage: deeplab-plan-check PROPERTIES.json|current CONFIGS\n";
+    const bool current = argc > 1 && std::string(argv[1]) == "current";
+    if (argc != 3 && !(argc == 2 && current)) {
+        std::cerr << "usage: deeplab-plan-check PROPERTIES.json|current CONFIGS\n"
+                     "       deeplab-plan-check current\n";
         return 2;
     }
     try {
-        return run(argv[1], argv[2]);
+        return argc == 2 ? show_current() : run(argv[1], argv[2]);
     } catch (const std::exception& error) {
         std::cerr << error.what() << '\n';
         return 1;

@@ -74,7 +74,7 @@ case $name in
         ;;
     compute-sanitizer)
         [[ $1 != --help ]] || { echo "  --kernel-name arg  Filter" && exit; }
-        [[ $* == *gpu_planted_error* ]] && echo "========= ERROR SUMMARY: 1 error" && exit 9
+        [[ $* == *gpu-planted-error* ]] && echo "========= ERROR SUMMARY: 1 error" && exit 9
         ;;
     nvidia-smi)
         [[ $1 != -q ]] || exit 0

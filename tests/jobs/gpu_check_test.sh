@@ -9,7 +9,7 @@ export FAKE=$temporary/fake TMPDIR=$temporary/tmp
 bin=$temporary/bin tools=$temporary/tools keep=$temporary/kept/results.tar.xz
 mkdir -p "$FAKE" "$TMPDIR" "$bin" "$tools"
 for name in deeplab-bench deeplab-plan-check deeplab-train deeplab-make-shapes deeplab-pack gpu_tests cuda_tests \
-    gpu_planted_error mpirun; do
+    gpu-planted-error mpirun; do
     ln -s "$root/tests/jobs/fake_gpu_program.sh" "$bin/$name"
 done
 for name in python3 nvidia-smi ncu compute-sanitizer; do ln -s "$root/tests/jobs/fake_gpu_program.sh" "$tools/$name"; done

@@ -1,107 +1,19 @@
 // Convolutions as cuDNN runs them, against the double loops of tests/reference; needs a GPU.
 #include <gtest/gtest.h>
 
-#include <bit>
-#include <cmath>
-#include <cstring>
-
 #include "convolution.h"
 #include "convolution_cases.h"
+#include "device_tensor.h"
 #include "harness/compare.h"
 #include "reference/ops.h"
-#include "runtime.h"
 
 namespace deeplab::cuda {
 namespace {
 
 using reference::Tensor;
-using Values = std::vector<double>;
-
-// A tensor on the device: N H W C with a pitch, f32 or bf16.
-class DeviceTensor {
-public:
-    DeviceTensor(const Shape& shape, std::int64_t pitch, DType type, const Values& values)
-        : shape_(shape),
-          pitch_(pitch),
-          type_(type),
-          bytes_(static_cast<std::size_t>(shape.n * shape.h * shape.w * pitch) * size_of(type)),
-          buffer_(bytes_, "a test") {
-        std::vector<std::byte> host(bytes_, std::byte{0x7f});  // what lies in the gaps: large
-        if (!values.empty()) {
-            each([&](std::size_t from, std::size_t to) {
-                if (type_ == DType::f32) {
-                    const auto value = static_cast<float>(values[from]);
-                    std::memcpy(&host[4 * to], &value, 4);
-                } else {
-                    const std::uint16_t value = to_bf16(static_cast<float>(values[from]));
-                    std::memcpy(&host[2 * to], &value, 2);
-                }
-            });
-        }
-        check(cudaMemcpy(buffer_.data(), host.data(), bytes_, cudaMemcpyHostToDevice), "a test");
-        check(cudaDeviceSynchronize(), "a test");  // before another stream reads it
-    }
-
-    void* data() const { return buffer_.data(); }
-
-    Values download() const {
-        std::vector<std::byte> host(bytes_);
-        check(cudaMemcpy(host.data(), buffer_.data(), bytes_, cudaMemcpyDeviceToHost), "a test");
-        Values values(static_cast<std::size_t>(shape_.elements()));
-        each([&](std::size_t to, std::size_t from) {
-            if (type_ == DType::f32) {
-                float value = 0;
-                std::memcpy(&value, &host[4 * from], 4);
-                values[to] = static_cast<double>(value);
-            } else {
-                std::uint16_t value = 0;
-                std::memcpy(&value, &host[2 * from], 2);
-                values[to] = static_cast<double>(
-                    std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16));
-            }
-        });
-        return values;
-    }
-
-    static std::uint16_t to_bf16(float value) {
-        const auto bits = std::bit_cast<std::uint32_t>(value);
-        return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-    }
-
-private:
-    // use(index in N C H W order, index in device order)
-    template <class Use>
-    void each(const Use& use) const {
-        std::size_t index = 0;
-        for (std::int64_t n = 0; n < shape_.n; ++n) {
-            for (std::int64_t c = 0; c < shape_.c; ++c) {
-                for (std::int64_t h = 0; h < shape_.h; ++h) {
-                    for (std::int64_t w = 0; w < shape_.w; ++w, ++index) {
-                        use(index, static_cast<std::size_t>(
-                                       ((n * shape_.h + h) * shape_.w + w) * pitch_ + c));
-                    }
-                }
-            }
-        }
-    }
-
-    Shape shape_;
-    std::int64_t pitch_;
-    DType type_;
-    std::size_t bytes_;
-    DeviceBuffer buffer_;
-};
-
-// What the device reads: values that the type has, so that only sums differ from the reference.
-Tensor random(const Shape& shape, DType type, std::uint64_t seed) {
-    Tensor t = reference::random_tensor(shape, seed);
-    if (type == DType::f32) return t;
-    for (double& value : t.data) {
-        value = static_cast<double>(std::bit_cast<float>(
-            static_cast<std::uint32_t>(DeviceTensor::to_bf16(static_cast<float>(value))) << 16));
-    }
-    return t;
-}
+using testing::DeviceTensor;
+using testing::random;
+using testing::Values;
 
 // Relative error of a pass in the Euclidean norm.
 double error(const testing::ConvolutionCase& c, Pass pass, Precision precision) {
