@@ -24,9 +24,9 @@ private:
 
     void (*entry_)(void*) = nullptr;
     void* argument_ = nullptr;
-    std::byte* memory_ = nullptr;  // a guard page, then the stack
-    void* pointer_ = nullptr;      // where it was left
-    void* fake_stack_ = nullptr;   // AddressSanitizer's
+    std::byte* memory_ = nullptr;                  // a guard page, then the stack
+    void* pointer_ = nullptr;                      // where it was left
+    [[maybe_unused]] void* fake_stack_ = nullptr;  // AddressSanitizer's
     const void* bottom_ = nullptr;
     std::size_t size_ = 0;
 };
