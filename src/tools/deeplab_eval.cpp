@@ -16,7 +16,9 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/value.h"
+#include "deeplab/train/class_names.h"
 #include "deeplab/train/evaluator.h"
+#include "deeplab/train/rank_agreement.h"
 #include "support_inference.h"
 #include "support_saved_logits.h"
 
@@ -104,22 +106,40 @@ void check(const Arguments& a, const comm::Communicator& world) {
         require_writable_directory(std::filesystem::absolute(a.json).parent_path());
 }
 
+std::string list_of(const std::vector<double>& numbers) {
+    std::string text;
+    for (const double n : numbers) text += cat(text.empty() ? "" : ",", n);
+    return text;
+}
+
+// A name that stands elsewhere makes the table false; another name for a class may be the same.
 void check_classes(const data::ClassTable& network, const data::Manifest& data,
                    const std::string& weights) {
-    const auto& ours = network.classes;
-    const auto& theirs = data.classes.classes;
-    if (ours.size() != theirs.size()) {
-        throw UsageError(cat("the weights know ", ours.size(), " classes, split ", data.split,
-                             " has ", theirs.size(), " (", weights,
-                             ") — their labels mean different things — give weights that were "
-                             "trained on these classes"));
+    const train::ClassDifference differs = train::compare_classes(network, data.classes);
+    if (!differs) return;
+    if (differs.moved) {
+        throw UsageError(cat(differs.text, " (", weights, ", split ", data.split,
+                             ") — a class would be judged as another class — give weights that "
+                             "were trained on these classes, or pack the split with the classes in "
+                             "the weights' order"));
     }
-    for (std::size_t i = 0; i < ours.size(); ++i) {
-        if (ours[i].name == theirs[i].name) continue;
-        log::info(cat("note: class ", i, " is \"", ours[i].name, "\" in the weights and \"",
-                      theirs[i].name, "\" in the data"));
-        return;
-    }
+    if (log::rank() == 0)
+        log::warn(cat(differs.text, "; they are taken for the same, by their places"));
+}
+
+// All ranks evaluate their share of one evaluation.
+void compare_ranks(const Arguments& a, comm::Communicator& world) {
+    const std::string remedy = "start every rank with the same options";
+    train::require_same(world,
+                        {train::program_fact(),
+                         {"--split", a.split, remedy},
+                         {"--protocol", a.protocol, remedy},
+                         {"--scales", list_of(a.scales), remedy},
+                         {"--flip", a.flip ? "given" : "not given", remedy},
+                         {"--output-stride", a.stride.empty() ? "not given" : a.stride, remedy},
+                         {"--save-masks", a.masks.empty() ? "not given" : "given", remedy},
+                         {"--save-logits", a.logits.empty() ? "not given" : "given", remedy}},
+                        ExitCode::usage);
 }
 
 std::string percent(double v) { return std::isnan(v) ? "n/a" : fixed(100 * v, 2); }
@@ -127,12 +147,6 @@ std::string percent(double v) { return std::isnan(v) ? "n/a" : fixed(100 * v, 2)
 std::string padded(const std::string& text, std::size_t width, bool right) {
     const std::string space(width > text.size() ? width - text.size() : 0, ' ');
     return right ? space + text : text + space;
-}
-
-std::string list_of(const std::vector<double>& numbers) {
-    std::string text;
-    for (const double n : numbers) text += cat(text.empty() ? "" : ",", n);
-    return text;
 }
 
 void print_table(const Arguments& a, const tools::Network& network, const data::Manifest& manifest,
@@ -239,6 +253,7 @@ std::string file_name(std::string id) {
 }
 
 int run(const Arguments& a, comm::Communicator& world) {
+    compare_ranks(a, world);
     check(a, world);
     data::ShardSet shards(a.data, a.split);
     const data::Manifest& manifest = shards.manifest();
@@ -246,6 +261,7 @@ int run(const Arguments& a, comm::Communicator& world) {
         throw DataError(cat("split ", a.split, " of ", a.data,
                             " is empty — there is nothing to measure — pack it again"));
     }
+    train::require_same_data(world, {&manifest});
     const tools::Network network = tools::load_network(
         a.weights, a.stride.empty() ? 0 : std::stoi(a.stride), a.device, a.threads, world);
     check_classes(network.info.classes, manifest, network.file.string());

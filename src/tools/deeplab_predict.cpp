@@ -14,6 +14,7 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/train/evaluator.h"
+#include "deeplab/train/rank_agreement.h"
 #include "support_inference.h"
 
 namespace {
@@ -152,8 +153,21 @@ void predict(const Arguments& a, const std::string& file, train::Predictor& pred
               << summary(mask, table) << std::endl;
 }
 
+// Each rank labels its share of one list.
+void compare_ranks(const Arguments& a, comm::Communicator& world) {
+    std::string images;
+    for (const std::string& file : a.images) images += file + '\n';
+    const std::string list = hex64(fnv1a(images.data(), images.size()));
+    train::require_same(world,
+                        {train::program_fact(),
+                         {"the hash of the list of images", list,
+                          "give every rank the same images in the same order"}},
+                        ExitCode::usage);
+}
+
 int run(const Arguments& a, comm::Communicator& world) {
     check_names(a);
+    compare_ranks(a, world);
     const tools::Network network = tools::load_network(a.weights, 0, a.device, a.threads, world);
     if (world.rank() == 0) require_writable_directory(a.out);
     world.barrier("folder of results");

@@ -19,7 +19,8 @@ using namespace deeplab;
 struct Arguments {
     std::string config, data, out, device = "auto", comm = "auto", engines = "timed", init, trace;
     std::vector<std::string> set;
-    bool reset_classifier = false, resume = false, dry_run = false, no_graph = false;
+    bool reset_classifier = false, keep_classifier = false, resume = false;
+    bool allow_changed_data = false, dry_run = false, no_graph = false, keys = false;
     double time_budget = 0;
     std::int64_t threads = 0;
 };
@@ -37,10 +38,12 @@ bool parse(int argc, char** argv, Arguments& a) {
                      "DATA --out RUN --resume");
     line.option("--config", a.config,
                 "configuration (TOML); with --resume by default RUN/config.toml", value("FILE"));
-    line.option("--data", a.data, "folder of shards, written by deeplab-pack", value("DIR", true));
+    line.option("--data", a.data, "folder of shards, written by deeplab-pack", value("DIR"));
     line.option("--out", a.out, "the run's folder", value("RUN"));
     line.list("--set", a.set,
               "key=value over the configuration, e.g. --set train.seed=3; repeatable");
+    line.flag("--keys", a.keys,
+              "print every key of the configuration, its default and what it does, and exit");
     line.option("--device", a.device, "where to run", one_of({"auto", "cpu", "cuda"}));
     line.option("--comm", a.comm, "how gradients travel", one_of({"auto", "nccl", "mpi"}));
     line.option(
@@ -49,7 +52,12 @@ bool parse(int argc, char** argv, Arguments& a) {
         value("WEIGHTS"));
     line.flag("--reset-classifier", a.reset_classifier,
               "of --init: start the classifier afresh, for other classes");
+    line.flag("--keep-classifier", a.keep_classifier,
+              "of --init: take the classifier though the data's classes have other names");
     line.flag("--resume", a.resume, "go on at the run's latest checkpoint; start if it has none");
+    line.flag(
+        "--allow-changed-data", a.allow_changed_data,
+        "of --resume: go on though masks or names of classes are not those of the run's start");
     line.flag("--dry-run", a.dry_run, "print plan, memory, ranks and devices, write nothing");
     line.option("--time-budget", a.time_budget,
                 "minutes after which to stop with a checkpoint and exit code 75; 0: no limit");
@@ -69,6 +77,10 @@ bool parse(int argc, char** argv, Arguments& a) {
 }
 
 void check(Arguments& a) {
+    if (a.data.empty()) {
+        throw UsageError(
+            "--data is missing — deeplab-train cannot run without it — see deeplab-train --help");
+    }
     if (!a.trace.empty() && a.dry_run) {
         throw UsageError(
             "--trace is of a training run — a dry run takes no step to draw — leave one of the two "
@@ -78,6 +90,16 @@ void check(Arguments& a) {
         throw UsageError(
             "--reset-classifier is of --init — without weights every tensor starts afresh — add "
             "--init WEIGHTS, or leave it out");
+    }
+    if (a.keep_classifier && (a.init.empty() || a.reset_classifier)) {
+        throw UsageError(
+            "--keep-classifier is of --init, and --reset-classifier is its opposite — there is no "
+            "classifier to keep — add --init WEIGHTS, or leave one of them out");
+    }
+    if (a.allow_changed_data && !a.resume) {
+        throw UsageError(
+            "--allow-changed-data is of --resume — a new run has no data to differ from — add "
+            "--resume, or leave it out");
     }
     if (a.out.empty() && !a.dry_run) {
         throw UsageError(
@@ -115,6 +137,8 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.run = a.out;
     options.init = a.init;
     options.reset_classifier = a.reset_classifier;
+    options.keep_classifier = a.keep_classifier;
+    options.allow_changed_data = a.allow_changed_data;
     options.resume = a.resume;
     options.dry_run = a.dry_run;
     options.time_budget_min = a.time_budget;
@@ -144,6 +168,10 @@ int main(int argc, char** argv) {
     return comm::run_guarded(session, [&] {
         Arguments arguments;
         if (!parse(argc, argv, arguments)) return 0;
+        if (arguments.keys) {
+            if (session.world().rank() == 0) std::cout << train::config_reference() << std::flush;
+            return 0;
+        }
         check(arguments);
         return run(arguments, session.world(), command);
     });

@@ -8,6 +8,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/tools/support.h"
+#include "deeplab/train/rank_agreement.h"
 #include "deeplab/train/weights.h"
 
 namespace deeplab::tools {
@@ -84,8 +85,9 @@ Network load_network(const std::string& weights, std::int64_t output_stride,
     const std::int64_t side = model::padded_size(model, 1);
     const graph::Plan plan = model::inference_plan(model, 1, side, side);
     network.backend->allocate(plan);
-    train::apply_snapshot(*network.backend, plan, train::import_weights(file, plan, {}).snapshot,
-                          false);
+    const train::Snapshot snapshot = train::import_weights(file, plan, {}).snapshot;
+    train::require_same_values(world, train::state_hash(snapshot), "the weights");
+    train::apply_snapshot(*network.backend, plan, snapshot, false);
     return network;
 }
 

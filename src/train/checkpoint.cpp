@@ -44,6 +44,8 @@ std::uint64_t content_hash(std::uint64_t state, const WeightsInfo& info) {
     std::uint64_t seed = hash_text(info.model.backbone, state);
     seed = hash_text(info.config_toml, seed);
     seed = hash_text(info.train_list_hash, seed);
+    for (const std::string* content : {&info.train_content, &info.val_content})
+        if (!content->empty()) seed = hash_text(*content, seed);
     const std::int64_t whole[] = {info.model.output_stride, info.model.num_classes,
                                   info.model.width_divisor, info.step, info.classes.ignore};
     seed = fnv1a(whole, sizeof(whole), seed);
@@ -75,6 +77,8 @@ void write_info(io::Hdf5Writer& file, const WeightsInfo& info) {
     file.attribute("best_miou", info.best_miou);
     file.attribute("config", info.config_toml);
     file.attribute("train_list_hash", info.train_list_hash);
+    if (!info.train_content.empty()) file.attribute("train_content", info.train_content);
+    if (!info.val_content.empty()) file.attribute("val_content", info.val_content);
     write_floats(file, "model/dropout", info.model.dropout);
     const float batch_norm[] = {info.model.bn_eps, info.model.bn_momentum};
     write_floats(file, "model/batch_norm_eps_momentum", batch_norm);
@@ -136,6 +140,9 @@ WeightsInfo read_info(const io::Hdf5Reader& file) {
     info.best_miou = file.attribute_double("best_miou");
     info.config_toml = file.attribute_text("config");
     info.train_list_hash = file.attribute_text("train_list_hash");
+    if (file.has_attribute("train_content"))
+        info.train_content = file.attribute_text("train_content");
+    if (file.has_attribute("val_content")) info.val_content = file.attribute_text("val_content");
     read_floats(file, "model/dropout", info.model.dropout);
     std::array<float, 2> batch_norm{};
     read_floats(file, "model/batch_norm_eps_momentum", batch_norm);

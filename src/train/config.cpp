@@ -44,16 +44,20 @@ bool is_table(const std::string& name) {
             part = dot == std::string::npos ? "" : part.substr(0, dot);
         }
     }
-    std::string near = nearest(name, names);
+    std::string lower = name;
+    for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    std::string near = nearest(lower, names);
     if (near.empty()) {  // right name, wrong table?
-        const std::string leaf = name.substr(name.rfind('.') + 1);
+        const std::string leaf = lower.substr(lower.rfind('.') + 1);
         for (const Key& key : all_keys()) {
             if (near.empty() && key.name.ends_with("." + leaf)) near = key.name;
         }
     }
     throw UsageError(cat("unknown key ", name, " (", where, ") — it would do nothing — ",
-                         near.empty() ? std::string("see the README's list of keys")
-                                      : cat("did you mean ", near, "?")));
+                         near.empty()
+                             ? std::string("see the list of keys: deeplab-train --keys, or "
+                                           "jobs/configs/README.md")
+                             : cat("did you mean ", near, "?")));
 }
 
 // Walks a tree of tables down to the keys of the table above.

@@ -64,7 +64,8 @@ template <class Field>
 Key real_key(const char* name, Field field, double low, double high, const char* expected,
              bool may_change = false) {
     return {name, [=](Config& c, const Item& i) { field(c) = number(i, low, high, expected); },
-            [=](const Config& c) { return Value(static_cast<double>(field(c))); }, may_change};
+            [=](const Config& c) { return Value(static_cast<double>(field(c))); }, expected,
+            may_change};
 }
 
 template <class Field>
@@ -73,7 +74,7 @@ Key float_key(const char* name, Field field, double low, double high, const char
             [=](Config& c, const Item& i) {
                 field(c) = static_cast<float>(number(i, low, high, expected));
             },
-            [=](const Config& c) { return Value(tidy(field(c))); }};
+            [=](const Config& c) { return Value(tidy(field(c))); }, expected};
 }
 
 template <class Field>
@@ -84,7 +85,7 @@ Key int_key(const char* name, Field field, std::int64_t low, std::int64_t high,
                 field(c) = static_cast<std::decay_t<decltype(field(c))>>(
                     integer(i, low, high, expected));
             },
-            [=](const Config& c) { return Value(static_cast<std::int64_t>(field(c))); },
+            [=](const Config& c) { return Value(static_cast<std::int64_t>(field(c))); }, expected,
             may_change};
 }
 
@@ -96,13 +97,13 @@ Key bool_key(const char* name, Field field) {
                 if (v == nullptr) i.wrong("true or false");
                 field(c) = *v;
             },
-            [=](const Config& c) { return Value(static_cast<bool>(field(c))); }};
+            [=](const Config& c) { return Value(static_cast<bool>(field(c))); }, "true or false"};
 }
 
 template <class Field>
 Key text_key(const char* name, Field field, const char* expected) {
     return {name, [=](Config& c, const Item& i) { field(c) = text(i, expected); },
-            [=](const Config& c) { return Value(std::string(field(c))); }};
+            [=](const Config& c) { return Value(std::string(field(c))); }, expected};
 }
 
 // One of a few words, each a value of the field. `later` holds words that are promised but not
@@ -136,7 +137,8 @@ Key choice_key(const char* name, Field field, std::vector<std::pair<std::string,
                     if (value == field(c)) return Value(word);
                 }
                 throw LogicError(cat("configuration key ", name, " holds a value without a word"));
-            }};
+            },
+            expected};
 }
 
 using Words = std::vector<std::pair<std::string, std::string>>;
@@ -154,13 +156,13 @@ void add_model_keys(std::vector<Key>& keys) {
                         if (v != 8 && v != 16) i.wrong("8 or 16");
                         c.model.output_stride = static_cast<int>(v);
                     },
-                    [](const Config& c) { return Value(c.model.output_stride); }});
+                    [](const Config& c) { return Value(c.model.output_stride); }, "8 or 16"});
     keys.push_back(int_key("model.num_classes", DEEPLAB_FIELD(model.num_classes), 0, 255,
                            "an integer from 2 to 255, or 0 for the data set's"));
+    const char* dropout = "three probabilities in [0, 1), e.g. [0.5, 0.5, 0.1]";
     keys.push_back(
         {"model.dropout",
-         [](Config& c, const Item& i) {
-             const char* expected = "three probabilities in [0, 1), e.g. [0.5, 0.5, 0.1]";
+         [expected = dropout](Config& c, const Item& i) {
              const Array& values = array(i, 3, expected);
              for (std::size_t k = 0; k < 3; ++k) {
                  const double p = number({values[k], i.key, i.where}, 0, 0.999, expected);
@@ -171,7 +173,8 @@ void add_model_keys(std::vector<Key>& keys) {
              Array values;
              for (const float p : c.model.dropout) values.emplace_back(tidy(p));
              return Value(values);
-         }});
+         },
+         dropout});
     keys.push_back(
         float_key("model.bn_eps", DEEPLAB_FIELD(model.bn_eps), 1e-12, 1, "a number in (0, 1]"));
     keys.push_back(float_key("model.bn_momentum", DEEPLAB_FIELD(model.bn_momentum), 0, 1,
@@ -194,10 +197,10 @@ void add_data_keys(std::vector<Key>& keys) {
                    std::vector<std::pair<std::string, Resize>>{{"short_edge", Resize::short_edge},
                                                                {"factor", Resize::factor},
                                                                {"none", Resize::none}}));
+    const char* range = "two positive numbers, low and high";
     keys.push_back(
         {"data.resize.range",
-         [](Config& c, const Item& i) {
-             const char* expected = "two positive numbers, low and high";
+         [expected = range](Config& c, const Item& i) {
              const Array& values = array(i, 2, expected);
              const double low = number({values[0], i.key, i.where}, 1e-3, 1e5, expected);
              const double high = number({values[1], i.key, i.where}, 1e-3, 1e5, expected);
@@ -208,7 +211,8 @@ void add_data_keys(std::vector<Key>& keys) {
          [](const Config& c) {
              return Value(Array{Value(c.data.augmentation.range_low),
                                 Value(c.data.augmentation.range_high)});
-         }});
+         },
+         range});
     keys.push_back(real_key("data.resize.step", DEEPLAB_FIELD(data.augmentation.step), 0, 1e5,
                             "a number not below 0 (0: any factor of the range)"));
     keys.push_back(
@@ -220,9 +224,9 @@ void add_data_keys(std::vector<Key>& keys) {
         choice_key("data.pad_label", DEEPLAB_FIELD(data.augmentation.pad_label),
                    std::vector<std::pair<std::string, PadLabel>>{
                        {"background", PadLabel::background}, {"ignore", PadLabel::ignore}}));
+    const char* levels = "three integers from 0 to 255";
     keys.push_back({"data.pad_color",
-                    [](Config& c, const Item& i) {
-                        const char* expected = "three integers from 0 to 255";
+                    [expected = levels](Config& c, const Item& i) {
                         const Array& values = array(i, 3, expected);
                         for (std::size_t k = 0; k < 3; ++k) {
                             c.data.augmentation.pad_color[k] = static_cast<std::uint8_t>(
@@ -234,7 +238,8 @@ void add_data_keys(std::vector<Key>& keys) {
                         for (const auto v : c.data.augmentation.pad_color)
                             values.emplace_back(static_cast<int>(v));
                         return Value(values);
-                    }});
+                    },
+                    levels});
     keys.push_back(choice_key("data.cache", DEEPLAB_FIELD(data.cache),
                               Words{{"none", "none"}, {"host", "host"}, {"device", "device"}}));
     // Where samples are kept changes no number: what fits the machine that a run goes on on.
@@ -276,9 +281,11 @@ void add_train_keys(std::vector<Key>& keys) {
                             "a number of seconds, 0 for none", true));
 }
 
+const char* const groups_expected = "a list of tables ([[optimizer.groups]])";
+
 model::GroupRule read_group(const Item& item) {
     const auto* object = item.value.get_if<Object>();
-    if (object == nullptr) item.wrong("a list of tables ([[optimizer.groups]])");
+    if (object == nullptr) item.wrong(groups_expected);
     const std::vector<std::string> names = {"match", "lr_multiplier", "weight_decay",
                                             "steps_per_iteration"};
     model::GroupRule rule;
@@ -331,7 +338,7 @@ void add_optimizer_keys(std::vector<Key>& keys) {
     keys.push_back({"optimizer.groups",
                     [](Config& c, const Item& i) {
                         const auto* list = i.value.get_if<Array>();
-                        if (list == nullptr) i.wrong("a list of tables ([[optimizer.groups]])");
+                        if (list == nullptr) i.wrong(groups_expected);
                         c.optimizer.groups.clear();
                         for (const Value& v : *list)
                             c.optimizer.groups.push_back(read_group({v, i.key, i.where}));
@@ -347,7 +354,8 @@ void add_optimizer_keys(std::vector<Key>& keys) {
                             list.emplace_back(group);
                         }
                         return Value(list);
-                    }});
+                    },
+                    groups_expected});
 }
 
 }  // namespace
@@ -368,6 +376,10 @@ const std::vector<Key>& all_keys() {
         list.push_back(minutes);
         list.push_back(int_key("checkpoint.keep", DEEPLAB_FIELD(checkpoint.keep), 1, huge_int,
                                "a positive integer", true));
+        for (Key& key : list) {
+            // Not train.log_every: with each line the ranks' times are summed.
+            key.may_differ = key.name == "data.workers" || key.name == "data.cache_gib";
+        }
         return list;
     }();
     return keys;

@@ -1,6 +1,6 @@
 #pragma once
-// The table of configuration keys: each one's name, how it is read, written, and whether it may
-// change on --resume.
+// The table of configuration keys: each one's name, how it is read and written, what it takes, and
+// whether it may change on --resume or between the ranks of a job.
 
 #include <functional>
 #include <string>
@@ -35,7 +35,10 @@ struct Key {
     std::string name;
     std::function<void(Config&, const Item&)> set;
     std::function<io::Value(const Config&)> get;
+    std::string expected;     // "a positive integer", for messages and the reference
     bool may_change = false;  // on --resume
+    // Between the ranks of a job: of use to a rank alone, and it changes no number and no exchange.
+    bool may_differ = false;
 };
 
 const std::vector<Key>& all_keys();

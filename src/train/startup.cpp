@@ -6,22 +6,15 @@
 #include <set>
 #include <vector>
 
+#include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/graph/builder.h"
+#include "deeplab/train/rank_agreement.h"
 #include "deeplab/train/run_folder.h"
 
 namespace deeplab::train {
 
 namespace {
-
-[[noreturn]] void rethrow(ExitCode code, const std::string& message) {
-    switch (code) {
-        case ExitCode::usage: throw UsageError(message);
-        case ExitCode::data: throw DataError(message);
-        case ExitCode::device: throw DeviceError(message);
-        default: throw Error(code, message);
-    }
-}
 
 void check_batch(const Config& config, std::int64_t ranks) {
     const std::int64_t parts = ranks * config.train.accumulation;
@@ -57,6 +50,15 @@ void check_classes(const std::string& first, const data::ClassTable& a, const st
 
 }  // namespace
 
+void throw_error(ExitCode code, const std::string& message) {
+    switch (code) {
+        case ExitCode::usage: throw UsageError(message);
+        case ExitCode::data: throw DataError(message);
+        case ExitCode::device: throw DeviceError(message);
+        default: throw Error(code, message);
+    }
+}
+
 void agreed(comm::Communicator& control, bool mine, const char* what,
             const std::function<void()>& body) {
     std::string verdict;
@@ -64,13 +66,17 @@ void agreed(comm::Communicator& control, bool mine, const char* what,
         try {
             body();
         } catch (const Error& error) {
-            verdict = cat(static_cast<int>(error.code()), " ", error.what());
+            const std::string who = control.rank() == 0
+                                        ? ""
+                                        : cat("rank ", control.rank(), " (", log::host(), "): ");
+            verdict = cat(static_cast<int>(error.code()), " ", who, error.what());
         }
     }
     for (const std::string& text : control.all_gather(verdict, what)) {
         if (text.empty()) continue;
         const auto space = text.find(' ');
-        rethrow(static_cast<ExitCode>(std::stoi(text.substr(0, space))), text.substr(space + 1));
+        throw_error(static_cast<ExitCode>(std::stoi(text.substr(0, space))),
+                    text.substr(space + 1));
     }
 }
 
@@ -96,7 +102,7 @@ void require_same_plan(comm::Communicator& world, std::uint64_t plan_hash) {
 Setup prepare(const TrainOptions& options, comm::Communicator& control,
               std::int64_t batch_norm_ranks) {
     Setup setup;
-    agreed(control, true, "start-up checks", [&] {
+    agreed(control, true, "the splits' manifests", [&] {
         setup.config = options.config;
         Config& config = setup.config;
         if (!std::filesystem::is_directory(options.data)) {
@@ -124,6 +130,10 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
             check_classes(setup.train.split, setup.train.classes, setup.val->split,
                           setup.val->classes);
         }
+    });
+    require_same_data(control, {&setup.train, setup.val ? &*setup.val : nullptr});
+    agreed(control, true, "start-up checks", [&] {
+        const Config& config = setup.config;
         check_batch(config, control.size());
         setup.local_batch = config.train.global_batch /
                             (control.size() * config.train.accumulation);

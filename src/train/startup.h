@@ -32,8 +32,10 @@ void check_shards(const TrainOptions& options, const Setup& setup, comm::Communi
 // nothing.
 void check_run_folder(const TrainOptions& options);
 
+[[noreturn]] void throw_error(ExitCode code, const std::string& message);
+
 // Runs `body` where `mine` is true; an Error there is thrown on every rank, so that none waits for
-// another.
+// another. It names the first rank that met it, unless that is rank 0, which speaks for all.
 void agreed(comm::Communicator& control, bool mine, const char* what,
             const std::function<void()>& body);
 

@@ -3,9 +3,12 @@
 #include <cmath>
 #include <utility>
 
+#include "continuity.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/data/split_content.h"
+#include "deeplab/train/rank_agreement.h"
 #include "deeplab/train/weights.h"
 #include "describe.h"
 #include "nonfinite.h"
@@ -34,11 +37,15 @@ Trainer::Trainer(const TrainOptions& options, exec::Backend& backend, comm::Comm
       backend_(backend),
       control_(world.duplicate()),
       gradients_(traffic.duplicate()),
-      batch_norm_(batch_norm_group(options.config.train.sync_bn, traffic)),
+      // For "global"; start() knows whether all ranks have the same train.sync_bn.
+      batch_norm_(traffic.duplicate()),
       started_(Clock::now()),
       last_checkpoint_(started_) {}
 
 void Trainer::start() {
+    require_same_start(*control_, options_);
+    if (const SyncBn sync = options_.config.train.sync_bn; sync != SyncBn::global)
+        batch_norm_ = batch_norm_group(sync, *gradients_);
     agreed(*control_, root(), "the run's folder", [&] {
         if (!options_.dry_run) check_run_folder(options_);
     });
@@ -46,6 +53,8 @@ void Trainer::start() {
     info_.model = setup_.config.model;
     info_.classes = setup_.train.classes;
     info_.train_list_hash = hex64(setup_.train.list_hash);
+    info_.train_content = data::to_text(data::content_of(setup_.train));
+    if (setup_.val) info_.val_content = data::to_text(data::content_of(*setup_.val));
     info_.config_toml = to_toml(setup_.config);
     agreed(*control_, samples_on_device(), "place of the samples", [&] {
         if (backend_.takes_raw_samples()) return;
@@ -71,7 +80,12 @@ void Trainer::start() {
     checkpoint = control_->all_gather(checkpoint, "name of the checkpoint").front();
     check_shards(options_, setup_, *control_);
     backend_.allocate(setup_.plan);
-    agreed(*control_, true, "weights to start from", [&] { starting_values(checkpoint); });
+    std::uint64_t hash = 0;
+    agreed(*control_, true, "weights to start from", [&] { hash = starting_values(checkpoint); });
+    require_same_values(*control_, hash,
+                        !checkpoint.empty()      ? cat("the checkpoint ", checkpoint)
+                        : !options_.init.empty() ? "the weights of --init"
+                                                 : "the initial values");
     settle_checkpoint();
     if (!options_.trace.empty()) trace_ = std::make_unique<Trace>(options_.trace, *control_);
     compile();
@@ -88,13 +102,10 @@ void Trainer::start() {
     start_reporter();
 }
 
-void Trainer::starting_values(const std::filesystem::path& checkpoint) {
-    if (!checkpoint.empty())
-        resume(checkpoint);
-    else if (!options_.init.empty())
-        initial_weights();
-    else
-        fresh_values();
+// Returns their hash.
+std::uint64_t Trainer::starting_values(const std::filesystem::path& checkpoint) {
+    if (!checkpoint.empty()) return resume(checkpoint);
+    return options_.init.empty() ? fresh_values() : initial_weights();
 }
 
 void Trainer::start_reporter() {
@@ -104,57 +115,51 @@ void Trainer::start_reporter() {
                                            setup_.config.train.global_batch, info_.classes);
 }
 
-void Trainer::fresh_values() {
+std::uint64_t Trainer::fresh_values() {
     const auto seed = static_cast<std::uint64_t>(setup_.config.train.seed);
+    std::uint64_t hash = fnv1a(nullptr, 0);
     for (const auto& p : setup_.plan.parameters) {
-        backend_.upload(p, exec::Slot::value, model::initial_value(p, setup_.plan, seed));
+        const std::vector<float> values = model::initial_value(p, setup_.plan, seed);
+        hash = fnv1a(values.data(), values.size() * sizeof(float), hash);
+        backend_.upload(p, exec::Slot::value, values);
     }
     for (const auto& s : setup_.plan.states) {
         backend_.upload(
             s, std::vector<float>(static_cast<std::size_t>(s.shape.elements()), s.initial));
     }
+    return hash;
 }
 
-void Trainer::initial_weights() {
+std::uint64_t Trainer::initial_weights() {
     const WeightsFile file(options_.init);
     const auto seed = static_cast<std::uint64_t>(setup_.config.train.seed);
     const ImportedWeights weights = import_weights(
         file, setup_.plan, {.seed = seed, .reset_classifier = options_.reset_classifier});
+    const auto notes = check_initial_classes(file, setup_.train.classes, options_);
     apply_snapshot(backend_, setup_.plan, weights.snapshot, false);
-    if (!root()) return;
-    log::info(
-        cat("starting from ", file.path().string(), ", ", file.kind(), "; ", summary(weights)));
-    if (!options_.dry_run) write_atomically(options_.run / "initial_weights.txt", to_text(weights));
+    if (root()) {
+        log::info(
+            cat("starting from ", file.path().string(), ", ", file.kind(), "; ", summary(weights)));
+        for (const auto& note : notes) log::warn(note);
+        if (!options_.dry_run)
+            write_atomically(options_.run / "initial_weights.txt", to_text(weights));
+    }
+    return state_hash(weights.snapshot);
 }
 
-void Trainer::resume(const std::filesystem::path& file) {
+std::uint64_t Trainer::resume(const std::filesystem::path& file) {
     const Snapshot snapshot = load_checkpoint(file);
-    const Config before = parse_config(snapshot.info.config_toml,
-                                       cat("configuration in ", file.string()), {});
-    if (const auto names = frozen_differences(before, setup_.config); !names.empty()) {
-        std::string list;
-        for (const auto& name : names) list += cat(list.empty() ? "" : ", ", name);
-        throw UsageError(cat(list, names.size() == 1 ? " differs" : " differ",
-                             " from the run's configuration (", file.string(),
-                             ") — the resumed run would be another one — restore the old value, or "
-                             "start a new run with "
-                             "--init ",
-                             file.string()));
-    }
-    if (snapshot.info.train_list_hash != info_.train_list_hash) {
-        throw DataError(cat("the images of split ", setup_.train.split,
-                            " are not those that the run was started on (list hash ",
-                            info_.train_list_hash, ", the run's ", snapshot.info.train_list_hash,
-                            ") — the order of samples "
-                            "would not go on — give the --data folder of the run's start"));
-    }
-    changes_ = other_differences(before, setup_.config);
+    const Continuation from = check_resumed(snapshot.info, info_, setup_.config, options_, file);
+    changes_ = from.changes;
     apply_snapshot(backend_, setup_.plan, snapshot, true);
     first_step_ = snapshot.info.step;
     result_.state_hash = state_hash(snapshot);
     hashed_step_ = first_step_;
     log::info(cat("resuming at step ", first_step_, " of ", iterations(), " from ",
                   file.filename().string()));
+    if (root())
+        for (const auto& note : from.notes) log::warn(note);
+    return fnv1a(&first_step_, sizeof(first_step_), result_.state_hash);
 }
 
 void Trainer::compile() {

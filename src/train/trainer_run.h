@@ -54,10 +54,10 @@ private:
 
     // trainer.cpp: how a run starts.
     void start();
-    void starting_values(const std::filesystem::path& checkpoint);
-    void fresh_values();
-    void initial_weights();
-    void resume(const std::filesystem::path& file);
+    std::uint64_t starting_values(const std::filesystem::path& checkpoint);
+    std::uint64_t fresh_values();
+    std::uint64_t initial_weights();
+    std::uint64_t resume(const std::filesystem::path& file);
     void start_reporter();
     void compile();
     bool samples_on_device() const { return setup_.config.data.cache == "device"; }

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "harness/source_dir.h"
 
 namespace deeplab::train {
 namespace {
@@ -245,6 +247,18 @@ TEST(Schedule, WarmUpThenPoly) {
     EXPECT_NEAR(learning_rate(c, 1), 1.0 * 0.990995480, 1e-8);  // 0.99^0.9
     EXPECT_NEAR(learning_rate(c, 4), 2 * 0.963927, 1e-5);       // 0.96^0.9
     EXPECT_THROW(learning_rate(c, 100), LogicError);
+}
+
+TEST(Config, ThePageOfKeysIsTheTable) {
+    const std::string page = read_text(testing::source_dir() / "jobs/configs/README.md");
+    EXPECT_TRUE(page.ends_with(config_reference()))
+        << "jobs/configs/README.md does not end with what deeplab-train --keys prints";
+}
+
+TEST(Config, AnUnknownKeyPointsToTheList) {
+    EXPECT_TRUE(contains(refusal("", {"nothing.like.this.at.all=1"}), "deeplab-train --keys"));
+    EXPECT_TRUE(contains(refusal("", {"TRAIN.ITERATIONS=5"}), "did you mean train.iterations?"));
+    EXPECT_TRUE(contains(refusal("", {"other.BN_MOMENTUM=5"}), "did you mean model.bn_momentum?"));
 }
 
 }  // namespace

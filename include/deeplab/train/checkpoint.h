@@ -25,6 +25,9 @@ struct WeightsInfo {
     double best_miou = -1;    // so far
     std::string config_toml;  // the run's whole configuration
     std::string train_list_hash;
+    // Of the splits (data::to_text of a SplitContent); "" in files of before, and of a run that
+    // does not evaluate. Of checkpoints alone.
+    std::string train_content, val_content;
 };
 
 // The host's copy of a model.

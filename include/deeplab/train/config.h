@@ -61,6 +61,9 @@ Config load_config(const std::filesystem::path& file, const std::vector<std::str
 Config parse_config(const std::string& text, const std::string& what,
                     const std::vector<std::string>& overrides);
 std::string to_toml(const Config& config);
+// Every key with its default, what it takes and what it does, as a Markdown table per section:
+// jobs/configs/README.md.
+std::string config_reference();
 // Names of the keys that differ between two configurations and may not change on --resume.
 std::vector<std::string> frozen_differences(const Config& run, const Config& now);
 // Of the keys that may: "train.iterations: 5 -> 8".

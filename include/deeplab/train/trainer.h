@@ -27,13 +27,15 @@ struct TrainOptions {
     std::filesystem::path data, run;
     std::filesystem::path init;     // weights to start from; empty: fresh values
     bool reset_classifier = false;  // of init: its classifier is not taken
-    bool resume = false;          // goes on where the run's latest checkpoint stands, if it has one
-    bool dry_run = false;         // prints plan, memory, ranks and devices; writes nothing
-    double time_budget_min = 0;   // stop with a checkpoint after this long; 0: no limit
-    int threads = 1;              // of this rank
-    bool graph = true;            // CUDA: the step as one graph
-    std::filesystem::path trace;  // a time line of some steps; empty: none
-    std::string command;          // for environment.json
+    bool keep_classifier = false;   // of init: it is, though its classes have other names
+    bool resume = false;  // goes on where the run's latest checkpoint stands, if it has one
+    bool allow_changed_data = false;  // of resume: with other masks, or other names of classes
+    bool dry_run = false;             // prints plan, memory, ranks and devices; writes nothing
+    double time_budget_min = 0;       // stop with a checkpoint after this long; 0: no limit
+    int threads = 1;                  // of this rank
+    bool graph = true;                // CUDA: the step as one graph
+    std::filesystem::path trace;      // a time line of some steps; empty: none
+    std::string command;              // for environment.json
     const std::atomic<bool>*
         stop = nullptr;  // set by a signal: stop with a checkpoint after this step
     std::function<void(const StepReport&)>

@@ -1,0 +1,94 @@
+#include "continuity.h"
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+#include "deeplab/data/split_content.h"
+#include "deeplab/train/class_names.h"
+
+namespace deeplab::train {
+
+namespace {
+
+void check_configuration(const Config& was, const Config& config,
+                         const std::filesystem::path& file) {
+    const auto names = frozen_differences(was, config);
+    if (names.empty()) return;
+    std::string list;
+    for (const auto& name : names) list += cat(list.empty() ? "" : ", ", name);
+    throw UsageError(cat(list, names.size() == 1 ? " differs" : " differ",
+                         " from the run's configuration (", file.string(),
+                         ") — the resumed run would be another one — restore the old value, or "
+                         "start a new run with --init ",
+                         file.string()));
+}
+
+// "" when the split is as it was, or when that cannot be told.
+std::string difference(const char* what, const std::string& before, const std::string& now) {
+    if (before.empty() || now.empty()) return "";
+    const std::string text = data::content_difference(data::parse_content(before),
+                                                      data::parse_content(now));
+    return text.empty() ? "" : cat("the shards of ", what, " had ", text);
+}
+
+}  // namespace
+
+Continuation check_resumed(const WeightsInfo& before, const WeightsInfo& now, const Config& config,
+                           const TrainOptions& options, const std::filesystem::path& file) {
+    const Config was = parse_config(before.config_toml, cat("configuration in ", file.string()),
+                                    {});
+    check_configuration(was, config, file);
+    const auto train_split = cat("split ", config.data.train_split),
+               val_split = cat("split ", config.data.val_split);
+    if (before.train_list_hash != now.train_list_hash) {
+        throw DataError(cat("the images of ", train_split,
+                            " are not those that the run was started on (list hash ",
+                            now.train_list_hash, ", the run's ", before.train_list_hash,
+                            ") — the order of samples would not go on — give the --data folder of "
+                            "the run's start"));
+    }
+    std::string changed = compare_classes(before.classes, now.classes).text;
+    for (const std::string& text :
+         {difference(train_split.c_str(), before.train_content, now.train_content),
+          difference(val_split.c_str(), before.val_content, now.val_content)}) {
+        if (!text.empty()) changed += cat(changed.empty() ? "" : "; ", text);
+    }
+    if (!changed.empty() && !options.allow_changed_data) {
+        throw DataError(cat("the data is not that of the run's start (", file.string(),
+                            "): ", changed,
+                            " — steps before and after would learn from different masks, and their "
+                            "mIoU could not be compared — give the --data folder of the run's "
+                            "start, go on deliberately with --allow-changed-data, or start a new "
+                            "run with --init ",
+                            file.string()));
+    }
+    Continuation result{other_differences(was, config), {}};
+    if (!changed.empty())
+        result.notes.push_back(
+            cat("going on with changed data, as --allow-changed-data says: ", changed));
+    if (before.train_content.empty()) {
+        result.notes.push_back(
+            cat(file.filename().string(),
+                " was written by an older version, which kept no checksums of the shards: the ids "
+                "of the images and the names of the classes were compared, their masks were not"));
+    }
+    return result;
+}
+
+std::vector<std::string> check_initial_classes(const WeightsFile& file,
+                                               const data::ClassTable& classes,
+                                               const TrainOptions& options) {
+    // What no training has touched knows no classes.
+    if (options.reset_classifier || !file.info() || !file.untrained().empty()) return {};
+    const ClassDifference differs = compare_classes(file.info()->classes, classes);
+    if (!differs) return {};
+    if (options.keep_classifier)
+        return {cat("the classifier is kept, as --keep-classifier says: ", differs.text)};
+    throw UsageError(cat(differs.text, " (", file.path().string(),
+                         ") — the classifier's outputs would be taken for other classes — give "
+                         "--reset-classifier to start it afresh and keep the rest",
+                         differs.moved
+                             ? ", or pack the data with the classes in the weights' order"
+                             : ", or --keep-classifier when they are the same under other names"));
+}
+
+}  // namespace deeplab::train

@@ -1,0 +1,31 @@
+#pragma once
+// Whether a run's start and the weights that it begins from belong together.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "deeplab/train/checkpoint.h"
+#include "deeplab/train/trainer.h"
+#include "deeplab/train/weights.h"
+
+namespace deeplab::train {
+
+struct Continuation {
+    std::vector<std::string> changes;  // of keys that may change: "train.iterations: 5 -> 8"
+    std::vector<std::string> notes;    // what the user should know, in sentences
+};
+
+// A resumed run goes on with the same configuration (but for keys that may change), images, masks
+// and classes as the checkpoint `file`: UsageError or DataError otherwise. `now` describes this
+// start.
+Continuation check_resumed(const WeightsInfo& before, const WeightsInfo& now, const Config& config,
+                           const TrainOptions& options, const std::filesystem::path& file);
+
+// A classifier that is taken from --init knows the data's classes, in their order: UsageError
+// otherwise, unless options say so. Returns notes as above.
+std::vector<std::string> check_initial_classes(const WeightsFile& file,
+                                               const data::ClassTable& classes,
+                                               const TrainOptions& options);
+
+}  // namespace deeplab::train

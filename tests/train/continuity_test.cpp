@@ -1,0 +1,209 @@
+// A run's start and the weights that it begins from: what belongs together is told by content.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+#include "deeplab/data/split_content.h"
+#include "deeplab/train/checkpoint.h"
+#include "deeplab/train/class_names.h"
+#include "deeplab/train/trainer.h"
+#include "deeplab/train/weights.h"
+#include "fake_backend.h"
+#include "harness/temp_dir.h"
+#include "harness/tiny_dataset.h"
+
+namespace deeplab::train {
+namespace {
+
+namespace fs = std::filesystem;
+using deeplab::testing::FakeBackend;
+using deeplab::testing::TempDir;
+using Names = std::vector<std::string>;
+
+void expect_part(const std::string& text, const std::string& part) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << " is not in: " << text;
+}
+
+class Continuity : public ::testing::Test {
+protected:
+    void SetUp() override {
+        pack("train", 1);
+        options_.config = parse_config(R"(
+[model]
+backbone = "resnet18"
+[data]
+train_split = "train"
+crop = 33
+[train]
+iterations = 2
+global_batch = 2
+)",
+                                       "test", {});
+        options_.config.model.width_divisor = 8;
+        options_.data = dir_ / "data";
+        options_.run = dir_ / "run";
+    }
+
+    void pack(const std::string& split, std::uint64_t seed, int shards = 2) {
+        testing::write_tiny_dataset(dir_ / "data",
+                                    {.split = split, .images = 6, .shards = shards, .seed = seed});
+    }
+    void rename(const Names& names) {
+        data::Manifest manifest = data::load_manifest(dir_ / "data", "train");
+        for (std::size_t i = 0; i < names.size(); ++i) manifest.classes.classes[i].name = names[i];
+        data::save_manifest(dir_ / "data", manifest);
+    }
+
+    // What the run said and "CODE MESSAGE" of its Error.
+    std::pair<std::string, std::string> outcome(const TrainOptions& options) {
+        ::testing::internal::CaptureStderr();
+        std::string refusal;
+        try {
+            FakeBackend backend;
+            const auto world = comm::make_self();
+            run_training(options, backend, *world, *world);
+        } catch (const Error& error) {
+            refusal = cat(static_cast<int>(error.code()), " ", error.what());
+        }
+        return {::testing::internal::GetCapturedStderr(), refusal};
+    }
+    std::string refused(const TrainOptions& options) { return outcome(options).second; }
+
+    // The run of options_ goes on for one more step.
+    TrainOptions next() {
+        ++options_.config.train.iterations;
+        options_.resume = true;
+        return options_;
+    }
+
+    TempDir dir_;
+    TrainOptions options_;
+};
+
+TEST_F(Continuity, MasksPackedAnewAreNotThoseOfTheRun) {
+    ASSERT_EQ(refused(options_), "");
+    pack("train", 1);  // the same content once more
+    ASSERT_EQ(refused(next()), "");
+    pack("train", 9);  // the same ids, other masks
+    TrainOptions changed = next();
+    const std::string message = refused(changed);
+    expect_part(message, "3 the data is not that of the run's start");
+    expect_part(message, "the shards of split train had ");
+    expect_part(message, "--allow-changed-data");
+    changed.allow_changed_data = true;
+    const auto [said, refusal] = outcome(changed);
+    EXPECT_EQ(refusal, "");
+    expect_part(said, "going on with changed data");
+    EXPECT_EQ(refused(next()), "") << "the checkpoint is of the new data now";
+}
+
+TEST_F(Continuity, OtherFilesOfTheSameMasksAreTold) {
+    ASSERT_EQ(refused(options_), "");
+    pack("train", 1, 3);
+    expect_part(refused(next()),
+                "as many pixels of each class, but 2 shards of source bytes and now 3");
+}
+
+TEST_F(Continuity, ClassesAreComparedOnResume) {
+    ASSERT_EQ(refused(options_), "");
+    rename({"class0", "class2", "class1", "class3"});
+    expect_part(refused(next()),
+                "class 1 is \"class1\" in the weights and \"class2\" in the data, and 1 more "
+                "differs (the same classes in another order)");
+    rename({"sky", "class1", "class2", "class3"});
+    TrainOptions renamed = next();
+    expect_part(refused(renamed), "class 0 is \"class0\" in the weights and \"sky\" in the data");
+    renamed.allow_changed_data = true;
+    EXPECT_EQ(refused(renamed), "");
+}
+
+// Written before contents were kept.
+TEST_F(Continuity, AnOldCheckpointIsGoneOnWithAndThatIsSaid) {
+    ASSERT_EQ(refused(options_), "");
+    const fs::path file = fs::canonical(options_.run / "checkpoints/latest.h5");
+    Snapshot snapshot = load_checkpoint(file);
+    EXPECT_NE(snapshot.info.train_content, "");
+    snapshot.info.train_content.clear();
+    save_checkpoint(file, snapshot);
+    EXPECT_EQ(load_checkpoint(file).info.train_content, "");
+    pack("train", 9);
+    const auto [said, refusal] = outcome(next());
+    EXPECT_EQ(refusal, "");
+    expect_part(said, "kept no checksums of the shards");
+}
+
+TEST_F(Continuity, ADamagedContentIsNoticed) {
+    const data::SplitContent content = data::content_of(
+        data::load_manifest(options_.data, "train"));
+    const std::string text = data::to_text(content);
+    EXPECT_EQ(data::content_difference(content, data::parse_content(text)), "");
+    EXPECT_EQ(data::to_text(data::parse_content(text)), text);
+    for (const char* broken : {"", "{}", "[]", "{\"checksum\":\"12\"}"})
+        EXPECT_THROW(data::parse_content(broken), DataError) << broken;
+}
+
+TEST_F(Continuity, RenamedClassesAreNotTakenFromInit) {
+    ASSERT_EQ(refused(options_), "");
+    TrainOptions second = options_;
+    second.run = dir_ / "second";
+    second.init = options_.run;
+    ASSERT_EQ(refused(second), "");
+
+    second.run = dir_ / "third";
+    rename({"class0", "class2", "class1", "class3"});
+    std::string message = refused(second);
+    expect_part(message, "2 class 1 is \"class1\" in the weights and \"class2\" in the data");
+    expect_part(message, "the same classes in another order");
+    expect_part(message, "--reset-classifier");
+    EXPECT_EQ(message.find("--keep-classifier"), std::string::npos) << "no rename explains it";
+    rename({"class0", "one", "class2", "class3"});
+    message = refused(second);
+    expect_part(message, "--keep-classifier when they are the same under other names");
+
+    second.keep_classifier = true;
+    const auto [said, refusal] = outcome(second);
+    EXPECT_EQ(refusal, "");
+    expect_part(said, "the classifier is kept");
+    second.keep_classifier = false;
+    second.reset_classifier = true;
+    second.run = dir_ / "fourth";
+    EXPECT_EQ(refused(second), "");
+}
+
+// The same in safetensors; a head that no training has touched knows no classes.
+TEST_F(Continuity, WeightsOfSafetensorsToo) {
+    ASSERT_EQ(refused(options_), "");
+    const Snapshot trained = load_checkpoint(options_.run / "checkpoints/latest.h5");
+    save_weights(dir_ / "trained.safetensors", trained, "");
+    save_weights(dir_ / "backbone.safetensors", trained, "ASPP and decoder");
+    rename({"class0", "one", "class2", "class3"});
+    options_.run = dir_ / "second";
+    options_.init = dir_ / "trained.safetensors";
+    expect_part(refused(options_), "class 1 is \"class1\"");
+    options_.init = dir_ / "backbone.safetensors";
+    EXPECT_EQ(refused(options_), "");
+}
+
+TEST(ClassNames, MovedAndRenamed) {
+    const auto table = [](const Names& names) {
+        data::ClassTable made;
+        for (const auto& name : names) made.classes.push_back({name, {0, 0, 0}});
+        return made;
+    };
+    EXPECT_FALSE(compare_classes(table({"a", "b"}), table({"a", "b"})));
+    const ClassDifference renamed = compare_classes(table({"a", "b"}), table({"a", "c"}));
+    EXPECT_TRUE(renamed);
+    EXPECT_FALSE(renamed.moved);
+    EXPECT_TRUE(compare_classes(table({"a", "b"}), table({"c", "a"})).moved);
+    EXPECT_TRUE(compare_classes(table({"a", "b", "c"}), table({"a", "c", "d"})).moved);
+    expect_part(compare_classes(table({"a"}), table({"a", "b"})).text, "1 classes, the data has 2");
+}
+
+}  // namespace
+}  // namespace deeplab::train
