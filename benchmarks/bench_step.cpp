@@ -4,12 +4,14 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/graph/builder.h"
 #include "network_step.h"
 
@@ -52,7 +54,7 @@ void check(const Options& o) {
 }
 
 struct Times {
-    std::vector<double> seconds, exposed;
+    std::vector<double> seconds, exposed, gaps;
 };
 
 // Whole steps, as training takes them.
@@ -65,6 +67,7 @@ Times whole_steps(const Options& o, Subject& subject, comm::Communicator& world)
         if (i < o.warmup) continue;
         times.seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
         times.exposed.push_back(result.comm_exposed_s);
+        times.gaps.push_back(subject.host_gap());
     }
     return times;
 }
@@ -142,12 +145,35 @@ void add_parts(const Options& o, Subject& subject, Report& report) {
         add_groups(subject.plan, times, report);
 }
 
+// Of a step on a device of its own: how long that waited for the host between steps, and the memory
+// in use there when the steps are over, which nothing gives back before the end.
+struct DeviceFigures {
+    double host_gap = 0;
+    std::int64_t bytes = 0;
+};
+
+void add_device(const DeviceFigures& device, const std::string& prefix, Report& report) {
+    report.summary[prefix + "host_gap_ms"] = 1e3 * device.host_gap;
+    report.summary[prefix + "device_bytes"] = device.bytes;
+    report.notes.push_back(
+        cat("from a step's end until the next is under way: ", fixed(1e3 * device.host_gap, 3),
+            " ms of the host's; device memory in use: ",
+            human_bytes(static_cast<std::uint64_t>(device.bytes))));
+}
+
+io::Array milliseconds(const std::vector<double>& seconds) {
+    io::Array values;
+    for (const double s : seconds) values.emplace_back(1e3 * s);
+    return values;
+}
+
 Report measure(const Options& o, comm::Communicator& world) {
     check(o);
     Report report;
     double seconds = 0, exposed = 0, flops = 0;
     std::int64_t arena = 0;
     exec::EngineCounts engines;
+    std::optional<DeviceFigures> device;
     {
         Subject subject(o, world, false);
         const Times times = whole_steps(o, subject, world);
@@ -157,6 +183,8 @@ Report measure(const Options& o, comm::Communicator& world) {
         exposed = all[1];
         flops = graph::convolution_flops(subject.plan);
         arena = subject.executable->memory().arena_bytes;
+        if (!subject.backend->on_host()) device = {median(times.gaps), cuda::device_bytes_in_use()};
+        report.settings["step_ms"] = milliseconds(times.seconds);  // each, in their order
         report.title = cat("training step of ", o.backbone, ", crop ", o.crop, ", batch ", o.batch,
                            " a rank, ", world.size(), world.size() == 1 ? " rank, " : " ranks, ",
                            o.precision, ": ", subject.backend->description());
@@ -184,6 +212,7 @@ Report measure(const Options& o, comm::Communicator& world) {
             " GFLOP/s of convolutions a rank, exchanges exposed ", fixed(1e3 * exposed, 2),
             " ms, activations ", human_bytes(static_cast<std::uint64_t>(arena))),
         cat("engines: ", engines.timed, " timed, ", engines.known, " known")};
+    if (device) add_device(*device, prefix, report);
     if (!o.whole) {
         report.notes.push_back(
             "the parts are measured in steps of their own, one node after the other: what overlaps "

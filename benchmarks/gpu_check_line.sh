@@ -60,13 +60,12 @@ line_smoke() {
         --json "$results/startup.json"
 }
 
-line_first_engines() {
-    bench "${r101[@]}" --batch 16 --steps 20 --warmup 3 --whole "${first[@]}" --json "$results/$line.json"
+whole_step() { # options…: its time is shown
+    bench "${r101[@]}" --whole --json "$results/$line.json" "$@" | tee said.txt || return
+    grep '^step: ' said.txt
 }
-
-step() { # BATCH
-    bench "${r101[@]}" --batch "$1" --steps 30 --warmup 5 --whole --json "$results/step_$1.json"
-}
+line_first_engines() { whole_step --batch 16 --steps 20 --warmup 3 "${first[@]}"; }
+step() { whole_step --batch "$1" --steps 30 --warmup 5; } # BATCH
 line_step_15() { step 15; }
 line_step_16() { step 16; }
 line_step_31() { step 31; }

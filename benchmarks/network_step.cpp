@@ -47,6 +47,7 @@ void add_network_options(CommandLine& line, NetworkOptions& o) {
     line.option("--batch", o.batch, "images of a rank");
     line.option("--precision", o.precision, "bf16 is emulated on the CPU",
                 {false, {"fp32", "bf16"}, ""});
+    line.flag("--no-graph", o.no_graph, "CUDA: launch the step's kernels one by one");
 }
 
 void check_network(const NetworkOptions& o) {
@@ -75,7 +76,7 @@ void upload_initial_values(exec::Backend& backend, const graph::Plan& plan) {
 }
 
 Subject::Subject(const NetworkOptions& o, comm::Communicator& world, bool time_nodes)
-    : gradients_(world.duplicate()), batch_norm_(world.duplicate()) {
+    : gradients_(world.duplicate()), batch_norm_(world.duplicate()), graph_(!o.no_graph) {
     Clock::time_point start = Clock::now();
     const auto passed = [&](const char* stage) {
         const Clock::time_point now = Clock::now();
@@ -104,7 +105,7 @@ void Subject::compile(bool time_nodes) {
     executable.reset();
     prefetched_ = false;
     executable = backend->compile(plan, {gradients_.get(), batch_norm_.get()},
-                                  {.tune = true, .time_nodes = time_nodes});
+                                  {.graph = graph_, .tune = true, .time_nodes = time_nodes});
 }
 
 // As in training, a batch goes to the device while the step before its own is under way.
@@ -116,9 +117,11 @@ exec::StepResult Subject::step() {
                           .valid_pixels = valid_,
                           .prefetched = prefetched_};
     executable->start(step);
+    if (finished_) host_gap_ = std::chrono::duration<double>(Clock::now() - *finished_).count();
     executable->prefetch(step);
     prefetched_ = true;
     const exec::StepResult result = executable->finish();
+    finished_ = Clock::now();
     if (!result.finite)
         throw DeviceError(
             "the gradient is not finite — the step's times would be of NaN — this is a bug, or "

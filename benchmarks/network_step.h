@@ -2,8 +2,10 @@
 // A network with initial values on one device, ready to take training steps on generated input:
 // what the sub-commands that measure steps share.
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +30,7 @@ std::unique_ptr<exec::Backend> make_backend(const PlaceOptions& options, comm::C
 struct NetworkOptions : PlaceOptions {
     std::string backbone = "resnet101", precision = "fp32";
     std::int64_t crop = 513, batch = 2, classes = 21, output_stride = 16;
+    bool no_graph = false;
 };
 
 void add_model_options(CommandLine& line, NetworkOptions& options);  // all but batch and precision
@@ -43,6 +46,9 @@ public:
     Subject(const NetworkOptions& options, comm::Communicator& world, bool time_nodes);
 
     exec::StepResult step();  // DeviceError where the gradient is not finite
+    // Seconds on the host from the end of the step before the last one until the last one was
+    // under way: as long the device had nothing to do. 0 of a first step.
+    double host_gap() const { return host_gap_; }
     // The plan anew, in the executable's place; the state stays as it is. Collective.
     void compile(bool time_nodes);
 
@@ -55,7 +61,9 @@ private:
     std::unique_ptr<comm::Communicator> gradients_, batch_norm_;
     Input input_;
     double valid_ = 0;
-    bool prefetched_ = false;
+    bool prefetched_ = false, graph_;
+    std::optional<std::chrono::steady_clock::time_point> finished_;
+    double host_gap_ = 0;
 };
 
 // The median over `steps` steps, after one that is not counted, of each node's time, one node after

@@ -2,7 +2,8 @@
 """PyTorch's training step of the same network, to stand beside ours: same batch, same SGD with momentum and weight decay,
 channels_last, data on the device, mean over valid pixels, dropout on. On a GPU in bf16 autocast (or --precision fp32, tf32),
 timed by events; on a CPU in fp32, timed by the clock. --infer: in place of a step, the labels of images, from 8-bit pixels
-through normalisation, network, upsampling and arg max. Prints a table, and one JSON line a case to --json.
+through normalisation, network, upsampling and arg max. Prints a table, and writes one JSON line to --json as soon as a case is
+over; a case that fails is a line with "error" in place of times, and the others are run all the same (exit code 1).
 
     benchmarks/pytorch_baseline.py --batch 15 16 31 32 --compile 16 31 --json pytorch.jsonl
     benchmarks/pytorch_baseline.py --device cpu --backbone resnet18 --crop 65 --batch 2 --steps 3
@@ -10,6 +11,8 @@ through normalisation, network, upsampling and arg max. Prints a table, and one 
 
 import argparse
 import contextlib
+import gc
+import inspect
 import json
 import pathlib
 import resource
@@ -52,6 +55,11 @@ class Subject:
         self.model = DeepLabV3Plus(args.backbone).to(self.device).to(memory_format=self.layout)
 
 
+def fused(device):
+    """PyTorch's fastest SGD on a GPU, where this version has it."""
+    return device.type == "cuda" and "fused" in inspect.signature(torch.optim.SGD).parameters
+
+
 class Trainer(Subject):
     """The reference recipe's step: two parameter groups, the head at ten times the rate."""
 
@@ -61,7 +69,7 @@ class Trainer(Subject):
         self.optimizer = torch.optim.SGD(
             [{"params": model.backbone.parameters(), "lr": 0.007},
              {"params": [*model.aspp.parameters(), *model.decoder.parameters()], "lr": 0.07}],
-            momentum=0.9, weight_decay=4e-5)
+            momentum=0.9, weight_decay=4e-5, **({"fused": True} if fused(self.device) else {}))
         self.model = torch.compile(model) if compiled else model
         size = (batch, args.crop, args.crop)
         self.images = torch.randn(batch, 3, args.crop, args.crop, device=self.device).to(memory_format=self.layout)
@@ -116,11 +124,26 @@ def step_seconds(trainer, args):
         torch.cuda.synchronize()
         times = [a.elapsed_time(b) / 1000 for a, b in zip(events, events[1:])]
     if not torch.isfinite(loss):
-        sys.exit("the result is not finite: these times would be of NaN")
+        raise ArithmeticError("the result is not finite: these times would be of NaN")
     return times
 
 
+def about(args, batch, compiled):
+    """What was asked for, and of which PyTorch."""
+    on_gpu = args.device == "cuda"
+    return {"kind": "infer" if args.infer else "train", "mode": "compile" if compiled else "eager",
+            "backbone": args.backbone, "crop": args.crop, "batch": batch, "precision": args.precision, "device": args.device,
+            "device_name": torch.cuda.get_device_name() if on_gpu else None, "memory_format": args.memory_format,
+            "threads": torch.get_num_threads(), "torch": torch.__version__, "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version() if on_gpu else None, "fused_sgd": fused(torch.device(args.device)),
+            "steps": args.steps}
+
+
 def run(args, batch, compiled):
+    # Nothing of the case before: what torch.compile knows of another batch would make this one's shapes dynamic.
+    gc.collect()
+    if hasattr(torch, "_dynamo"):
+        torch._dynamo.reset()
     if args.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -128,10 +151,7 @@ def run(args, batch, compiled):
     median = statistics.median(times)
     peak = (torch.cuda.max_memory_allocated() if args.device == "cuda"
             else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    return {"kind": "infer" if args.infer else "train", "mode": "compile" if compiled else "eager",
-            "backbone": args.backbone, "crop": args.crop, "batch": batch, "precision": args.precision, "device": args.device,
-            "memory_format": args.memory_format, "threads": torch.get_num_threads(), "torch": torch.__version__, "steps": args.steps,
-            "step_ms": 1000 * median, "step_ms_min": 1000 * min(times), "step_ms_max": 1000 * max(times),
+    return {"step_ms": 1000 * median, "step_ms_min": 1000 * min(times), "step_ms_max": 1000 * max(times),
             "images_per_s": batch / median, "peak_bytes": peak}
 
 
@@ -147,18 +167,22 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
     print(f"PyTorch {torch.__version__}, {args.backbone}, crop {args.crop}, {args.precision}, {args.memory_format}")
     print(f"{'mode':8} {'batch':>5} {'ms/step':>9} {'min':>9} {'images/s':>9} {'peak GiB':>9}")
+    failed = False
     for batch, compiled in [(b, False) for b in args.batch] + [(b, True) for b in args.compile]:
+        case = about(args, batch, compiled)
         try:
-            case = run(args, batch, compiled)
-        except torch.cuda.OutOfMemoryError if hasattr(torch.cuda, "OutOfMemoryError") else RuntimeError as error:
-            print(f"{'compile' if compiled else 'eager':8} {batch:5} out of memory: {str(error).splitlines()[0]}")
-            continue
-        print(f"{case['mode']:8} {batch:5} {case['step_ms']:9.2f} {case['step_ms_min']:9.2f} "
-              f"{case['images_per_s']:9.2f} {case['peak_bytes'] / 2**30:9.2f}", flush=True)
+            case |= run(args, batch, compiled)
+            print(f"{case['mode']:8} {batch:5} {case['step_ms']:9.2f} {case['step_ms_min']:9.2f} "
+                  f"{case['images_per_s']:9.2f} {case['peak_bytes'] / 2**30:9.2f}", flush=True)
+        except Exception as error:  # whatever it is, it is this case's alone
+            failed = True
+            case["error"] = f"{type(error).__name__}: {error}"[:1000]
+            print(f"{case['mode']:8} {batch:5} failed: {case['error'].splitlines()[0]}", flush=True)
         if args.json:
             with args.json.open("a") as file:
                 file.write(json.dumps(case) + "\n")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

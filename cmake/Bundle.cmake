@@ -1,4 +1,4 @@
-# cmake -D OUT=DIR -D PROGRAMS="a;b" [-D MPIRUN=FILE] [-D NATIVE=ON] -D SOURCE_DIR=DIR -P Bundle.cmake
+# cmake -D OUT=DIR -D PROGRAMS="a;b" [-D MPIRUN=FILE] [-D NATIVE=ON] [-D STRIP=PROGRAM] -D SOURCE_DIR=DIR -P Bundle.cmake
 # Copies programs and the libraries they need into DIR, so that it runs on a node that has no packages: see
 # cmake/bundle/README.md, which goes with it. NVIDIA's libraries stay out: they are found at run time.
 find_program(PATCHELF patchelf)
@@ -50,6 +50,9 @@ endfunction()
 
 function(run_path path)
   foreach(file ${ARGN})
+    if(STRIP)  # before patchelf, whose sections it could not place anew
+      execute_process(COMMAND ${STRIP} --strip-unneeded ${file} COMMAND_ERROR_IS_FATAL ANY)
+    endif()
     execute_process(COMMAND ${PATCHELF} --set-rpath ${path} ${file} COMMAND_ERROR_IS_FATAL ANY)
   endforeach()
 endfunction()

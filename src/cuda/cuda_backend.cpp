@@ -196,4 +196,10 @@ std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions& options) {
     return std::make_unique<CudaBackend>(options);
 }
 
+std::int64_t device_bytes_in_use() {
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "the device's free memory");
+    return static_cast<std::int64_t>(total - free);
+}
+
 }  // namespace deeplab::cuda

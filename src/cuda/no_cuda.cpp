@@ -17,4 +17,6 @@ std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions&) {
 
 void show_phases() {}
 
+std::int64_t device_bytes_in_use() { throw DeviceError(availability().reason); }
+
 }  // namespace deeplab::cuda

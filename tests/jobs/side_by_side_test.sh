@@ -33,6 +33,12 @@ for kind, prefix in ("train", "train_r18_33_batch2_"), ("infer", "infer_r18_65_b
     assert abs(summary[prefix + "memory_ratio"] / (ours / theirs) - 1) < 0.001, summary
 END
 expect_status 0 "the summary is that of the rounds"
+# A case that fails is its own: image pooling of one value a channel cannot be normalised.
+run "$python" "$root/benchmarks/pytorch_baseline.py" --device cpu --backbone resnet18 --crop 33 --batch 1 2 --steps 2 --warmup 0 \
+    --json cases.jsonl
+expect_status 1 "a case that fails"
+run python3 -c 'import json; a, b = map(json.loads, open("cases.jsonl")); print("error" in a, "step_ms" in a, b["step_ms"] > 0, b["torch"])'
+expect_text "True False True" "a case that fails"
 echo "other,columns" >here/rounds.csv
 compare --case resnet18:33:2 --out here
 expect_status 1 "rounds of another kind"

@@ -55,6 +55,9 @@ struct CudaOptions {
 // nanoseconds.
 void show_phases();
 
+// Memory of the present device that is in use, whoever uses it. DeviceError without a device.
+std::int64_t device_bytes_in_use();
+
 // $DEEPLAB_TUNING_CACHE (empty: none), else deeplab-hpc/convolutions.txt in the user's cache
 // folder.
 std::filesystem::path default_choice_cache();
