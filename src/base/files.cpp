@@ -26,19 +26,24 @@ fs::path temporary_name(const fs::path& target) {
     return name;
 }
 
+constexpr const char* open_files_advice = "raise the limit of open files (ulimit -n) and run again";
+
 fs::path parent_of(const fs::path& path) {
     return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-// A full or broken disk is the machine's failure; anything else is a path that the user has to
-// change.
+// A full or broken disk and the system's limits are the machine's failure; anything else is a path
+// that the user has to change.
 [[noreturn]] void throw_write_error(const fs::path& path, const char* what, int number) {
     const std::string text = cat("cannot ", what, " ", path.string(), ": ", std::strerror(number));
-    if (number == ENOSPC || number == EDQUOT || number == EIO) {
+    constexpr const char* lost = " — the output is not complete and was not put in place — ";
+    if (number == ENOSPC || number == EDQUOT || number == EIO)
+        throw DeviceError(cat(text, lost, "make room and run again"));
+    if (number == EFBIG) {
         throw DeviceError(
-            text +
-            " — the output is not complete and was not put in place — make room and run again");
+            cat(text, lost, "raise the limit of a file's size (ulimit -f) and run again"));
     }
+    if (number == EMFILE || number == ENFILE) throw DeviceError(cat(text, lost, open_files_advice));
     throw UsageError(text +
                      " — the output cannot be stored there — choose a folder that can be written");
 }
@@ -54,13 +59,18 @@ void sync_path(const fs::path& path, int flags, const char* what) {
     if (result != 0 && number != EINVAL && number != ENOTSUP) throw_write_error(path, what, number);
 }
 
-// errno text of a failed read, or "" when `path` was read into `content`.
+// errno text of a failed read, or "" when `path` was read into `content`. DeviceError when the
+// process has no more open files: nothing is wrong with this one.
 template <class Container>
 std::string read_into(const fs::path& path, Container& content) {
     std::error_code ignored;
     if (fs::is_directory(path, ignored)) return "it is a folder";
     errno = 0;
     std::ifstream file(path, std::ios::binary | std::ios::ate);
+    if (!file && (errno == EMFILE || errno == ENFILE)) {
+        throw DeviceError(cat("cannot read ", path.string(), ": ", std::strerror(errno),
+                              " — the program cannot go on without it — ", open_files_advice));
+    }
     if (!file) return errno != 0 ? std::strerror(errno) : "cannot be opened";
     const std::streamoff size = file.tellg();
     if (size >= 0 && file.seekg(0)) {
@@ -145,6 +155,8 @@ void require_writable_directory(const fs::path& dir) {
         close(file);
         unlink(probe.c_str());
     }
+    if (!written && (number == EMFILE || number == ENFILE))
+        throw_write_error(dir, "write into", number);
     if (!written) {
         throw UsageError(cat("cannot write into ", dir.string(), ": ", std::strerror(number),
                              " — the output belongs there — choose a folder that can be written"));

@@ -1,63 +1,140 @@
 #include "deeplab/comm/communicator.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
 #include <new>
+#include <system_error>
 #include <thread>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/limits.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "launcher.h"
 
 namespace deeplab::comm {
 namespace {
 
-// When all ranks fail alike (a wrong option, say), rank 0 alone should say so: it prints and ends
-// the job at once, and the others are gone before they speak. A rank that fails alone is heard
-// after this pause.
-constexpr std::chrono::milliseconds wait_for_rank_0{400};
+// How long a rank that has failed waits for the others to fail, too.
+constexpr std::chrono::milliseconds others_wait{2000};
+
+// Whether another rank tells of this failure: all ranks have failed within a while, and one before
+// this one with the same message. `everyone` serves nothing else, so that a rank that goes on
+// inside another collective is not disturbed.
+bool told_by_another(Communicator& everyone, const std::string& message) {
+    std::int64_t all = 1;
+    const Request everybody = everyone.start_all_reduce(&all, 1, DType::i64, ReduceOp::min,
+                                                        "failure of all ranks");
+    const auto end = std::chrono::steady_clock::now() + others_wait;
+    while (!everyone.done(everybody)) {
+        if (std::chrono::steady_clock::now() >= end) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    everyone.finish(everybody);
+    const auto texts = everyone.all_gather(message, "messages of the ranks");
+    const auto first = std::find(texts.begin(), texts.end(), message);
+    // Rank 0 ends the job: those with something else to say come first.
+    const bool alike = std::count(texts.begin(), texts.end(), message) == everyone.size();
+    if (!alike && everyone.rank() == 0) std::this_thread::sleep_for(others_wait / 10);
+    return first - texts.begin() < everyone.rank();
+}
+
+// Of the program that runs now: all its ranks, for nothing but how it ends.
+Communicator* last_words = nullptr;
 
 std::string bug(const std::string& what) {
     return cat("this is a bug in the program: ", what,
                " — the results cannot be trusted — please report it with the command");
 }
 
+// Where a process may not have a thread or memory, its system says so in two ways.
+bool out_of_threads(const std::system_error& error) {
+    return error.code() == std::errc::resource_unavailable_try_again;
+}
+
+// A program goes on when its output cannot be written, but does not keep that to itself. The reader
+// of a pipe may end when it has enough ("… | head").
+void check_output() {
+    std::cout.flush();
+    pollfd output{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+    if (!std::cout.fail() || (poll(&output, 1, 0) > 0 && (output.revents & POLLERR) != 0)) return;
+    log::warn(
+        "standard output could not be written — what was printed there is not complete — look at "
+        "the room for that file, and run again if you need the text");
+}
+
 // Writes the message of the exception that is being handled and ends a job of several ranks. The
 // exit code of a program of one.
 int fail(Communicator& world) {
-    int code = static_cast<int>(ExitCode::bug);
+    ExitCode code = ExitCode::bug;
     std::string message;
     try {
         throw;
     } catch (const Error& error) {
-        code = static_cast<int>(error.code());
+        code = error.code();
         message = error.what();
     } catch (const std::bad_alloc&) {
-        code = static_cast<int>(ExitCode::device);
-        message =
-            "out of memory — the work does not fit this machine — use a smaller batch, crop or "
-            "image";
+        code = ExitCode::device;
+        message = cat("out of memory", memory_limit(),
+                      " — the work does not fit this machine — use a smaller batch, crop or image, "
+                      "or raise the limit");
+    } catch (const std::system_error& error) {
+        if (out_of_threads(error)) code = ExitCode::device;
+        message = out_of_threads(error)
+                      ? cat("the system gives no more threads", memory_limit(),
+                            " — the program cannot work without them — raise the limits of "
+                            "processes (ulimit -u) and of memory (ulimit -v), or use fewer "
+                            "--threads")
+                      : bug(error.what());
     } catch (const std::exception& exception) {
         message = bug(exception.what());
     } catch (...) {
         message = bug("an exception of unknown type");
     }
-    if (world.rank() != 0) std::this_thread::sleep_for(wait_for_rank_0);
-    log::error(message);
-    if (world.size() > 1) abort_job(code);
-    return code;
+    const bool speaks_first = world.rank() == 0;  // and waits for nobody
+    if (speaks_first) log::error(message);
+    if (world.size() == 1) return static_cast<int>(code);
+    bool told = false;
+    try {
+        told = last_words != nullptr && told_by_another(*last_words, message);
+    } catch (const std::exception&) {
+        // A rank that cannot hear of the others speaks for itself.
+    }
+    if (!told && !speaks_first) log::error(message);
+    // The one that told ends the job; the others are there in case it does not.
+    if (told) std::this_thread::sleep_for(others_wait);
+    abort_job(static_cast<int>(code));
 }
 
 }  // namespace
 
 int run_guarded(MpiSession& session, const std::function<int()>& body) {
-    try {
-        return body();
-    } catch (...) {
-        return fail(session.world());
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);
+    Communicator& world = session.world();
+    const std::string problem = launcher_problem(
+        world.size(), mpi_built(), [](const char* name) { return std::getenv(name); });
+    if (!problem.empty()) {
+        log::error(problem);
+        return static_cast<int>(ExitCode::usage);
     }
+    const auto own = world.duplicate();
+    last_words = own.get();
+    int code = 0;
+    try {
+        code = body();
+        check_output();
+    } catch (...) {
+        code = fail(world);
+    }
+    last_words = nullptr;
+    return code;
 }
 
 void end_job_on_error(Communicator& world, const std::function<void()>& part) {

@@ -13,6 +13,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
 #include "deeplab/comm/communicator.h"
+#include "launcher.h"
 #include "mpi_mailbox.h"
 
 namespace deeplab::comm {
@@ -138,6 +139,15 @@ public:
         }
     }
 
+    bool done(Request request) override {
+        Slot& slot = slots_.at(static_cast<std::size_t>(request));
+        int flag = 0;
+        check(MPI_Testall(static_cast<int>(slot.pieces.size()), slot.pieces.data(), &flag,
+                          MPI_STATUSES_IGNORE),
+              slot.what.c_str());
+        return flag != 0;
+    }
+
     void broadcast(void* data, std::size_t bytes, int root, const char* what) override {
         const Collective inside(what);
         in_pieces(data, bytes, 1, [&](void* piece, int count) {
@@ -194,9 +204,9 @@ public:
     }
 
     MPI_Comm duplicate_handle() const {
-        const Collective inside("set-up of the watchdog");
+        const Collective inside("set-up of a mailbox");
         MPI_Comm own = MPI_COMM_NULL;
-        check(MPI_Comm_dup(comm_, &own), "set-up of the watchdog");
+        check(MPI_Comm_dup(comm_, &own), "set-up of a mailbox");
         return own;
     }
 
@@ -240,6 +250,8 @@ void find_place_for_session_folder() {}
 #endif
 
 }  // namespace
+
+bool mpi_built() { return true; }
 
 void check_mpi(int code, const char* what) {
     if (code == MPI_SUCCESS) return;
@@ -285,12 +297,12 @@ MpiSession::~MpiSession() {
 
 Communicator& MpiSession::world() { return *world_; }
 
-std::unique_ptr<Mailbox> make_mailbox(Communicator& world) {
+std::unique_ptr<Mailbox> make_mailbox(Communicator& world, MailboxThread thread) {
     const auto* mpi = dynamic_cast<const Mpi*>(&world);
     if (mpi == nullptr || world.size() == 1) return nullptr;
     int provided = MPI_THREAD_SINGLE;
     MPI_Query_thread(&provided);
-    if (provided < MPI_THREAD_MULTIPLE) return nullptr;
+    if (thread == MailboxThread::own && provided < MPI_THREAD_MULTIPLE) return nullptr;
     return make_mpi_mailbox(mpi->duplicate_handle());
 }
 

@@ -8,7 +8,7 @@ namespace deeplab::comm {
 namespace {
 
 constexpr int tag = 1;
-constexpr const char* what = "letter of the watchdog";
+constexpr const char* what = "letter between ranks";
 
 class MpiMailbox final : public Mailbox {
 public:

@@ -1,8 +1,12 @@
 #include "deeplab/base/files.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <fstream>
 #include <iterator>
 
@@ -22,6 +26,58 @@ std::size_t entries(const fs::path& dir) {
 }
 
 void write(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }
+
+// A soft limit of this process while an object lives.
+class Limited {
+public:
+    Limited(decltype(RLIMIT_FSIZE) what, rlim_t value) : what_(what) {
+        getrlimit(what, &before_);
+        const rlimit now{.rlim_cur = value, .rlim_max = before_.rlim_max};
+        EXPECT_EQ(setrlimit(what, &now), 0);
+    }
+    ~Limited() { setrlimit(what_, &before_); }
+    Limited(const Limited&) = delete;
+    Limited& operator=(const Limited&) = delete;
+
+private:
+    decltype(RLIMIT_FSIZE) what_;
+    rlimit before_{};
+};
+
+template <class Work>
+std::string device_error(const Work& work) {
+    try {
+        work();
+    } catch (const DeviceError& error) {
+        return error.what();
+    }
+    return "";
+}
+
+TEST(Files, TheSystemsLimitsAreNamed) {
+    const TempDir dir;
+    write(dir / "there", "text");
+    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+    std::string large;
+    {
+        const Limited size(RLIMIT_FSIZE, 100);
+        large = device_error([&] { write_atomically(dir / "large", std::string(1000, 'x')); });
+    }
+    std::signal(SIGXFSZ, handler);
+    EXPECT_NE(large.find("File too large"), std::string::npos) << large;
+    EXPECT_NE(large.find("ulimit -f"), std::string::npos) << large;
+    EXPECT_EQ(entries(dir.path()), 1u) << "nothing of it is left";
+
+    const int next = open("/dev/null", O_RDONLY | O_CLOEXEC);  // the lowest free number
+    close(next);
+    const Limited files(RLIMIT_NOFILE, static_cast<rlim_t>(next));
+    for (const std::string& message :
+         {device_error([&] { read_text(dir / "there"); }),
+          device_error([&] { read_bytes(dir / "there"); }),
+          device_error([&] { write_atomically(dir / "more", "text"); }),
+          device_error([&] { require_writable_directory(dir.path()); })})
+        EXPECT_NE(message.find("ulimit -n"), std::string::npos) << message;
+}
 
 TEST(AtomicFile, AppearsUnderItsNameAtCommitOnly) {
     const TempDir dir;

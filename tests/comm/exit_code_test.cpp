@@ -84,6 +84,31 @@ TEST_P(ExitCode, OfAllRanksIsToldOnce) {
         << result.both();
 }
 
+// The last rank comes a second after rank 0, as on a slow file system; then two of them say another
+// thing.
+TEST_P(ExitCode, OfAllRanksIsToldOnceHoweverLateTheyCome) {
+    const ProcessResult late = run(GetParam(), "late");
+    EXPECT_EQ(late.exit_code, 2) << late.both();
+    EXPECT_EQ(occurrences(late.both(), "all of them, some late"), 1u) << late.both();
+    const ProcessResult two = run(GetParam(), "two-voices");
+    EXPECT_EQ(two.exit_code, 2) << two.both();
+    EXPECT_EQ(occurrences(two.both(), "what rank 0 says"), 1u) << two.both();
+    EXPECT_EQ(occurrences(two.both(), "what the others say"), GetParam() > 1 ? 1u : 0u)
+        << two.both();
+}
+
+// A full disk behind the program's output, and nobody who reads it.
+TEST(Output, ThatCannotBeWrittenIsAWarning) {
+    const std::string job = testing::helper("deeplab-failing-job");
+    const ProcessResult full = run_process({"sh", "-c", job + " prints > /dev/full"});
+    EXPECT_EQ(full.exit_code, 0) << full.both();
+    EXPECT_EQ(occurrences(full.err, "standard output could not be written"), 1u) << full.both();
+    const ProcessResult closed = run_process(
+        {"sh", "-c", "{ " + job + " prints; echo code $? >&2; } | true"});
+    EXPECT_EQ(occurrences(closed.err, "code 0"), 1u) << closed.both();
+    EXPECT_EQ(occurrences(closed.err, "warning"), 0u) << closed.both();
+}
+
 TEST_P(ExitCode, OtherExceptions) {
     const ProcessResult memory = run(GetParam(), "memory");
     EXPECT_EQ(memory.exit_code, 4) << memory.both();

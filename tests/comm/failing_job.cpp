@@ -1,5 +1,6 @@
 // deeplab-failing-job KIND: a program that fails on purpose, for exit_code_test.cpp.
 #include <chrono>
+#include <iostream>
 #include <new>
 #include <string>
 #include <thread>
@@ -21,6 +22,17 @@ int body(comm::Communicator& world, const std::string& kind) {
     const bool last = world.rank() == world.size() - 1;
     if (kind == "ok") return 0;
     if (kind == "stopped") return 75;
+    if (kind == "prints") {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        for (int i = 0; i < 10000; ++i) std::cout << "a line of output\n";
+        return 0;
+    }
+    if (kind == "late") {
+        if (last) std::this_thread::sleep_for(std::chrono::seconds(1));
+        throw UsageError("all of them, some late");
+    }
+    if (kind == "two-voices")
+        throw UsageError(world.rank() == 0 ? "what rank 0 says" : "what the others say");
     if (kind == "usage") throw UsageError("everybody reads the same wrong option");
     if (kind == "memory") throw std::bad_alloc();
     if (kind == "odd") throw 42;

@@ -41,6 +41,8 @@ public:
                                      const char* what) = 0;
     virtual void finish(Request request) = 0;
     virtual void progress() = 0;  // pushes started collectives on; never blocks; not collective
+    // Whether finish(request) would not wait; never blocks; not collective.
+    virtual bool done(Request request) { return request >= 0; }
 
     virtual void broadcast(void* data, std::size_t bytes, int root, const char* what) = 0;
     virtual void barrier(const char* what) = 0;
@@ -77,8 +79,10 @@ private:
 [[noreturn]] void abort_job(int code);
 
 // Runs a program's body with the error policy of all programs: Error -> its message and exit code,
-// anything else -> "bug" and 1; a rank of several aborts the job so that the others do not hang. If
-// the same Error is thrown on all ranks at the same place, the job still ends with its code.
+// anything else -> "bug" and 1; a rank of several aborts the job so that the others do not hang.
+// Ranks that fail with the same message are told of once, by the first of them. Before the body: a
+// launcher whose ranks do not know each other is refused (2), and SIGPIPE and SIGXFSZ are ignored,
+// so that a closed pipe or a file-size limit is an error of that output alone. Collective.
 int run_guarded(MpiSession& session, const std::function<int()>& body);
 
 // Runs a part of a program's body under the same policy. An error there ends a job of several ranks

@@ -1,5 +1,5 @@
 #pragma once
-// Short texts between ranks, from a thread of its own, beside whatever collectives are under way.
+// Short texts between ranks, beside whatever collectives are under way.
 
 #include <cstddef>
 #include <memory>
@@ -30,8 +30,12 @@ public:
     virtual std::vector<Letter> receive() = 0;  // what has arrived since the last call
 };
 
-// Collective over `world`. Empty when there is nobody to write to, or the MPI library allows no
-// calls from several threads at once.
-std::unique_ptr<Mailbox> make_mailbox(Communicator& world);
+// Who calls a mailbox: a thread of its own, or the one that drives MPI.
+enum class MailboxThread { own, main };
+
+// Collective over `world`. Empty when there is nobody to write to, or (own) the MPI library allows
+// no calls from several threads at once.
+std::unique_ptr<Mailbox> make_mailbox(Communicator& world,
+                                      MailboxThread thread = MailboxThread::own);
 
 }  // namespace deeplab::comm
