@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/limits.h"
 #include "deeplab/base/text.h"
 
 namespace deeplab::cpu {
@@ -18,8 +19,9 @@ void Buffer::reserve(std::int64_t bytes) {
     if (memory == MAP_FAILED) {
         throw DeviceError(cat("no memory for the CPU backend's ", what_, ": ",
                               human_bytes(static_cast<std::uint64_t>(bytes)), " wanted, ",
-                              human_bytes(static_cast<std::uint64_t>(old)),
-                              " held before — the plan cannot run — choose a smaller batch or "
+                              human_bytes(static_cast<std::uint64_t>(old)), " held before",
+                              memory_limit(),
+                              " — the plan cannot run — choose a smaller batch or "
                               "crop, or use more ranks on "
                               "more machines"));
     }

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <unordered_map>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/limits.h"
 #include "deeplab/base/text.h"
 #include "onednn.h"
 
@@ -30,6 +32,21 @@ bool touches(std::int64_t tap, std::int64_t in, const graph::ConvGeometry& g, st
         if (i >= 0 && i < in) return true;
     }
     return false;
+}
+
+// oneDNN maps a little memory for the code that it generates, and does not look whether it got it:
+// where an address-space limit has run out it crashes.
+void require_room() {
+    constexpr std::int64_t needed = std::int64_t{16} << 20;  // far more than a primitive's code
+    if (can_map(needed, true)) return;
+    if (can_map(needed, false)) {
+        throw DeviceError(
+            "this system lets no program make code while it runs — oneDNN's convolutions are made "
+            "that way — allow executable memory for this program, or use another machine");
+    }
+    throw DeviceError(cat("no memory for oneDNN's code", memory_limit(),
+                          " — the plan cannot run — use a smaller batch, crop or image, or raise "
+                          "the limit"));
 }
 
 }  // namespace
@@ -100,6 +117,7 @@ onednn::Problem DirectConvolution::Prepared::describe(const graph::ConvGeometry&
 }
 
 void DirectConvolution::Prepared::prepare(const graph::ConvGeometry& g) {
+    require_room();
     memory::desc user_desc, weights_desc, scratchpad_desc;
     const onednn::Problem problem = describe(g, user_desc);
     if (pass == Pass::forward) {
@@ -188,6 +206,7 @@ DirectConvolution::DirectConvolution(Pass pass, const graph::ConvGeometry& geome
                                    {DNNL_ARG_SCRATCHPAD, p.scratchpad}};
         }
     } catch (const dnnl::error& error) {
+        if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
         throw DeviceError(
             cat("oneDNN cannot do the convolution of ", to_string(tensors.x.shape), " by ",
                 to_string(tensors.w.shape), " to ", to_string(tensors.y.shape), " (", error.what(),

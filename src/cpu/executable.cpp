@@ -139,7 +139,10 @@ void CpuExecutable::start(const exec::Step& step) {
         model_->arena.poison(0, model_->arena.bytes());
         model_->scratch.poison(0, model_->scratch.bytes());
     }
+    bool updated = false;
     for (std::size_t i = 0; i < steps_.size(); ++i) {
+        updated = updated || std::holds_alternative<graph::Update>(plan_.nodes[i].op);
+        if (step.between_nodes && !updated) step.between_nodes();
         const auto start = std::chrono::steady_clock::now();
         steps_[i]();
         if (options_.time_nodes) node_seconds_[i] = seconds_since(start);

@@ -3,6 +3,14 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <latch>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/limits.h"
+#include "deeplab/base/text.h"
 
 #if defined(__SSE2__)
 #include <pmmintrin.h>
@@ -30,9 +38,32 @@ void flush_denormals() {
 #endif
 }
 
+// OpenMP ends the process when it cannot have its threads: tried here, where that can be said.
+void require(int count) {
+    std::latch all_here(1);
+    std::vector<std::thread> threads;
+    bool had = true;
+    try {
+        for (int i = 1; i < count; ++i) threads.emplace_back([&] { all_here.wait(); });
+    } catch (const std::system_error&) {
+        had = false;
+    }
+    all_here.count_down();
+    for (auto& thread : threads) thread.join();
+    if (had) return;
+    throw DeviceError(cat("the system gives this rank ", threads.size() + 1, " of ", count,
+                          " threads", memory_limit(),
+                          " — the network cannot be computed as asked — use fewer --threads, or "
+                          "raise the limits of processes (ulimit -u) and of memory (ulimit -v)"));
+}
+
 }  // namespace
 
-Threads::Threads(int count) : count_(count > 0 ? count : processors()) {}
+// OpenMP's threads come before the memory of plans, and stay.
+Threads::Threads(int count) : count_(count > 0 ? count : processors()) {
+    require(count_);
+    prepare();
+}
 
 void Threads::prepare() const {
     omp_set_dynamic(0);

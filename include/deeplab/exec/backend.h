@@ -2,6 +2,7 @@
 // What every backend obeys: keep the model's state, compile a plan, run it.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -71,6 +72,10 @@ struct Step {
     bool first_micro = true, last_micro = true;
     // Images and labels, or raw, are those of the last prefetch(): what it took is used.
     bool prefetched = false;
+    // Called between the nodes before Update, on the thread that start() was called on: parameters
+    // and momentum are those of the step before, running statistics may be this one's. By backends
+    // on the host, which run a step node by node; empty: nothing.
+    std::function<void()> between_nodes = {};
 };
 
 struct StepResult {
