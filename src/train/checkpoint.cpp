@@ -208,6 +208,28 @@ std::string first_difference(const graph::Plan& plan, const Snapshot& snapshot) 
     return "";
 }
 
+std::uint64_t write_file(const std::filesystem::path& path, const Snapshot& snapshot) {
+    const std::uint64_t state = state_hash(snapshot);
+    io::Hdf5Writer file(path, io::Hdf5Writer::Writing::at_close);
+    file.attribute("format", std::string(format_name));
+    file.attribute("format_version", format_version);
+    const std::pair<const char*, const Tensors*> groups[] = {{"parameters", &snapshot.parameters},
+                                                             {"momentum", &snapshot.momentum},
+                                                             {"states", &snapshot.states}};
+    for (const auto& [group, tensors] : groups) {
+        for (const auto& [name, values] : *tensors) {
+            const Extents& extents = snapshot.extents.at(name);
+            ensures(elements_of(extents) == static_cast<std::int64_t>(values.size()),
+                    "extents fit the values");
+            file.write(cat(group, "/", name), values.data(), DType::f32, extents);
+        }
+    }
+    write_info(file, snapshot.info);
+    file.attribute("content_hash", hex64(content_hash(state, snapshot.info)));
+    file.close();
+    return state;
+}
+
 }  // namespace
 
 Snapshot take_snapshot(exec::Backend& backend, const graph::Plan& plan, const WeightsInfo& info) {
@@ -251,29 +273,16 @@ void apply_snapshot(exec::Backend& backend, const graph::Plan& plan, const Snaps
 }
 
 std::uint64_t save_checkpoint(const std::filesystem::path& target, const Snapshot& snapshot) {
-    const std::uint64_t state = state_hash(snapshot);
     AtomicFile atomic(target);
-    {
-        io::Hdf5Writer file(atomic.path(), io::Hdf5Writer::Writing::at_close);
-        file.attribute("format", std::string(format_name));
-        file.attribute("format_version", format_version);
-        const std::pair<const char*, const Tensors*> groups[] = {
-            {"parameters", &snapshot.parameters},
-            {"momentum", &snapshot.momentum},
-            {"states", &snapshot.states}};
-        for (const auto& [group, tensors] : groups) {
-            for (const auto& [name, values] : *tensors) {
-                const Extents& extents = snapshot.extents.at(name);
-                ensures(elements_of(extents) == static_cast<std::int64_t>(values.size()),
-                        "extents fit the values");
-                file.write(cat(group, "/", name), values.data(), DType::f32, extents);
-            }
-        }
-        write_info(file, snapshot.info);
-        file.attribute("content_hash", hex64(content_hash(state, snapshot.info)));
-        file.close();
-    }
+    const std::uint64_t state = write_file(atomic.path(), snapshot);
     atomic.commit();
+    return state;
+}
+
+std::uint64_t save_in_haste(const std::filesystem::path& target, const Snapshot& snapshot) {
+    const AtomicFile atomic(target);
+    const std::uint64_t state = write_file(atomic.path(), snapshot);
+    std::filesystem::rename(atomic.path(), target);
     return state;
 }
 

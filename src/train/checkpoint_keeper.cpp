@@ -114,10 +114,18 @@ CheckpointKeeper::~CheckpointKeeper() {
 }
 
 void CheckpointKeeper::save(Snapshot snapshot, bool best) {
+    hand_over({.snapshot = std::move(snapshot), .best = best});
+}
+
+void CheckpointKeeper::save_in_haste(Snapshot snapshot) {
+    hand_over({.snapshot = std::move(snapshot), .in_haste = true});
+}
+
+void CheckpointKeeper::hand_over(Job job) {
     {
         const std::lock_guard held(mutex_);
         expects(!job_, "CheckpointKeeper::save: after settle()");
-        job_ = Job{std::move(snapshot), best};
+        job_ = std::move(job);
     }
     changed_.notify_all();
 }
@@ -147,6 +155,16 @@ void CheckpointKeeper::finish() {
 bool CheckpointKeeper::lost() const {
     const std::lock_guard held(mutex_);
     return !job_ && failure_ && newest_step_ < 0;
+}
+
+bool CheckpointKeeper::idle() const {
+    const std::lock_guard held(mutex_);
+    return !job_;
+}
+
+std::int64_t CheckpointKeeper::newest_step() const {
+    const std::lock_guard held(mutex_);
+    return newest_step_;
 }
 
 double CheckpointKeeper::best_miou() const {
@@ -197,7 +215,8 @@ void CheckpointKeeper::work() {
 void CheckpointKeeper::put_in_place(const Job& job) {
     const WeightsInfo& info = job.snapshot.info;
     const fs::path file = checkpoint_path(run_, info.step);
-    const std::uint64_t hash = write_(file, job.snapshot);
+    const std::uint64_t hash = job.in_haste ? train::save_in_haste(file, job.snapshot)
+                                            : write_(file, job.snapshot);
     damaged_.erase(file);
     {
         const std::lock_guard held(mutex_);

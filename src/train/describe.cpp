@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <ctime>
 #include <iostream>
-#include <set>
 #include <vector>
 
 #include "deeplab/base/log.h"
@@ -69,22 +68,25 @@ std::string environment_json(const TrainOptions& options, exec::Backend& backend
     return io::to_json(out, 2) + "\n";
 }
 
-void print_dry_run(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
+std::string plan_text(const graph::Plan& plan) {
+    return cat(graph::to_string(plan), "\nhash ", hex64(graph::hash(plan)), "\n");
+}
+
+void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
                    comm::Communicator& control) {
-    const auto devices = devices_of(backend, control);
     if (control.rank() != 0) return;
     const auto& config = setup.config;
     const auto& plan = setup.plan;
     const auto bytes = [](std::int64_t n) { return human_bytes(static_cast<std::uint64_t>(n)); };
-    std::set<std::string> hosts;
-    for (const auto& text : devices) hosts.insert(split(text, '\t').at(0));
+    const std::int64_t crop = config.data.augmentation.crop;
+    const double forward = convolution_flops(model::inference_plan(config.model, 1, crop, crop));
 
-    std::cout << graph::to_string(plan) << "\n"
-              << "network     " << config.model.backbone << ", output stride "
+    std::cout << "network     " << config.model.backbone << ", output stride "
               << config.model.output_stride << ", " << config.model.num_classes << " classes, crop "
-              << config.data.augmentation.crop << "\n"
-              << "parameters  " << plan.parameter_count << ", running statistics "
-              << plan.state_count << "\n"
+              << crop << "\n"
+              << "parameters " << plan.parameter_count << "\n"
+              << "GMAC per image " << fixed(forward / 2e9, 3) << "\n"
+              << "statistics  " << plan.state_count << " running means and variances\n"
               << "work        " << fixed(convolution_flops(plan) / 1e9, 2)
               << " GFLOP of convolutions, forward and backward, for a micro-batch of "
               << setup.local_batch << " on one rank\n"
@@ -100,13 +102,7 @@ void print_dry_run(const Setup& setup, exec::Backend& backend, const graph::Memo
               << "\n"
               << "data        " << setup.train.split << ": " << setup.train.records << " images";
     if (setup.val) std::cout << "; " << setup.val->split << ": " << setup.val->records << " images";
-    std::cout << "\nranks       " << control.size() << " on " << hosts.size()
-              << (hosts.size() == 1 ? " host\n" : " hosts\n");
-    for (std::size_t rank = 0; rank < devices.size(); ++rank) {
-        const auto parts = split(devices[rank], '\t');
-        std::cout << "  rank " << rank << "    " << parts.at(0) << "  " << parts.at(1) << "\n";
-    }
-    std::cout << "dry run: nothing was written" << std::endl;
+    std::cout << "\n" << std::flush;
 }
 
 io::Image side_by_side(const io::Image& image, const io::Mask& truth, const io::Mask& predicted,

@@ -17,8 +17,10 @@ int loader_workers(const Config& config, int threads);
 std::string environment_json(const TrainOptions& options, exec::Backend& backend,
                              comm::Communicator& control, comm::Communicator& gradients,
                              std::int64_t first_step);
-// Collective; rank 0 prints to stdout.
-void print_dry_run(const Setup& setup, exec::Backend& backend, const graph::MemoryPlan& memory,
+// The plan as lines, for RUN/plan.txt.
+std::string plan_text(const graph::Plan& plan);
+// Rank 0 prints to stdout; the ranks and their devices are preflight's.
+void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
                    comm::Communicator& control);
 
 // input | truth | prediction.

@@ -1,10 +1,18 @@
 #include "deeplab/train/evaluator.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <exception>
+#include <new>
+#include <thread>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/limits.h"
 #include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
+#include "deeplab/comm/mailbox.h"
+#include "startup.h"
 
 namespace deeplab::train {
 namespace {
@@ -51,6 +59,75 @@ void check_labels(const io::Mask& truth, const data::ClassTable& table, const st
     }
 }
 
+// A rank that leaves an evaluation early tells the others, who look between their images: nobody
+// waits for anybody while there are images.
+class Departure {
+public:
+    explicit Departure(comm::Communicator& ranks)
+        : ranks_(ranks), mailbox_(comm::make_mailbox(ranks, comm::MailboxThread::main)) {}
+
+    bool heard() {
+        if (mailbox_) letters_ += static_cast<std::int64_t>(mailbox_->receive().size());
+        return told_ || letters_ > 0;
+    }
+    void tell() {
+        if (heard()) return;
+        told_ = true;
+        for (int to = 0; mailbox_ && to < mailbox_->size(); ++to)
+            if (to != mailbox_->rank()) mailbox_->send(to, "leaves");
+    }
+    // Until every rank has left its loop; a stop that is wanted meanwhile ends those of the others.
+    void wait_for_all(const std::function<bool()>& stop) {
+        const comm::Collective inside("end of the evaluation on all ranks");
+        std::int64_t here = 1;
+        const comm::Request all = ranks_.start_all_reduce(&here, 1, DType::i64, comm::ReduceOp::min,
+                                                          "end of the evaluation");
+        while (!ranks_.done(all)) {
+            if (stop()) tell();
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        ranks_.finish(all);
+    }
+    // After wait_for_all(), collective: whether a rank has left early. Nobody's letters stay
+    // behind.
+    bool final() {
+        std::int64_t tellers = told_ ? 1 : 0;
+        ranks_.all_reduce(&tellers, 1, DType::i64, comm::ReduceOp::sum, "ranks that left early");
+        while (mailbox_ && letters_ < tellers - (told_ ? 1 : 0)) heard();
+        return tellers > 0;
+    }
+
+private:
+    comm::Communicator& ranks_;
+    std::unique_ptr<comm::Mailbox> mailbox_;  // empty: of one rank
+    std::int64_t letters_ = 0;
+    bool told_ = false;
+};
+
+void one_image(Predictor& predictor, data::ShardSet& shards, std::int64_t index,
+               const EvaluationOptions& options, Confusion& confusion) {
+    const data::Manifest& manifest = shards.manifest();
+    std::string where = cat("split ", manifest.split, ", record ", index);
+    try {
+        const data::Record record = shards.read(index);
+        where += cat(" (", record.id, ")");
+        data::Decoded sample = data::decode(record, manifest.encoding, where);
+        check_labels(sample.mask, manifest.classes, where);
+        if (options.protocol == Protocol::centre_crop)
+            centre_crop(sample.image, sample.mask, options.crop);
+        where += cat(" of ", sample.image.width, "x", sample.image.height);
+        const io::Mask predicted = predictor.predict(sample.image);
+        confusion.add(sample.mask.labels, predicted.labels);
+        if (options.on_image) options.on_image(index, record, sample.image, sample.mask, predicted);
+    } catch (const DeviceError& error) {
+        throw DeviceError(cat(where, ": ", error.what()));
+    } catch (const std::bad_alloc&) {
+        throw DeviceError(cat(where, ": out of memory", memory_limit(),
+                              " — the image cannot be evaluated — shrink it, or use a machine with "
+                              "more memory"));
+    }
+}
+
 }  // namespace
 
 const char* name(Protocol protocol) {
@@ -63,23 +140,35 @@ const char* name(Protocol protocol) {
 
 Confusion evaluate(Predictor& predictor, data::ShardSet& shards, const EvaluationOptions& options,
                    comm::Communicator& communicator) {
-    const data::Manifest& manifest = shards.manifest();
-    const int classes = static_cast<int>(manifest.classes.classes.size());
+    return *evaluate_until(predictor, shards, options, communicator, [] { return false; });
+}
+
+std::optional<Confusion> evaluate_until(Predictor& predictor, data::ShardSet& shards,
+                                        const EvaluationOptions& options,
+                                        comm::Communicator& communicator,
+                                        const std::function<bool()>& stop) {
+    const int classes = static_cast<int>(shards.manifest().classes.classes.size());
     expects(classes == predictor.classes(), "network and data set have the same classes");
     Confusion confusion(classes);
-    for (std::int64_t index = communicator.rank(); index < shards.size();
-         index += communicator.size()) {
-        const data::Record record = shards.read(index);
-        const std::string where = cat("split ", manifest.split, ", record ", index, " (", record.id,
-                                      ")");
-        data::Decoded sample = data::decode(record, manifest.encoding, where);
-        check_labels(sample.mask, manifest.classes, where);
-        if (options.protocol == Protocol::centre_crop)
-            centre_crop(sample.image, sample.mask, options.crop);
-        const io::Mask predicted = predictor.predict(sample.image);
-        confusion.add(sample.mask.labels, predicted.labels);
-        if (options.on_image) options.on_image(index, record, sample.image, sample.mask, predicted);
+    Departure departure(communicator);
+    std::exception_ptr failure;
+    for (std::int64_t index = communicator.rank();
+         index < shards.size() && !departure.heard() && !failure; index += communicator.size()) {
+        if (stop()) {
+            departure.tell();
+            break;
+        }
+        try {
+            one_image(predictor, shards, index, options, confusion);
+        } catch (const Error&) {
+            failure = std::current_exception();
+            departure.tell();
+        }
     }
+    departure.wait_for_all(stop);
+    agreed(communicator, failure != nullptr, "images of the evaluation",
+           [&] { std::rethrow_exception(failure); });
+    if (departure.final()) return std::nullopt;
     confusion.reduce(communicator);
     return confusion;
 }

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/limits.h"
 #include "deeplab/base/text.h"
 #include "deeplab/train/evaluator.h"
 #include "logit_rows.h"
@@ -33,7 +34,7 @@ std::vector<float> volume(std::int64_t classes, std::int64_t height, std::int64_
     } catch (const std::bad_alloc&) {
         const auto bytes = static_cast<std::uint64_t>(classes * height * width) * sizeof(float);
         throw DeviceError(cat("the scores of an image of ", width, "x", height, " need ",
-                              human_bytes(bytes),
+                              human_bytes(bytes), memory_limit(),
                               " — this machine does not have them — shrink the image"));
     }
 }
@@ -112,7 +113,7 @@ std::unique_ptr<Predictor::Impl::Compiled> Predictor::Impl::compile(std::int64_t
         made->executable = backend.compile(made->plan, {gradients.get(), batch_norm.get()}, {});
     } catch (const std::bad_alloc&) {
         throw DeviceError(
-            cat("no memory for the network at ", width, "x", height,
+            cat("no memory for the network at ", width, "x", height, memory_limit(),
                 " — it cannot run — use a smaller image, or a machine with more memory"));
     }
     return made;
@@ -141,10 +142,10 @@ void Predictor::Impl::too_large(std::int64_t height, std::int64_t width, const D
     if (good == 0) throw error;  // it is not the size
     throw DeviceError(
         cat("an image of ", width, "x", height, " (padded) does not fit into memory (",
-            backend.description(),
-            ") — it cannot be labelled in one piece — the largest size of this shape that fits is ",
-            side(width, good), "x", side(height, good),
-            ": shrink the image to that, or use smaller --scales"));
+            backend.description(), ")", memory_limit(),
+            " — it cannot be labelled in one piece — the largest size of this shape that fits is ",
+            side(width, good), "x", side(height, good), ": shrink the image to that",
+            plain() ? "" : ", or use smaller --scales"));
 }
 
 Predictor::Impl::Compiled& Predictor::Impl::compiled(std::int64_t height, std::int64_t width) {

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -30,9 +31,12 @@ bool share(const std::vector<int>& a, const std::vector<int>& b) {
                        [&](int cpu) { return std::find(b.begin(), b.end(), cpu) != b.end(); });
 }
 
+// What is wrong, by the kind of it; the same on many hosts is one kind.
+using Warnings = std::map<std::string, std::vector<std::string>>;
+
 // Ranks of one host.
 void check_host(const std::string& host, const std::vector<const RankFacts*>& ranks,
-                std::vector<std::string>& warnings) {
+                Warnings& warnings) {
     std::vector<int> used;
     std::int64_t planned = 0;
     bool shared = false, gpu_shared = false;
@@ -48,28 +52,31 @@ void check_host(const std::string& host, const std::vector<const RankFacts*>& ra
     std::sort(used.begin(), used.end());
     used.erase(std::unique(used.begin(), used.end()), used.end());
     if (shared && static_cast<int>(used.size()) < ranks.front()->node_processors) {
-        warnings.push_back(cat("ranks on ", host, " share processors ", processor_ranges(used),
-                               " of ", ranks.front()->node_processors,
-                               " — they wait for each other while others idle — bind each rank to "
-                               "processors of its own, or none (mpirun --bind-to none)"));
+        warnings["shared processors"].push_back(
+            cat("ranks on ", host, " share processors ", processor_ranges(used), " of ",
+                ranks.front()->node_processors,
+                " — they wait for each other while others idle — bind each rank to "
+                "processors of its own, or none (mpirun --bind-to none)"));
     }
     if (static_cast<int>(ranks.size()) > ranks.front()->node_processors) {
-        warnings.push_back(cat(ranks.size(), " ranks on ", host, ", which has ",
-                               ranks.front()->node_processors,
-                               " processors — they take turns, and each waits for all — start "
-                               "fewer ranks there"));
+        warnings["more ranks than processors"].push_back(
+            cat(ranks.size(), " ranks on ", host, ", which has ", ranks.front()->node_processors,
+                " processors — they take turns, and each waits for all — start "
+                "fewer ranks there"));
     }
     if (gpu_shared) {
-        warnings.push_back(cat("two ranks on ", host,
-                               " use one GPU — each takes the other's time and memory — start one "
-                               "rank per GPU"));
+        warnings["shared GPU"].push_back(
+            cat("two ranks on ", host,
+                " use one GPU — each takes the other's time and memory — start one "
+                "rank per GPU"));
     }
     const std::int64_t available = ranks.front()->available_bytes;
     if (available >= 0 && planned > available) {
-        warnings.push_back(cat("the ranks on ", host, " plan ", bytes_text(planned), " of memory, ",
-                               bytes_text(available),
-                               " are available — the system may end the job — use fewer ranks "
-                               "there, or a smaller train.global_batch"));
+        warnings["memory"].push_back(
+            cat("the ranks on ", host, " plan ", bytes_text(planned), " of memory, ",
+                bytes_text(available),
+                " are available — the system may end the job — use fewer ranks "
+                "there, or a smaller train.global_batch"));
     }
 }
 
@@ -170,8 +177,68 @@ std::string processor_ranges(const std::vector<int>& processors) {
     return text;
 }
 
+namespace {
+
+// The devices of all ranks in a few words.
+std::string devices_text(const std::vector<RankFacts>& ranks) {
+    std::set<std::string> kinds;
+    for (const auto& r : ranks) kinds.insert(r.device);
+    if (kinds.empty()) return "";
+    return cat(*kinds.begin(), kinds.size() > 1 ? cat(" and ", kinds.size() - 1, " more") : "");
+}
+
+// Of the host that has least to spare.
+std::string memory_text(const std::map<std::string, std::vector<const RankFacts*>>& hosts) {
+    const std::string* tightest = nullptr;
+    std::int64_t least = 0, its_planned = 0, its_available = -1;
+    for (const auto& [host, ranks] : hosts) {
+        std::int64_t planned = 0;
+        for (const auto* r : ranks) planned += r->planned_bytes;
+        const std::int64_t available = ranks.front()->available_bytes;
+        if (tightest != nullptr && available - planned >= least) continue;
+        tightest = &host;
+        least = available - planned;
+        its_planned = planned;
+        its_available = available;
+    }
+    if (tightest == nullptr) return "";
+    return cat(*tightest, "  ", bytes_text(its_planned), " planned, ", bytes_text(its_available),
+               " available", hosts.size() > 1 ? "; least to spare of all hosts" : "");
+}
+
+void shorten(const PreflightFacts& facts, const Warnings& warnings,
+             const std::map<std::string, std::vector<const RankFacts*>>& hosts,
+             const std::vector<std::string>& common, PreflightTable& table) {
+    const std::size_t ranks = facts.ranks.size();
+    table.lines = {
+        cat("pre-flight  ", ranks, ranks == 1 ? " rank on " : " ranks on ", hosts.size(),
+            hosts.size() == 1 ? " host, " : " hosts, ", devices_text(facts.ranks)),
+        cat("  memory    ", memory_text(hosts)),
+    };
+    table.lines.insert(table.lines.end(), common.begin(), common.end());
+    if (!facts.changes.empty()) {
+        table.lines.push_back(
+            cat("  changed   ", facts.changes.front(),
+                facts.changes.size() > 1 ? cat("; and ", facts.changes.size() - 1, " more") : ""));
+    }
+    table.lines.emplace_back("  details   preflight.txt and plan.txt in the run's folder");
+    for (const auto& [kind, texts] : warnings) {
+        if (table.told.size() == PreflightTable::most_warnings) {
+            table.told.back() += cat(" (and ", warnings.size() - PreflightTable::most_warnings,
+                                     " other kinds of warnings in preflight.txt)");
+            break;
+        }
+        table.told.push_back(
+            cat(texts.front(),
+                texts.size() > 1 ? cat(" (and so on ", texts.size() - 1, " other hosts)") : ""));
+    }
+}
+
+}  // namespace
+
 PreflightTable preflight_table(const PreflightFacts& facts) {
     PreflightTable table;
+    Warnings warnings;
     std::map<std::string, std::vector<const RankFacts*>> hosts;
     for (const auto& r : facts.ranks) hosts[r.host].push_back(&r);
     std::string& text = table.text;
@@ -187,21 +254,28 @@ PreflightTable preflight_table(const PreflightFacts& facts) {
         for (const auto* r : ranks) planned += r->planned_bytes;
         text += cat("  memory    ", host, "  ", bytes_text(planned), " planned, ",
                     bytes_text(ranks.front()->available_bytes), " available\n");
-        check_host(host, ranks, table.warnings);
+        check_host(host, ranks, warnings);
     }
-    if (facts.bandwidth > 0)
-        text += cat("  all-reduce ", fixed(facts.bandwidth / 1e9, 2), " GB/s of host memory\n");
-    text += cat("  data      ", facts.data, "\n");
+    std::vector<std::string> common;
+    if (facts.bandwidth > 0) {
+        common.push_back(
+            cat("  all-reduce ", fixed(facts.bandwidth / 1e9, 2), " GB/s of host memory"));
+    }
+    common.push_back(cat("  data      ", facts.data));
     const std::int64_t files = facts.keep + 2;  // the best one, and the one being written
-    text += cat("  checkpoint ", bytes_text(facts.checkpoint_bytes), " each, at most ", files, "; ",
-                bytes_text(facts.free_bytes), " free\n");
+    common.push_back(cat("  checkpoint ", bytes_text(facts.checkpoint_bytes), " each, at most ",
+                         files, "; ", bytes_text(facts.free_bytes), " free"));
+    for (const auto& line : common) text += line + "\n";
     for (const auto& change : facts.changes) text += cat("  changed   ", change, "\n");
     if (facts.free_bytes >= 0 && facts.free_bytes < files * facts.checkpoint_bytes) {
-        table.warnings.push_back(
+        warnings["checkpoints"].push_back(
             cat(bytes_text(facts.free_bytes), " are free where ", files, " checkpoints of ",
                 bytes_text(facts.checkpoint_bytes),
                 " may be kept — one may not be written — free space, or lower checkpoint.keep"));
     }
+    for (const auto& [kind, texts] : warnings)
+        table.warnings.insert(table.warnings.end(), texts.begin(), texts.end());
+    shorten(facts, warnings, hosts, common, table);
     return table;
 }
 
@@ -223,11 +297,13 @@ void preflight(const Setup& setup, exec::Backend& backend, comm::Communicator& c
     const auto space = std::filesystem::space(run.empty() ? "." : run, error);
     if (!error && !run.empty()) facts.free_bytes = static_cast<std::int64_t>(space.available);
     PreflightTable table = preflight_table(facts);
-    std::cout << table.text << std::flush;
-    for (const auto& warning : table.warnings) {
-        log::warn(warning);
-        table.text += cat("warning: ", warning, "\n");
-    }
+    if (run.empty())
+        std::cout << table.text;
+    else
+        for (const auto& line : table.lines) std::cout << line << "\n";
+    std::cout << std::flush;
+    for (const auto& warning : run.empty() ? table.warnings : table.told) log::warn(warning);
+    for (const auto& warning : table.warnings) table.text += cat("warning: ", warning, "\n");
     if (!run.empty()) write_atomically(run / "preflight.txt", table.text);
 }
 

@@ -31,15 +31,19 @@ struct PreflightFacts {
 struct PreflightTable {
     std::string text;                   // lines, the warnings not among them
     std::vector<std::string> warnings;  // "what — why — what to do"
+    // For the terminal: at most `most_lines` lines and `most_warnings` warnings, for any number of
+    // ranks, hosts and changes.
+    static constexpr std::size_t most_lines = 7, most_warnings = 3;
+    std::vector<std::string> lines, told;
 };
 
 // "0-3,8" for {0, 1, 2, 3, 8}.
 std::string processor_ranges(const std::vector<int>& processors);
 PreflightTable preflight_table(const PreflightFacts& facts);
 
-// Measures, then rank 0 prints the table and its warnings and writes RUN/preflight.txt (an empty
-// `run`: nothing is written). Called before RUN/environment.json is renewed, which tells how many
-// ranks the run had. Collective.
+// Measures, then rank 0 prints the table's short form and writes RUN/preflight.txt. An empty `run`:
+// it prints the whole table, and nothing is written. Called before RUN/environment.json is renewed,
+// which tells how many ranks the run had. Collective.
 void preflight(const Setup& setup, exec::Backend& backend, comm::Communicator& control,
                const std::filesystem::path& run, std::vector<std::string> changes);
 

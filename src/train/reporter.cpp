@@ -28,16 +28,6 @@ std::string bar(double done) {
            std::string(static_cast<std::size_t>(width - full), ' ') + "]";
 }
 
-// The run is worth more than its report.
-template <class Work>
-void guarded(Work&& work) {
-    try {
-        work();
-    } catch (const std::exception& error) {
-        log::warn(cat("the run's report could not be written: ", error.what()));
-    }
-}
-
 }  // namespace
 
 Reporter::Reporter(const std::filesystem::path& run, std::int64_t first_step,
@@ -67,11 +57,13 @@ void Reporter::steps(const Interval& v, const std::string& state_hash) {
     out["comm_exposed"] = exposed;
     if (v.skipped > 0) out["skipped"] = v.skipped;
     if (!state_hash.empty()) out["state_hash"] = state_hash;
-    metrics_.append(out);
-    if (std::isfinite(v.loss)) events_->scalar("train/loss", v.step, v.loss);
-    events_->scalar("train/lr", v.step, v.learning_rate);
-    events_->scalar("train/images_per_s", v.step, rate);
-    events_->flush();
+    guarded(metrics_failed_, "metrics.jsonl", [&] { metrics_.append(out); });
+    guarded(events_failed_, "TensorBoard log", [&] {
+        if (std::isfinite(v.loss)) events_->scalar("train/loss", v.step, v.loss);
+        events_->scalar("train/lr", v.step, v.learning_rate);
+        events_->scalar("train/images_per_s", v.step, rate);
+        events_->flush();
+    });
 
     const double left = v.steps > 0 ? static_cast<double>(iterations_ - v.step) * v.seconds /
                                           static_cast<double>(v.steps)
@@ -115,16 +107,18 @@ void Reporter::evaluation(std::int64_t step, const std::string& split, const std
     out["class_iou"] = per_class;
     out["images"] = images;
     out["state_hash"] = state_hash;
-    metrics_.append(out);
-    events_->scalar("val/miou", step, m.miou);
-    events_->scalar("val/pixel_accuracy", step, m.pixel_accuracy);
-    events_->scalar("val/mean_pixel_accuracy", step, m.mean_pixel_accuracy);
-    events_->scalar("val/fwiou", step, m.fwiou);
-    events_->flush();
+    guarded(metrics_failed_, "metrics.jsonl", [&] { metrics_.append(out); });
+    guarded(events_failed_, "TensorBoard log", [&] {
+        events_->scalar("val/miou", step, m.miou);
+        events_->scalar("val/pixel_accuracy", step, m.pixel_accuracy);
+        events_->scalar("val/mean_pixel_accuracy", step, m.mean_pixel_accuracy);
+        events_->scalar("val/fwiou", step, m.fwiou);
+        events_->flush();
+    });
     line(cat("evaluation at step ", step, " on ", split, " (", protocol, ", ", images,
              " images): mIoU ", fixed(m.miou, 4), "  pixel accuracy ", fixed(m.pixel_accuracy, 4),
              "  in ", human_seconds(seconds)));
-    guarded([&] {
+    guarded(report_failed_, "report", [&] {
         std::filesystem::create_directories(run_ / "report");
         for (std::size_t i = 0; i < pictures_.size(); ++i) {
             const auto bytes = io::encode_jpeg(pictures_[i], 92);
@@ -140,15 +134,32 @@ void Reporter::evaluation(std::int64_t step, const std::string& split, const std
 }
 
 void Reporter::image(std::int64_t number, std::int64_t step, const io::Image& image) {
-    events_->image(cat("val/image_", number), step, image);
+    guarded(events_failed_, "TensorBoard log",
+            [&] { events_->image(cat("val/image_", number), step, image); });
     pictures_.push_back(image);
 }
 
 void Reporter::finish() {
     line("");
+    guarded(metrics_failed_, "metrics.jsonl", [&] { metrics_.flush(); });
     std::error_code ignored;
     if (std::filesystem::file_size(run_ / "metrics.jsonl", ignored) == 0) return;  // stopped early
-    guarded([&] { write_report(run_, run_ / "report"); });
+    guarded(report_failed_, "report", [&] { write_report(run_, run_ / "report"); });
+}
+
+// The run is worth more than what it tells of itself. A full disk is told of once, until it has
+// room again.
+void Reporter::guarded(bool& failed, const char* what, const std::function<void()>& work) {
+    try {
+        work();
+        failed = false;
+    } catch (const std::exception& error) {
+        if (!failed) {
+            line("");
+            log::warn(cat("the run's ", what, " could not be written: ", error.what()));
+        }
+        failed = true;
+    }
 }
 
 }  // namespace deeplab::train

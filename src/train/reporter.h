@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,11 +42,14 @@ public:
     const MetricsLog& metrics() const { return metrics_; }
 
 private:
+    void guarded(bool& failed, const char* what, const std::function<void()>& work);
+
     std::filesystem::path run_;
     data::ClassTable classes_;
     std::vector<io::Image> pictures_;
     std::int64_t iterations_, images_;
     bool terminal_, bar_open_ = false;
+    bool metrics_failed_ = false, events_failed_ = false, report_failed_ = false;
     MetricsLog metrics_;
     std::unique_ptr<io::EventWriter> events_;
 };

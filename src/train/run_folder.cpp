@@ -1,7 +1,14 @@
 #include "deeplab/train/run_folder.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
 #include <map>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -55,30 +62,68 @@ MetricsLog::MetricsLog(const fs::path& file, std::int64_t last_step) : file_(fil
             const auto* step = object == nullptr ? nullptr : object->find("step");
             const auto* number = step == nullptr ? nullptr : step->get_if<std::int64_t>();
             if (number == nullptr || *number > last_step) continue;
-            const bool evaluation = object->find("split") != nullptr;
-            lines[{*number, evaluation}] = line;
-            if (evaluation) evaluated_.insert(*number);
+            lines[{*number, object->find("split") != nullptr}] = line;
+            note(*object);
         }
     }
     std::string text;
     for (const auto& entry : lines) text += entry.second + "\n";
     write_atomically(file, text);
-    out_.open(file, std::ios::app);
-    if (!out_)
-        throw UsageError(cat("cannot write ", file.string(),
+    whole_ = static_cast<std::int64_t>(text.size());
+    out_ = open(file.c_str(), O_WRONLY | O_CLOEXEC);
+    if (out_ < 0) {
+        throw UsageError(cat("cannot write ", file.string(), ": ", std::strerror(errno),
                              " — the run's metrics would be lost — check the folder"));
+    }
+}
+
+MetricsLog::~MetricsLog() {
+    if (out_ >= 0) close(out_);
+}
+
+// Of an evaluation's line: its mIoU.
+void MetricsLog::note(const io::Object& line) {
+    if (line.find("split") == nullptr) return;
+    const auto* miou = line.find("miou");
+    const auto* number = miou == nullptr ? nullptr : miou->get_if<double>();
+    evaluated_[*line.find("step")->get_if<std::int64_t>()] = number == nullptr ||
+                                                                     std::isnan(*number)
+                                                                 ? -1
+                                                                 : *number;
+}
+
+std::optional<double> MetricsLog::miou(std::int64_t step) const {
+    const auto found = evaluated_.find(step);
+    if (found == evaluated_.end()) return std::nullopt;
+    return found->second;
 }
 
 void MetricsLog::append(const io::Object& line) {
     const auto* step = line.find("step");
     expects(step != nullptr && step->is<std::int64_t>(), "a metrics line has a step");
-    if (line.find("split") != nullptr) evaluated_.insert(*step->get_if<std::int64_t>());
-    out_ << io::to_json(line) << "\n" << std::flush;
-    if (!out_) {
-        throw UsageError(cat("cannot write ", file_.string(),
-                             " — the run's metrics would be lost — free space on the file "
-                             "system, then continue with --resume"));
+    note(line);
+    pending_ += io::to_json(line) + "\n";
+    flush();
+}
+
+void MetricsLog::flush() {
+    std::string_view rest = pending_;
+    std::int64_t at = whole_;
+    while (!rest.empty()) {
+        const ssize_t count = pwrite(out_, rest.data(), rest.size(), at);
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) {
+            const int number = count < 0 ? errno : EIO;
+            // A part of a line would be taken for damage.
+            static_cast<void>(!ftruncate(out_, whole_));
+            throw DeviceError(cat("cannot write ", file_.string(), ": ", std::strerror(number),
+                                  " — the run's metrics are incomplete — make room"));
+        }
+        rest.remove_prefix(static_cast<std::size_t>(count));
+        at += count;
     }
+    whole_ = at;
+    pending_.clear();
 }
 
 fs::path checkpoint_path(const fs::path& run, std::int64_t step) {

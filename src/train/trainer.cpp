@@ -1,7 +1,9 @@
 #include "deeplab/train/trainer.h"
 
 #include <cmath>
+#include <iostream>
 #include <utility>
+#include <vector>
 
 #include "continuity.h"
 #include "deeplab/base/files.h"
@@ -98,7 +100,10 @@ void Trainer::start() {
     skipped = control_->all_gather(skipped, "skipped steps").front();
     for (const auto& step : split(trim(skipped), ' '))
         if (!step.empty()) skipped_.insert(std::stoll(step));
-    if (root()) write_atomically(options_.run / "config.toml", info_.config_toml);
+    agreed(*control_, root(), "configuration and plan of the run", [&] {
+        write_atomically(options_.run / "config.toml", info_.config_toml);
+        write_atomically(options_.run / "plan.txt", plan_text(setup_.plan));
+    });
     start_reporter();
 }
 
@@ -137,14 +142,20 @@ std::uint64_t Trainer::initial_weights() {
         file, setup_.plan, {.seed = seed, .reset_classifier = options_.reset_classifier});
     const auto notes = check_initial_classes(file, setup_.train.classes, options_);
     apply_snapshot(backend_, setup_.plan, weights.snapshot, false);
-    if (root()) {
-        log::info(
-            cat("starting from ", file.path().string(), ", ", file.kind(), "; ", summary(weights)));
-        for (const auto& note : notes) log::warn(note);
-        if (!options_.dry_run)
-            write_atomically(options_.run / "initial_weights.txt", to_text(weights));
+    const std::uint64_t hash = state_hash(weights.snapshot);
+    if (!root()) return hash;
+    std::vector<std::string> lines = split(summary(weights), '\n');
+    constexpr std::size_t most = 4;
+    if (lines.size() > most && !options_.dry_run) {
+        lines.resize(most - 1);
+        lines.emplace_back("  more         initial_weights.txt in the run's folder");
     }
-    return state_hash(weights.snapshot);
+    std::string text = cat("starting from ", file.path().string(), ", ", file.kind(), "; ");
+    for (const auto& line : lines) text += cat(&line == &lines.front() ? "" : "\n", line);
+    log::info(text);
+    for (const auto& note : notes) log::warn(note);
+    if (!options_.dry_run) write_atomically(options_.run / "initial_weights.txt", to_text(weights));
+    return hash;
 }
 
 std::uint64_t Trainer::resume(const std::filesystem::path& file) {
@@ -193,7 +204,23 @@ void Trainer::dry_run() {
     compile();
     keep_samples();
     preflight(setup_, backend_, *control_, {}, {});
-    print_dry_run(setup_, backend_, executable_->memory(), *control_);
+    print_dry_run(setup_, executable_->memory(), *control_);
+    agreed(*control_, root(), "file of the plan", [&] {
+        const std::string text = plan_text(setup_.plan);
+        if (options_.verbose) std::cout << text;
+        // A run that is there keeps the plan that it has.
+        const bool writes = !options_.verbose && !options_.run.empty() &&
+                            !latest_checkpoint(options_.run);
+        if (writes) {
+            require_writable_directory(options_.run);
+            write_atomically(options_.run / "plan.txt", text);
+        }
+        std::cout << "dry run: "
+                  << (writes ? cat("the plan is in ", (options_.run / "plan.txt").string(),
+                                   ", nothing else was written")
+                             : "nothing was written")
+                  << std::endl;
+    });
 }
 
 data::LoaderOptions Trainer::loader_options() const {

@@ -5,50 +5,10 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
-#include "describe.h"
 #include "nonfinite.h"
 #include "trainer_run.h"
 
 namespace deeplab::train {
-
-bool Trainer::evaluation_due(std::int64_t done) const {
-    const std::int64_t every = setup_.config.train.eval_every;
-    return every > 0 && done > 0 && (done % every == 0 || done == iterations());
-}
-
-bool Trainer::evaluate_now(std::int64_t done) {
-    const comm::Phase phase("evaluation", done);
-    const Clock::time_point start = Clock::now();
-    if (!val_shards_)
-        val_shards_ = std::make_unique<data::ShardSet>(options_.data, setup_.val->split);
-    if (!predictor_) {
-        predictor_ = std::make_unique<Predictor>(
-            backend_, setup_.config.model, InferenceOptions{.normalisation = info_.normalisation});
-    }
-    constexpr std::int64_t pictures = 3;  // for TensorBoard
-    const std::vector<io::Rgb> palette = info_.classes.palette();
-    std::int64_t shown = 0;
-    EvaluationOptions evaluation;
-    evaluation.on_image = [&](std::int64_t, const data::Record&, const io::Image& image,
-                              const io::Mask& truth, const io::Mask& predicted) {
-        comm::beat();
-        if (!root() || shown >= pictures) return;
-        reporter_->image(shown++, done, side_by_side(image, truth, predicted, palette));
-    };
-    AveragedStates averaged = averaged_states();
-    const Confusion confusion = evaluate(*predictor_, *val_shards_, evaluation, *control_);
-    averaged.restore();
-
-    const Metrics metrics = confusion.metrics();
-    const std::string hash = hex64(state_hash_at(done));
-    if (root())
-        reporter_->evaluation(done, setup_.val->split, "full", confusion, setup_.val->records, hash,
-                              seconds_since(start));
-    result_.miou = metrics.miou;
-    if (!(metrics.miou > info_.best_miou)) return false;
-    info_.best_miou = metrics.miou;
-    return true;
-}
 
 // Of what a checkpoint of this step holds; the same on all ranks. Collective.
 std::uint64_t Trainer::state_hash_at(std::int64_t done) {
@@ -107,29 +67,28 @@ void Trainer::finish_checkpoints() {
     control_->barrier("last checkpoint");
 }
 
+// The checkpoint comes first: an evaluation is long, and may be cut, or not fit into memory. A run
+// that stops leaves it to the one that goes on.
 void Trainer::after_step(std::int64_t done, const LocalStep& local) {
-    // A stopping run has little time: the evaluation of this step is made up for by the run that
-    // goes on.
-    const bool stopping = local.stop && done < iterations();
-    const bool evaluates = !stopping && evaluation_due(done);
+    const bool evaluates = evaluation_due(done);
+    const bool stopping = local.stop && (done < iterations() || evaluates);
     const std::int64_t every = setup_.config.checkpoint.every;
     const bool due = (every > 0 && done % every == 0) || local.checkpoint || done == iterations();
-    if (evaluates || due || stopping) settle_checkpoint();
-    const bool best = evaluates && evaluate_now(done);
-    if (due || best || stopping) save(done, best);
+    if (evaluates || due || stopping) {
+        settle_checkpoint();
+        save(done, false);
+    }
+    if (stopping)
+        result_.code = ExitCode::stopped_early;
+    else if (evaluates)
+        evaluate_now(done);
     interval_start_ = Clock::now();
-    if (stopping) result_.code = ExitCode::stopped_early;
 }
 
 void Trainer::loop() {
-    std::int64_t missing = root() && evaluation_due(first_step_) &&
-                                   !reporter_->metrics().has_evaluation(first_step_)
-                               ? 1
-                               : 0;
-    control_->all_reduce(&missing, 1, DType::i64, comm::ReduceOp::max, "evaluation to make up for");
-    if (missing != 0 && evaluate_now(first_step_)) save(first_step_, true);
-
-    while (!steps()) {
+    result_.step = first_step_;
+    make_up();
+    while (result_.code == ExitCode::ok && !steps()) {
     }
     result_.skipped = static_cast<std::int64_t>(skipped_.size());
 }

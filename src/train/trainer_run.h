@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -29,6 +30,9 @@ struct LocalStep {
     bool stop = false, checkpoint = false;  // agreed between all ranks
     bool finite = true, skipped = false;    // the same on all ranks
 };
+
+// Why a run ends before its last step.
+enum class Leave : std::int64_t { no, signal, time };
 
 // A micro-batch that has its turn next.
 struct NextBatch {
@@ -67,6 +71,8 @@ private:
 
     // trainer_step.cpp: one step, and what becomes of it.
     LocalStep one_step(data::Loader& loader, std::int64_t step);
+    Leave wish_to_leave() const;  // of this rank, now; the time is rank 0's
+    void last_call(std::int64_t done);
     NextBatch take_batch(data::Loader& loader, std::int64_t step, LocalStep& local);
     void agree(LocalStep& local);
     void run_micro(data::Loader& loader, std::int64_t step, NextBatch next, LocalStep& local);
@@ -81,13 +87,20 @@ private:
     void loop();
     bool steps();  // false: the run went back
     void after_step(std::int64_t done, const LocalStep& local);
-    bool evaluation_due(std::int64_t done) const;
-    bool evaluate_now(std::int64_t done);  // true: the best so far
     AveragedStates averaged_states();
     void save(std::int64_t done, bool best);
     void settle_checkpoint();
     void finish_checkpoints();
     std::uint64_t state_hash_at(std::int64_t done);
+
+    // trainer_evaluation.cpp: evaluations, of steps that have their checkpoint.
+    bool evaluation_due(std::int64_t done) const;
+    void make_up();
+    void evaluate_now(std::int64_t done);
+    std::optional<Confusion> judge(std::int64_t done, std::vector<io::Image>& pictures);
+    void leave_evaluation(std::int64_t done, Leave why, double needed_s);
+    double budget_left_s() const;
+    Leave agree_to_leave(Leave mine, const char* what);
 
     const TrainOptions& options_;
     exec::Backend& backend_;
@@ -115,6 +128,12 @@ private:
     Interval interval_;
     Clock::time_point interval_start_;
     double trained_s_ = 0, slowest_copy_s_ = 0;
+    double evaluation_s_ = 0;    // that the last one took, or this one will; 0: not known
+    bool evaluated_ = false;     // in this process: the memory sufficed
+    Leave why_cut_ = Leave::no;  // this rank's reason to end the evaluation under way
+    // Running statistics before the step under way, where last_call() may want them.
+    std::map<std::string, std::vector<float>> states_before_;
+    bool hears_last_call_ = false, called_ = false;
     std::int64_t trained_steps_ = 0;
 };
 

@@ -1,6 +1,7 @@
 // One step of a run: batches, the count of valid pixels, what is wrong, what is told.
 #include <algorithm>
 #include <cmath>
+#include <thread>
 #include <utility>
 
 #include "deeplab/base/log.h"
@@ -32,12 +33,38 @@ NextBatch Trainer::take_batch(data::Loader& loader, std::int64_t step, LocalStep
     return next;
 }
 
+Leave Trainer::wish_to_leave() const {
+    if (options_.stop != nullptr && options_.stop->load()) return Leave::signal;
+    return root() && budget_left_s() <= 0 ? Leave::time : Leave::no;
+}
+
+// In the middle of a step, whose Update has not begun: its statistics alone have changed. What is
+// left of a second belongs to the writer; then the run goes on, for as long as it may.
+void Trainer::last_call(std::int64_t done) {
+    if (called_ || done == 0 || !options_.last_call->load()) return;
+    if (!root()) {
+        called_ = true;
+        std::this_thread::sleep_for(std::chrono::seconds(1));
+        return;
+    }
+    if (!keeper_->idle()) return;
+    called_ = true;
+    if (done == keeper_->newest_step()) return;
+    info_.step = done;
+    Snapshot snapshot = take_snapshot(backend_, setup_.plan, info_);
+    snapshot.states = states_before_;
+    keeper_->save_in_haste(std::move(snapshot));
+    try {
+        keeper_->settle();
+    } catch (const Error&) {
+        // A warning has told of it; the end of this step tells all ranks.
+    }
+}
+
 // Before the last micro-batch: the count that Update divides by, and what somebody wants to happen
 // after the step.
 void Trainer::agree(LocalStep& local) {
-    const bool out_of_time = options_.time_budget_min > 0 &&
-                             seconds_since(started_) >= 60 * options_.time_budget_min;
-    const bool stop = out_of_time || (options_.stop != nullptr && options_.stop->load());
+    const bool stop = wish_to_leave() != Leave::no;
     const double minutes = setup_.config.checkpoint.minutes;
     // A lost one: settle_checkpoint() ends the run on all ranks.
     const bool checkpoint = root() &&
@@ -55,6 +82,13 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
     LocalStep local;
     local.skipped = skipped_.contains(step);
     step_ids_.clear();
+    states_before_.clear();
+    // Statistics that ranks have of their own would have to be averaged first.
+    const bool own_statistics = setup_.config.train.sync_bn != SyncBn::global &&
+                                !setup_.config.train.freeze_bn && control_->size() > 1;
+    hears_last_call_ = options_.last_call != nullptr && backend_.on_host() && !own_statistics;
+    if (hears_last_call_ && root())
+        for (const auto& s : setup_.plan.states) states_before_[s.name] = backend_.download(s);
     for (std::int64_t micro = 0; micro < micros; ++micro) {
         NextBatch next = take_batch(loader, step, local);
         data::Batch& batch = next.batch;
@@ -68,7 +102,10 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
         else
             run_micro(loader, step, std::move(next), local);
     }
-    control_->all_reduce(&local.loss_sum, 1, DType::f64, comm::ReduceOp::sum, "loss of the step");
+    double message[] = {local.loss_sum, wish_to_leave() != Leave::no ? 1.0 : 0.0};
+    control_->all_reduce(message, 2, DType::f64, comm::ReduceOp::sum, "loss of the step");
+    local.loss_sum = message[0];
+    local.stop = local.stop || message[1] > 0;
     local.finite = local.finite && std::isfinite(local.loss_sum);
     return local;
 }
@@ -86,6 +123,7 @@ void Trainer::run_micro(data::Loader& loader, std::int64_t step, NextBatch next,
     inputs.first_micro = batch.micro == 0;
     inputs.last_micro = batch.micro + 1 == setup_.config.train.accumulation;
     inputs.prefetched = next.prefetched;
+    if (hears_last_call_) inputs.between_nodes = [this, step] { last_call(step); };
     executable_->start(inputs);
     if (samples_on_device() && !next.prefetched) loader.on_device(batch);
     loader.recycle(std::move(batch));

@@ -79,6 +79,39 @@ TEST(Preflight, WarnsOfTwoRanksOnOneGpu) {
     EXPECT_THAT(preflight_table(f).warnings, IsEmpty());
 }
 
+// Everything at once, on 128 hosts: the terminal gets a few lines, the file all of them.
+TEST(Preflight, AThousandRanksTakeNoMoreLinesThanOne) {
+    PreflightFacts f = two_ranks();
+    f.ranks.clear();
+    for (int i = 0; i < 1024; ++i) {
+        f.ranks.push_back({.host = "n" + std::to_string(i / 8),
+                           .device = "CUDA device " + std::to_string(i % 4) + ": A",
+                           .own_device = true,
+                           .processors = {0},
+                           .node_processors = 4,
+                           .planned_bytes = 100,
+                           .available_bytes = i / 8 == 77 ? 300 : 400});
+    }
+    for (int i = 0; i < 30; ++i) f.changes.push_back("key: 1 -> 2");
+    f.free_bytes = 0;
+    f.bandwidth = 1e9;
+    f.data = "train: 10 images";
+    const auto table = preflight_table(f);
+    EXPECT_LE(table.lines.size(), PreflightTable::most_lines);
+    EXPECT_LE(table.told.size(), PreflightTable::most_warnings);
+    EXPECT_LE(table.lines.size() + table.told.size() + 5, 15u) << "with a head and --init's lines";
+    EXPECT_EQ(table.warnings.size(), 4u * 128 + 1);
+    EXPECT_THAT(table.lines, testing::Contains(HasSubstr("1024 ranks on 128 hosts")));
+    EXPECT_THAT(table.lines, testing::Contains(HasSubstr("n77  800 B planned, 300 B available")));
+    EXPECT_THAT(table.lines, testing::Contains(HasSubstr("and 29 more")));
+    EXPECT_THAT(table.told, testing::Contains(HasSubstr("on 127 other hosts")));
+    EXPECT_THAT(table.told.back(), HasSubstr("2 other kinds of warnings"));
+    EXPECT_THAT(table.text, HasSubstr("rank 1023"));
+    for (const auto& line : table.lines) EXPECT_THAT(line, testing::Not(HasSubstr("\n")));
+    f.ranks.resize(1);
+    EXPECT_LE(preflight_table(f).lines.size(), PreflightTable::most_lines);
+}
+
 TEST(Preflight, WarnsWhenCheckpointsMayNotFit) {
     auto f = two_ranks();
     f.free_bytes = 39;

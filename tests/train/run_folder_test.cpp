@@ -1,12 +1,14 @@
 #include "deeplab/train/run_folder.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <string>
@@ -53,8 +55,8 @@ TEST(Metrics, AfterAResumeThereAreNoLaterStepsAndNoDuplicates) {
     std::ofstream(file, std::ios::app) << "{\"step\": 40, \"lo";  // killed within the line
     {
         MetricsLog log(file, 20);
-        EXPECT_TRUE(log.has_evaluation(20));
-        EXPECT_FALSE(log.has_evaluation(30));
+        EXPECT_EQ(log.miou(20), 0.5);
+        EXPECT_FALSE(log.miou(30).has_value());
         log.append(train_line(30, 2.0));
     }
     EXPECT_EQ(split(trim(read_text(file)), '\n'),
@@ -63,6 +65,29 @@ TEST(Metrics, AfterAResumeThereAreNoLaterStepsAndNoDuplicates) {
                   io::to_json(evaluation_line(20, 0.5)), io::to_json(train_line(30, 2.0))}));
     { const MetricsLog log(file, 0); }
     EXPECT_EQ(read_text(file), "");
+}
+
+// A limit of the file's size stands for a full disk: both refuse a part of a line.
+TEST(Metrics, LinesThatFoundNoRoomAreWrittenWhenThereIsSome) {
+    const TempDir dir;
+    const fs::path file = dir / "metrics.jsonl";
+    MetricsLog log(file, 0);
+    log.append(train_line(1, 1.5));
+    const std::string first = read_text(file);
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit full{.rlim_cur = first.size() + 5, .rlim_max = before.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+    EXPECT_THROW(log.append(train_line(2, 1.25)), DeviceError);
+    EXPECT_THROW(log.append(evaluation_line(2, 0.5)), DeviceError);
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+    std::signal(SIGXFSZ, handler);
+    EXPECT_EQ(read_text(file), first) << "no part of a line";
+    EXPECT_EQ(log.miou(2), 0.5);
+    log.flush();
+    EXPECT_EQ(read_text(file), first + io::to_json(train_line(2, 1.25)) + "\n" +
+                                   io::to_json(evaluation_line(2, 0.5)) + "\n");
 }
 
 TEST(Checkpoints, LinksAreReplacedAndOldFilesRemoved) {

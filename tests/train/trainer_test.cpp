@@ -2,11 +2,13 @@
 #include "deeplab/train/trainer.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -285,6 +287,38 @@ TEST_F(TrainerTest, ResumeGivesTheBitsOfTheUninterruptedRun) {
     EXPECT_EQ(again.state_hash, whole.state_hash);
 }
 
+// A limit of a file's size stands for the full disk: from step 3 to 6 nothing can be appended.
+TEST_F(TrainerTest, AFullDiskForAWhileLeavesNoGapInTheMetrics) {
+    options_.config.train.log_every = 1;
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+    FakeBackend backend;
+    const auto world = comm::make_self();
+    options_.on_step = [&](const StepReport& report) {
+        rlimit now = before;
+        if (report.step >= 3 && report.step <= 6)
+            now.rlim_cur = fs::file_size(dir_ / "run/metrics.jsonl") + 7;
+        EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &now), 0);
+    };
+    ::testing::internal::CaptureStderr();
+    const TrainResult result = run_training(options_, backend, *world, *world);
+    const std::string told = ::testing::internal::GetCapturedStderr();
+    std::signal(SIGXFSZ, handler);
+    EXPECT_EQ(result.code, ExitCode::ok);
+    EXPECT_EQ(result.step, 12);
+    const auto lines = metrics();
+    ASSERT_EQ(lines.size(), 12u);
+    for (std::size_t i = 0; i < lines.size(); ++i)
+        EXPECT_EQ(*lines[i].find("step")->get_if<std::int64_t>(), static_cast<std::int64_t>(i) + 1);
+    const auto first = told.find("the run's metrics.jsonl could not be written");
+    EXPECT_NE(first, std::string::npos) << told;
+    EXPECT_EQ(told.find("the run's metrics.jsonl could not be written", first + 1),
+              std::string::npos)
+        << "once: " << told;
+    EXPECT_TRUE(contains(told, "the run's TensorBoard log could not be written")) << told;
+}
+
 TEST_F(TrainerTest, AccumulationIsTheSameStep) {
     train(options_);
     const std::vector<double> expected = losses_;
@@ -523,15 +557,21 @@ TEST_F(TrainerTest, InitTakesTheBestCheckpointOfARun) {
     EXPECT_EQ(refusal(options_).first, 3);
 }
 
-TEST_F(TrainerTest, ADryRunWritesNothing) {
+TEST_F(TrainerTest, ADryRunWritesThePlanAlone) {
     options_.dry_run = true;
     ::testing::internal::CaptureStdout();
     train(options_);
     const std::string text = ::testing::internal::GetCapturedStdout();
-    for (const char* part : {"resnet18", "parameters", "memory", "ranks", "rank 0", "GFLOP"}) {
+    for (const char* part : {"resnet18", "parameters", "memory", "ranks", "rank 0", "GFLOP",
+                             "\nparameters ", "\nGMAC per image "}) {
         EXPECT_TRUE(contains(text, part)) << part;
     }
-    EXPECT_FALSE(fs::exists(options_.run));
+    EXPECT_EQ(
+        listing(options_.run),
+        cat((options_.run / "plan.txt").string(), " ", fs::file_size(options_.run / "plan.txt"),
+            " ", fs::last_write_time(options_.run / "plan.txt").time_since_epoch().count(), "\n"));
+    EXPECT_TRUE(contains(read_text(options_.run / "plan.txt"), "Conv2d")) << "the plan is there";
+    EXPECT_FALSE(contains(text, "Conv2d")) << "and not here";
 }
 
 }  // namespace

@@ -48,6 +48,9 @@ void apply_snapshot(exec::Backend& backend, const graph::Plan& plan, const Snaps
 // tensor's copy; needs the file's size in memory while it writes. Error when it cannot be written:
 // what stood under the name is then as it was.
 std::uint64_t save_checkpoint(const std::filesystem::path& file, const Snapshot& snapshot);
+// The same, with its name before the disk has it all: a process that is killed loses less, and a
+// machine that fails may leave a damaged file, which the next start passes over.
+std::uint64_t save_in_haste(const std::filesystem::path& file, const Snapshot& snapshot);
 Snapshot load_checkpoint(
     const std::filesystem::path& file);  // DataError for anything but a whole checkpoint
 // FNV-1a over parameters, momentum and states by name: equal state, equal hash.

@@ -50,13 +50,17 @@ public:
 
     // Hands a snapshot over, after settle(). best: best.h5 is to name it.
     void save(Snapshot snapshot, bool best);
+    // The same by save_in_haste(): the process may be killed any moment.
+    void save_in_haste(Snapshot snapshot);
     // Waits for the write under way; says so the first time that it takes more than a second.
     // Throws its Error when it failed and the run has no whole checkpoint.
     void settle();
     // Waits for the write under way. Throws its Error when it failed.
     void finish();
 
-    bool lost() const;         // settle() would throw, without waiting
+    bool lost() const;                 // settle() would throw, without waiting
+    bool idle() const;                 // settle() would not wait
+    std::int64_t newest_step() const;  // of the newest whole checkpoint; -1: there is none
     double best_miou() const;  // of the checkpoint that best.h5 names; -1: none. After settle()
     std::uint64_t state_hash() const;  // of the last one written. After finish()
     // "3 written, the slowest in 1.2 s in the background". After finish().
@@ -66,9 +70,10 @@ public:
 private:
     struct Job {
         Snapshot snapshot;
-        bool best = false;
+        bool best = false, in_haste = false;
     };
 
+    void hand_over(Job job);
     void work();
     void put_in_place(const Job& job);
 

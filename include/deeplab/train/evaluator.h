@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -81,8 +82,15 @@ struct EvaluationOptions {
 };
 
 // Collective: rank r takes records r, r+size, …; the result is summed over ranks and the same on
-// all.
+// all, and so is an Error of one of them.
 Confusion evaluate(Predictor& predictor, data::ShardSet& shards, const EvaluationOptions& options,
                    comm::Communicator& communicator);
+// The same, unless `stop` says true on a rank: then all ranks leave, each after the image that it
+// is at, with nothing. It is asked on every rank before each image and while a rank waits for the
+// others; not collective.
+std::optional<Confusion> evaluate_until(Predictor& predictor, data::ShardSet& shards,
+                                        const EvaluationOptions& options,
+                                        comm::Communicator& communicator,
+                                        const std::function<bool()>& stop);
 
 }  // namespace deeplab::train

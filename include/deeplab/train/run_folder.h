@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <optional>
@@ -40,14 +39,25 @@ public:
     // Keeps the whole lines of steps up to `last_step` (0: none), one per step and kind; the file
     // is rewritten atomically.
     MetricsLog(const std::filesystem::path& file, std::int64_t last_step);
+    ~MetricsLog();
+    MetricsLog(const MetricsLog&) = delete;
+    MetricsLog& operator=(const MetricsLog&) = delete;
 
     void append(const io::Object& line);
-    bool has_evaluation(std::int64_t step) const { return evaluated_.contains(step); }
+    // Writes the lines that are not in the file yet. An Error when that is impossible: the file
+    // then ends with a whole line, and the next call tries again.
+    void flush();
+    // Of the evaluation of this step, if there was one; -1 when none of the classes was there.
+    std::optional<double> miou(std::int64_t step) const;
 
 private:
+    void note(const io::Object& line);
+
     std::filesystem::path file_;
-    std::ofstream out_;
-    std::set<std::int64_t> evaluated_;
+    int out_ = -1;
+    std::int64_t whole_ = 0;                    // bytes of whole lines in the file
+    std::string pending_;                       // lines that are not
+    std::map<std::int64_t, double> evaluated_;  // mIoU by step
 };
 
 std::filesystem::path checkpoint_path(const std::filesystem::path& run,

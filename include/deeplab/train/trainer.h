@@ -30,14 +30,19 @@ struct TrainOptions {
     bool keep_classifier = false;   // of init: it is, though its classes have other names
     bool resume = false;  // goes on where the run's latest checkpoint stands, if it has one
     bool allow_changed_data = false;  // of resume: with other masks, or other names of classes
-    bool dry_run = false;             // prints plan, memory, ranks and devices; writes nothing
+    bool dry_run = false;             // prints memory, ranks and devices; writes RUN/plan.txt alone
+    bool verbose = false;             // of dry_run: prints the plan, too, and writes nothing
     double time_budget_min = 0;       // stop with a checkpoint after this long; 0: no limit
     int threads = 1;                  // of this rank
     bool graph = true;                // CUDA: the step as one graph
     std::filesystem::path trace;      // a time line of some steps; empty: none
     std::string command;              // for environment.json
-    const std::atomic<bool>*
-        stop = nullptr;  // set by a signal: stop with a checkpoint after this step
+    // Set by a signal: stop with a checkpoint after this step, or after this image of an
+    // evaluation.
+    const std::atomic<bool>* stop = nullptr;
+    // Set when this process may be killed within a second: the state of the last whole step goes
+    // into a checkpoint while the next one is under way (rank 0, on a host's backend).
+    const std::atomic<bool>* last_call = nullptr;
     std::function<void(const StepReport&)>
         on_step;  // after each step that was not passed; on this rank
 };
