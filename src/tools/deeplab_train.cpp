@@ -20,7 +20,8 @@ struct Arguments {
     std::string config, data, out, device = "auto", comm = "auto", engines = "timed", init, trace;
     std::vector<std::string> set;
     bool reset_classifier = false, keep_classifier = false, resume = false;
-    bool allow_changed_data = false, dry_run = false, no_graph = false, keys = false;
+    bool allow_changed_data = false, dry_run = false, verbose = false, no_graph = false;
+    bool keys = false;
     double time_budget = 0;
     std::int64_t threads = 0;
 };
@@ -58,7 +59,9 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.flag(
         "--allow-changed-data", a.allow_changed_data,
         "of --resume: go on though masks or names of classes are not those of the run's start");
-    line.flag("--dry-run", a.dry_run, "print plan, memory, ranks and devices, write nothing");
+    line.flag("--dry-run", a.dry_run,
+              "print parameters, work, memory, ranks and devices; write RUN/plan.txt alone");
+    line.flag("--verbose", a.verbose, "of --dry-run: print the plan, too; write nothing");
     line.option("--time-budget", a.time_budget,
                 "minutes after which to stop with a checkpoint and exit code 75; 0: no limit");
     line.option(
@@ -85,6 +88,11 @@ void check(Arguments& a) {
         throw UsageError(
             "--trace is of a training run — a dry run takes no step to draw — leave one of the two "
             "out");
+    }
+    if (a.verbose && !a.dry_run) {
+        throw UsageError(
+            "--verbose is of --dry-run — a run keeps its plan in RUN/plan.txt — add --dry-run, or "
+            "leave it out");
     }
     if (a.reset_classifier && a.init.empty()) {
         throw UsageError(
@@ -141,11 +149,12 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.allow_changed_data = a.allow_changed_data;
     options.resume = a.resume;
     options.dry_run = a.dry_run;
+    options.verbose = a.verbose;
     options.time_budget_min = a.time_budget;
     options.trace = a.trace;
     options.command = command;
     options.stop = &tools::stop_requested();
-
+    options.last_call = &tools::last_call();
     options.graph = !a.no_graph;
     options.threads = tools::thread_count(world, a.threads);
     const auto backend = tools::make_backend(

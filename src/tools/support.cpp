@@ -49,8 +49,8 @@ std::string merged(const std::string& a, const std::string& b, bool both) {
     return mask;
 }
 
-std::atomic<bool> stop_flag{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler writes it");
+std::atomic<bool> stop_flag{false}, last_call_flag{false}, under_mpirun{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "signal handlers use them");
 
 }  // namespace
 
@@ -74,12 +74,19 @@ int thread_count(comm::Communicator& world, std::int64_t requested) {
     }
     // The launcher's own mask is what the job was given; the ranks may have been bound to less.
     const std::int64_t available = processors(affinity(getppid()));
+    std::string bound;
     if (requested == 0 && std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr &&
         processors(used) < available && node->rank() == 0) {
+        bound = cat("the launcher bound ", masks.size(), masks.size() == 1 ? " rank" : " ranks",
+                    " to ", processors(used), " of ", available, " processors of ", log::host());
+    }
+    auto nodes = world.all_gather(bound, "binding of the ranks");
+    std::erase(nodes, "");
+    if (world.rank() == 0 && !nodes.empty()) {
         log::warn(
-            cat("the launcher bound ", masks.size(), masks.size() == 1 ? " rank" : " ranks", " to ",
-                processors(used), " of ", available,
-                " processors of this node — the others stay idle — use mpirun --bind-to none"));
+            cat(nodes.front(),
+                nodes.size() > 1 ? cat(" (and so on ", nodes.size() - 1, " other nodes)") : "",
+                " — the others stay idle — use mpirun --bind-to none"));
     }
     if (requested < 0)
         throw UsageError("--threads must not be negative — 0 means all of this rank's processors");
@@ -145,27 +152,62 @@ std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice,
     return cuda::make_cuda_backend(options);
 }
 
+namespace {
+
+void install(int signal, void (*handler)(int, siginfo_t*, void*), int flags) {
+    struct sigaction action = {};
+    action.sa_sigaction = handler;
+    action.sa_flags = SA_RESTART | SA_SIGINFO | flags;
+    sigaction(signal, &action, nullptr);
+}
+
+// mpirun, or its daemon on this node, has started this process.
+bool from_launcher(const siginfo_t* info) {
+    return under_mpirun && info->si_code <= 0 && info->si_pid == getppid();
+}
+
+void stop(int, siginfo_t* info, void*) {
+    stop_flag.store(true);
+    if (from_launcher(info)) last_call_flag.store(true);
+}
+
+void go_on(int, siginfo_t* info, void*) {
+    if (from_launcher(info)) last_call_flag.store(true);
+}
+
+// Somebody at the keyboard: the second time they mean it.
+void interrupt(int, siginfo_t*, void*) {
+    constexpr char text[] = "\nstops with a checkpoint after this step or image; again: at once\n";
+    stop_flag.store(true);
+    const int before = errno;
+    static_cast<void>(!write(STDERR_FILENO, text, sizeof(text) - 1));
+    errno = before;
+}
+
+bool ignored(int signal) {
+    struct sigaction now = {};
+    return sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
+}  // namespace
+
 const std::atomic<bool>& stop_requested() {
     static const bool installed = [] {
-        struct sigaction action = {};
-        action.sa_handler = [](int) { stop_flag.store(true); };
-        action.sa_flags = SA_RESTART;
-        sigaction(SIGTERM, &action, nullptr);
-        sigaction(SIGUSR1, &action, nullptr);
-        // Somebody at the keyboard: the second time they mean it.
-        action.sa_handler = [](int) {
-            constexpr char text[] = "\nstops with a checkpoint after this step; again: at once\n";
-            stop_flag.store(true);
-            const int before = errno;
-            static_cast<void>(!write(STDERR_FILENO, text, sizeof(text) - 1));
-            errno = before;
-        };
-        action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);
-        sigaction(SIGINT, &action, nullptr);
+        under_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;
+        install(SIGTERM, stop, 0);
+        install(SIGUSR1, stop, 0);
+        if (!ignored(SIGHUP)) install(SIGHUP, stop, 0);
+        install(SIGCONT, go_on, 0);
+        install(SIGINT, interrupt, static_cast<int>(SA_RESETHAND));
         return true;
     }();
     (void)installed;
     return stop_flag;
+}
+
+const std::atomic<bool>& last_call() {
+    stop_requested();
+    return last_call_flag;
 }
 
 }  // namespace deeplab::tools

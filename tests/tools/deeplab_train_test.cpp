@@ -174,12 +174,41 @@ TEST_F(DeeplabTrain, SlowTheTimeBudgetGives75) {
 }
 
 TEST_F(DeeplabTrain, TheDryRunSaysWhatItWouldDo) {
-    const ProcessResult result = train({"--dry-run"});
+    ProcessResult result = train({"--dry-run"});
     EXPECT_EQ(result.exit_code, 0) << result.both();
-    for (const char* part : {"network", "parameters", "memory", "ranks", "nothing was written"}) {
+    for (const char* part : {"network", "\nparameters 1", "\nGMAC per image ", "memory", "ranks",
+                             "nothing else was written"}) {
         EXPECT_TRUE(contains(result.out, part)) << part << result.both();
     }
+    EXPECT_FALSE(contains(result.out, "Conv2dGradData")) << "the plan is for its file";
+    EXPECT_TRUE(contains(read_text(dir_ / "run/plan.txt"), "Conv2dGradData"));
+    fs::remove_all(dir_ / "run");
+    result = train({"--dry-run", "--verbose"});
+    EXPECT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_TRUE(contains(result.out, "Conv2dGradData")) << result.both();
     EXPECT_FALSE(fs::exists(dir_ / "run"));
+    refused(train({"--verbose"}), 2, "--dry-run");
+}
+
+// All that comes before the first step, on both streams, also of a run that goes on or starts from
+// weights.
+TEST_F(DeeplabTrain, AtMostFifteenLinesComeBeforeTheFirstStep) {
+    const auto lines = [](const ProcessResult& result) {
+        EXPECT_EQ(result.exit_code, 0) << result.both();
+        const std::string before = result.err.substr(0, result.err.find("\nstep ") + 1);
+        const std::string told = result.out.substr(0, result.out.find("done: "));
+        return std::count(before.begin(), before.end(), '\n') +
+               std::count(told.begin(), told.end(), '\n');
+    };
+    EXPECT_LE(lines(train({"--set", "train.iterations=1"})), 15);
+    EXPECT_LE(lines(train({"--resume", "--set", "train.iterations=2"})), 15);
+    EXPECT_LE(lines(train({"--init", dir_ / "run", "--reset-classifier", "--out", dir_ / "second",
+                           "--set", "train.iterations=1"})),
+              15);
+    EXPECT_LE(lines(testing::run_process(testing::with_ranks(
+                  2, command({"--out", dir_ / "third", "--set", "train.iterations=1"})))),
+              15);
+    EXPECT_TRUE(contains(read_text(dir_ / "third/plan.txt"), "Conv2dGradData"));
 }
 
 TEST_F(DeeplabTrain, HelpHasAnExample) {

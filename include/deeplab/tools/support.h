@@ -37,8 +37,13 @@ struct BackendChoice {
 // over `world`.
 std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice, comm::Communicator& world);
 
-// Set once SIGTERM, SIGUSR1 or SIGINT has arrived; the first call installs the handlers. More of
-// them change nothing, but a second SIGINT ends the process at once.
+// Set once SIGTERM, SIGUSR1, SIGINT or (unless the program was started to ignore it, by nohup say)
+// SIGHUP has arrived; the first call installs the handlers. More of them change nothing, but a
+// second SIGINT ends the process at once.
 const std::atomic<bool>& stop_requested();
+
+// Set when Open MPI's launcher has begun to end the ranks, as it does on Ctrl-C: it sends SIGCONT,
+// a second later SIGTERM and after another SIGKILL. SIGCONT alone may mean nothing.
+const std::atomic<bool>& last_call();
 
 }  // namespace deeplab::tools

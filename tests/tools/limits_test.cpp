@@ -1,0 +1,128 @@
+// A run whose terminal, output, files or memory are taken away: it saves what it can and says why
+// it ends.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
+#include "deeplab/train/checkpoint.h"
+#include "harness/process.h"
+#include "harness/temp_dir.h"
+#include "harness/tiny_dataset.h"
+
+namespace deeplab {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ProcessResult;
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+class Limits : public ::testing::Test {
+protected:
+    void SetUp() override {
+        testing::write_tiny_dataset(dir_ / "data", {.split = "train"});
+        std::ofstream(dir_ / "config.toml") << R"([model]
+backbone = "resnet18"
+[data]
+train_split = "train"
+val_split = "train"
+allow_overlap = true
+crop = 33
+resize = {mode = "none"}
+[train]
+iterations = 4
+global_batch = 2
+log_every = 1
+freeze_bn = true
+[optimizer]
+lr = 0.001
+)";
+    }
+
+    // Runs the shell text, in which "$@" is a training of RUN ("run") and `after N` waits for N
+    // logged steps.
+    ProcessResult shell(const std::string& text, const std::vector<std::string>& more = {}) const {
+        const std::string script =
+            "after() { until [ \"$(wc -l < \"$RUN/metrics.jsonl\")\" -ge \"$1\" ]; do sleep 0.05; "
+            "done 2>/dev/null; }; " +
+            text;
+        std::vector<std::string> command = {"sh", "-c", script, "sh"};
+        command.insert(command.end(), {testing::program("deeplab-train"), "--config",
+                                       dir_ / "config.toml", "--data", dir_ / "data", "--out",
+                                       run(), "--threads", "1", "--device", "cpu"});
+        command.insert(command.end(), more.begin(), more.end());
+        return testing::run_process(
+            command,
+            {.environment = {cat("RUN=", run().string())}, .directory = "", .timeout_s = 60});
+    }
+    fs::path run() const { return dir_ / "run"; }
+    std::int64_t step() const {
+        return train::load_checkpoint(run() / "checkpoints/latest.h5").info.step;
+    }
+
+    testing::TempDir dir_;
+    const std::vector<std::string> long_ = {"--set", "train.iterations=100000"};
+};
+
+TEST_F(Limits, AClosedTerminalStopsTheRunWithACheckpoint) {
+    const ProcessResult result = shell("\"$@\" & after 2; kill -HUP $!; wait $!", long_);
+    EXPECT_EQ(result.exit_code, 75) << result.both();
+    EXPECT_GE(step(), 2);
+    // nohup's way: the program was started to live on.
+    fs::remove_all(run());
+    const ProcessResult ignored = shell(
+        "(trap '' HUP; exec \"$@\") & after 1; kill -HUP $!; wait $!");
+    EXPECT_EQ(ignored.exit_code, 0) << ignored.both();
+    EXPECT_EQ(step(), 4);
+}
+
+TEST_F(Limits, OutputThatNobodyTakesDoesNotEndTheRun) {
+    const ProcessResult closed = shell("{ \"$@\" 2>&1; echo code $? >&3; } 3>&2 | true");
+    EXPECT_TRUE(contains(closed.err, "code 0")) << closed.both();
+    EXPECT_EQ(step(), 4);
+    fs::remove_all(run());
+    const ProcessResult full = shell("\"$@\" >/dev/full 2>/dev/full");
+    EXPECT_EQ(full.exit_code, 0) << full.both();
+    EXPECT_EQ(step(), 4);
+}
+
+// ulimit -f counts blocks of 512 bytes. 5 MB hold metrics and TensorBoard, and no checkpoint.
+TEST_F(Limits, AFileSizeLimitIsAnErrorOfTheCheckpoint) {
+    const ProcessResult result = shell("ulimit -f 10000; exec \"$@\"");
+    EXPECT_EQ(result.exit_code, 4) << result.both();
+    EXPECT_TRUE(contains(result.err, "File too large")) << result.both();
+    EXPECT_TRUE(contains(result.err, "step 4/4")) << "it came to its end: " << result.both();
+    EXPECT_TRUE(fs::is_empty(run() / "checkpoints"));
+}
+
+TEST_F(Limits, TooFewOpenFilesAreNamed) {
+    const ProcessResult result = shell("ulimit -n 12; exec \"$@\"");
+    EXPECT_NE(result.exit_code, 0) << result.both();
+    EXPECT_LT(result.exit_code, 128) << result.both();
+}
+
+// At no limit does the program crash, and where it says why it ends, the limit is named.
+TEST_F(Limits, SlowAnAddressSpaceLimitIsNamed) {
+    int named = 0;
+    for (int mib = 300; mib <= 1400; mib += 100) {
+        fs::remove_all(run());
+        const ProcessResult result = shell(
+            cat("ulimit -c 0; ulimit -v ", mib * 1024, "; exec \"$@\""),
+            {"--set", "train.iterations=1", "--set", "train.global_batch=64"});
+        EXPECT_LT(result.exit_code, 128) << mib << " MiB: " << result.both();
+        if (result.exit_code == 4) {
+            EXPECT_TRUE(contains(result.err, "ulimit -v")) << mib << " MiB: " << result.both();
+            ++named;
+        }
+    }
+    EXPECT_GE(named, 2);
+}
+
+}  // namespace
+}  // namespace deeplab
