@@ -69,9 +69,9 @@ void check_output() {
         "the room for that file, and run again if you need the text");
 }
 
-// Writes the message of the exception that is being handled and ends a job of several ranks. The
-// exit code of a program of one.
-int fail(Communicator& world) {
+// Writes the message of the exception that is being handled, does what is `last`, and ends a job of
+// several ranks. The exit code of a program of one.
+int fail(Communicator& world, const std::function<void()>& last = {}) {
     ExitCode code = ExitCode::bug;
     std::string message;
     try {
@@ -107,6 +107,7 @@ int fail(Communicator& world) {
         // A rank that cannot hear of the others speaks for itself.
     }
     if (!told && !speaks_first) log::error(message);
+    if (last) last();
     // The one that told ends the job; the others are there in case it does not.
     if (told) std::this_thread::sleep_for(others_wait);
     abort_job(static_cast<int>(code));
@@ -137,12 +138,13 @@ int run_guarded(MpiSession& session, const std::function<int()>& body) {
     return code;
 }
 
-void end_job_on_error(Communicator& world, const std::function<void()>& part) {
+void end_job_on_error(Communicator& world, const std::function<void()>& part,
+                      const std::function<void()>& last) {
     try {
         part();
     } catch (...) {
         if (world.size() == 1) throw;
-        fail(world);
+        fail(world, last);
     }
 }
 

@@ -1,8 +1,11 @@
 #include "deeplab/cuda/cuda_backend.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "executable.h"
 #include "layout.h"
@@ -27,6 +30,14 @@ public:
     std::string description() const override {
         return cat("CUDA device ", model_->options.device, ": ", model_->target.device(),
                    ", cuDNN ", cudnnGetVersion());
+    }
+
+    std::string identity() const override {
+        std::array<char, 32> bus{};
+        check(
+            cudaDeviceGetPCIBusId(bus.data(), static_cast<int>(bus.size()), model_->options.device),
+            "the device's place");
+        return cat(log::host(), " ", bus.data());
     }
 
     bool on_host() const override { return false; }
@@ -172,17 +183,17 @@ Availability availability() {
     int devices = 0;
     const cudaError_t status = cudaGetDeviceCount(&devices);
     if (status == cudaSuccess && devices > 0) return {devices, ""};
-    std::string what = cudaGetErrorString(status), more;
+    NoDevice found{.error = cudaGetErrorString(status),
+                   .visible = std::getenv("CUDA_VISIBLE_DEVICES")};
     // A machine without a driver answers "insufficient driver" (35), not "no device".
     if (status == cudaErrorInsufficientDriver) {
-        what = "no usable driver on this machine";
-        more = ", or install the NVIDIA driver";
+        found.kind = NoDevice::Kind::driver;
+        cudaDriverGetVersion(&found.driver);
+        cudaRuntimeGetVersion(&found.runtime);
     } else if (status == cudaErrorNoDevice || status == cudaSuccess) {
-        what = "no visible device";
-        more = ", or check CUDA_VISIBLE_DEVICES";
+        found.kind = NoDevice::Kind::none_visible;
     }
-    return {0,
-            cat("CUDA backend: ", what, " — no network can run on a GPU — use --device cpu", more)};
+    return {0, reason_of(found)};
 }
 
 std::unique_ptr<exec::Backend> make_cuda_backend(const CudaOptions& options) {

@@ -11,6 +11,7 @@
 #include "deeplab/base/version.h"
 #include "deeplab/tools/support.h"
 #include "deeplab/train/trainer.h"
+#include "deeplab/train/watchdog.h"
 
 namespace {
 
@@ -157,10 +158,13 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.last_call = &tools::last_call();
     options.graph = !a.no_graph;
     options.threads = tools::thread_count(world, a.threads);
-    const auto backend = tools::make_backend(
-        {tools::parse_device(a.device), options.threads, options.config.train.precision == "tf32",
-         a.comm, a.engines},
-        world);
+    options.ends_job = true;
+    const auto backend = [&] {  // a driver that hangs as it starts is somebody's, too
+        const train::Watchdog watchdog(world, options.config.train.watchdog_s);
+        return tools::make_backend({tools::parse_device(a.device), options.threads,
+                                    options.config.train.precision == "tf32", a.comm, a.engines},
+                                   world);
+    }();
     log::info(cat("deeplab-train ", version(), " on ", world.size(),
                   world.size() == 1 ? " rank, " : " ranks, ", backend->description()));
     const train::TrainResult result = train::run_training(options, *backend, world, world);

@@ -97,7 +97,7 @@ int thread_count(comm::Communicator& world, std::int64_t requested) {
 
 namespace {
 
-void check(const BackendChoice& choice, const cuda::Availability& found) {
+void check(const BackendChoice& choice, bool cuda) {
     const std::string& comm = choice.comm;
     if (comm != "auto" && comm != "mpi" && comm != "nccl") {
         throw UsageError(
@@ -108,10 +108,6 @@ void check(const BackendChoice& choice, const cuda::Availability& found) {
         throw UsageError(cat("--engines ", choice.engines,
                              " is not a way to choose engines — convolutions could not run — use "
                              "timed or first"));
-    }
-    const bool cuda = choice.device != Device::cpu && found.devices > 0;
-    if (choice.device == Device::cuda && !cuda) {
-        throw DeviceError(cat("--device cuda cannot be used: ", found.reason));
     }
     if (comm == "nccl" && !cuda) {
         throw UsageError(
@@ -135,15 +131,16 @@ std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice,
     const auto node = world.split_by_node();
     const cuda::Availability found = choice.device == Device::cpu ? cuda::Availability{}
                                                                   : cuda::availability();
-    check(choice, found);
-    if (found.devices == 0) return cpu::make_cpu_backend(choice.threads);
+    const bool cuda = choice.device != Device::cpu &&
+                      cuda::all_have_devices(world, found, choice.device == Device::cuda);
+    check(choice, cuda);
+    if (!cuda) return cpu::make_cpu_backend(choice.threads);
     cuda::CudaOptions options;
     options.device = choice.comm == "mpi"
                          ? node->rank() % found.devices
                          : cuda::choose_device(node->rank(), node->size(), found.devices);
     options.tf32 = choice.tf32;
-    options.nccl = choice.comm == "nccl" ||
-                   (choice.comm == "auto" && world.size() > 1 && comm::nccl_built());
+    options.nccl = cuda::sums_by_nccl(world, choice.comm);
     if (choice.engines == "first") options.engines = cuda::EnginePolicy::first;
     options.choices = cuda::default_choice_cache();
     options.tuning_log = cuda::default_tuning_log();

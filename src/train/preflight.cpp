@@ -16,6 +16,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
 #include "deeplab/io/value.h"
 
 namespace deeplab::train {
@@ -46,7 +47,7 @@ void check_host(const std::string& host, const std::vector<const RankFacts*>& ra
         for (std::size_t j = 0; j < i; ++j) {
             shared = shared || share(ranks[i]->processors, ranks[j]->processors);
             gpu_shared = gpu_shared ||
-                         (ranks[i]->own_device && ranks[i]->device == ranks[j]->device);
+                         (!ranks[i]->identity.empty() && ranks[i]->identity == ranks[j]->identity);
         }
     }
     std::sort(used.begin(), used.end());
@@ -122,12 +123,12 @@ std::vector<RankFacts> gather(exec::Backend& backend, comm::Communicator& contro
     for (const auto& text :
          control.all_gather(cat(log::host(), "\t", backend.description(), "\t", cpus, "\t",
                                 sysconf(_SC_NPROCESSORS_ONLN), "\t", backend.host_bytes(), "\t",
-                                available_memory(), "\t", backend.on_host() ? 0 : 1),
+                                available_memory(), "\t", backend.identity()),
                             "devices of the ranks")) {
         const auto parts = split(text, '\t');
         RankFacts r{.host = parts.at(0),
                     .device = parts.at(1),
-                    .own_device = parts.at(6) == "1",
+                    .identity = parts.at(6),
                     .processors = {},
                     .node_processors = std::stoi(parts.at(3)),
                     .planned_bytes = std::stoll(parts.at(4)),
@@ -281,6 +282,7 @@ PreflightTable preflight_table(const PreflightFacts& facts) {
 
 void preflight(const Setup& setup, exec::Backend& backend, comm::Communicator& control,
                const std::filesystem::path& run, std::vector<std::string> changes) {
+    const comm::Phase phase("pre-flight table");
     PreflightFacts facts;
     facts.changes = std::move(changes);
     facts.ranks = gather(backend, control);

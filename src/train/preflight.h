@@ -12,7 +12,7 @@ namespace deeplab::train {
 
 struct RankFacts {
     std::string host, device;
-    bool own_device = false;            // not the host's processors and memory
+    std::string identity = "";          // of exec::Backend
     std::vector<int> processors;        // where the rank may run
     int node_processors = 0;            // of the host
     std::int64_t planned_bytes = 0;     // of host memory: a device's own has been taken by now

@@ -8,6 +8,7 @@
 
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
 #include "deeplab/graph/builder.h"
 #include "deeplab/train/rank_agreement.h"
 #include "deeplab/train/run_folder.h"
@@ -174,14 +175,17 @@ void check_shards(const TrainOptions& options, const Setup& setup, comm::Communi
                             "set data.allow_overlap = true"));
     });
     if (!config.data.verify) return;
+    const comm::Phase phase("checking the shards");
     const auto node = control.split_by_node();
     agreed(control, true, "checksums of the shards", [&] {
         for (const data::Manifest* manifest : {&setup.train, setup.val ? &*setup.val : nullptr}) {
             if (manifest == nullptr) continue;
-            std::vector<std::int64_t> mine;
             const auto shards = static_cast<std::int64_t>(manifest->shards.size());
-            for (std::int64_t i = node->rank(); i < shards; i += node->size()) mine.push_back(i);
-            data::ShardSet(options.data, manifest->split).verify_files(mine);
+            const data::ShardSet set(options.data, manifest->split);
+            for (std::int64_t i = node->rank(); i < shards; i += node->size()) {
+                set.verify_files({i});
+                comm::beat();
+            }
         }
     });
 }

@@ -9,14 +9,15 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
 #include "deeplab/data/split_content.h"
 #include "deeplab/train/rank_agreement.h"
+#include "deeplab/train/watchdog.h"
 #include "deeplab/train/weights.h"
 #include "describe.h"
 #include "nonfinite.h"
 #include "preflight.h"
 #include "trainer_run.h"
-#include "watchdog.h"
 
 namespace deeplab::train {
 
@@ -174,6 +175,7 @@ std::uint64_t Trainer::resume(const std::filesystem::path& file) {
 }
 
 void Trainer::compile() {
+    const comm::Phase phase("compiling the plan");
     const Config::Train& train = setup_.config.train;
     if (ahead_) ahead_->prefetched = false;  // by the executable before
     executable_ = backend_.compile(
@@ -245,20 +247,33 @@ data::LoaderOptions Trainer::loader_options() const {
     return o;
 }
 
-TrainResult Trainer::run() {
-    start();
-    if (options_.dry_run) {
-        dry_run();
-        return result_;
-    }
-    preflight(setup_, backend_, *control_, options_.run, changes_);
-    const std::string environment = environment_json(options_, backend_, *control_, *gradients_,
-                                                     first_step_);  // collective
-    if (root()) write_atomically(options_.run / "environment.json", environment);
-    {
-        const Watchdog watchdog(*control_, setup_.config.train.watchdog_s);
+// What a device does not hold up is brought to its end after an error, too: a checkpoint that is
+// being written, the lock.
+void Trainer::train() {
+    const auto steps_and_checkpoints = [&] {
         loop();
         finish_checkpoints();
+    };
+    if (!options_.ends_job) return steps_and_checkpoints();
+    comm::end_job_on_error(*control_, steps_and_checkpoints, [&] {
+        keeper_.reset();
+        lock_.reset();
+    });
+}
+
+TrainResult Trainer::run() {
+    {
+        const Watchdog watchdog(*control_, options_.config.train.watchdog_s);
+        start();
+        if (options_.dry_run) {
+            dry_run();
+            return result_;
+        }
+        preflight(setup_, backend_, *control_, options_.run, changes_);
+        const std::string environment = environment_json(options_, backend_, *control_, *gradients_,
+                                                         first_step_);  // collective
+        if (root()) write_atomically(options_.run / "environment.json", environment);
+        train();
     }
     if (trained_s_ > 0) {
         result_.images_per_s = static_cast<double>(trained_steps_ *

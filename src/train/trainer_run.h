@@ -67,6 +67,7 @@ private:
     bool samples_on_device() const { return setup_.config.data.cache == "device"; }
     void keep_samples();
     void dry_run();
+    void train();
     data::LoaderOptions loader_options() const;
 
     // trainer_step.cpp: one step, and what becomes of it.

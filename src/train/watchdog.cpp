@@ -1,4 +1,4 @@
-#include "watchdog.h"
+#include "deeplab/train/watchdog.h"
 
 #include <algorithm>
 #include <chrono>
@@ -54,6 +54,12 @@ std::string name_of(std::size_t rank, const WatchedRank& state) {
     return cat("rank ", rank, state.host.empty() ? "" : " @ ", state.host);
 }
 
+// Ranks may not have been asked yet whether they have the same configuration.
+double largest(comm::Communicator& control, double limit_s) {
+    control.all_reduce(&limit_s, 1, DType::f64, comm::ReduceOp::max, "limit of the watchdog");
+    return limit_s;
+}
+
 // Those that wait, by what they wait in.
 std::string waiting(const std::vector<WatchedRank>& ranks) {
     std::map<std::string, std::vector<std::size_t>> by_place;
@@ -95,8 +101,10 @@ std::string late_ranks(const std::vector<WatchedRank>& ranks, double limit_s) {
 }
 
 Watchdog::Watchdog(comm::Communicator& control, double limit_s)
-    : limit_s_(limit_s), period_s_(std::clamp(limit_s / 10, 0.05, 5.0)), rank_(control.rank()) {
-    if (limit_s <= 0) return;
+    : limit_s_(largest(control, limit_s)),
+      period_s_(std::clamp(limit_s_ / 10, 0.05, 5.0)),
+      rank_(control.rank()) {
+    if (limit_s_ <= 0) return;
     mailbox_ = comm::make_mailbox(control);
     if (!mailbox_ && control.size() > 1 && rank_ == 0) {
         log::warn(

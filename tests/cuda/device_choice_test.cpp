@@ -43,6 +43,41 @@ TEST(ChooseDevice, ARankWithoutAGpuOfItsOwnIsNamed) {
     EXPECT_THROW(choose_device(3, 3, 8), LogicError);
 }
 
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// CUDA's status 35 has two causes, of which a driver that answers tells one.
+TEST(ReasonOf, ADriverThatIsMissingOrTooOld) {
+    NoDevice found{.kind = NoDevice::Kind::driver, .runtime = 13000};
+    EXPECT_THAT(reason_of(found), AllOf(HasSubstr("there is none, or it is not loaded, or too old "
+                                                  "for CUDA 13.0 — "),
+                                        HasSubstr("install the NVIDIA driver")));
+    found.driver = 12020;
+    EXPECT_EQ(
+        reason_of(found),
+        "CUDA backend: the NVIDIA driver is for CUDA 12.2 and too old for this program's 13.0 "
+        "— no network can run on a GPU — use --device cpu, or install a newer driver");
+}
+
+TEST(ReasonOf, DevicesThatAreHidden) {
+    NoDevice found{.kind = NoDevice::Kind::none_visible};
+    EXPECT_EQ(reason_of(found),
+              "CUDA backend: no visible device — no network can run on a GPU — use --device cpu");
+    for (const char* hides : {"-1", ""}) {
+        found.visible = hides;
+        EXPECT_THAT(reason_of(found), HasSubstr(std::string("CUDA_VISIBLE_DEVICES is \"") + hides +
+                                                "\", which hides all — "));
+    }
+    found.visible = "7";
+    EXPECT_THAT(reason_of(found), AllOf(HasSubstr("CUDA_VISIBLE_DEVICES is \"7\" — "),
+                                        HasSubstr("or unset CUDA_VISIBLE_DEVICES")));
+}
+
+TEST(ReasonOf, AnotherErrorIsQuoted) {
+    EXPECT_THAT(reason_of({.error = "system not yet initialized"}),
+                HasSubstr("CUDA backend: system not yet initialized — "));
+}
+
 // Without a driver the program starts and says what is missing.
 TEST(Availability, SaysWhyThereIsNoDevice) {
     const Availability found = availability();

@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "deeplab/base/error.h"
-#include "watchdog.h"
+#include "deeplab/train/watchdog.h"
 
 using namespace deeplab;
 

@@ -68,15 +68,18 @@ TEST(Preflight, SumsTheMemoryOfAHostsRanks) {
     EXPECT_THAT(preflight_table(f).warnings, IsEmpty());
 }
 
-TEST(Preflight, WarnsOfTwoRanksOnOneGpu) {
+// A launcher that shows each rank one GPU makes every one of them number 0.
+TEST(Preflight, WarnsOfTwoRanksOnOneGpuByItsPlace) {
     auto f = two_ranks();
     for (auto& r : f.ranks) {
         r.device = "CUDA device 0: A";
-        r.own_device = true;
+        r.identity = "n1 0000:1A:00.0";
     }
     EXPECT_THAT(preflight_table(f).warnings, ElementsAre(HasSubstr("one GPU")));
-    f.ranks[1].device = "CUDA device 1: A";
+    f.ranks[1].identity = "n1 0000:1B:00.0";
     EXPECT_THAT(preflight_table(f).warnings, IsEmpty());
+    for (auto& r : f.ranks) r.identity = "";
+    EXPECT_THAT(preflight_table(f).warnings, IsEmpty()) << "processors";
 }
 
 // Everything at once, on 128 hosts: the terminal gets a few lines, the file all of them.

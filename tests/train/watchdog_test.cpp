@@ -1,5 +1,5 @@
 // Who is named when nothing goes on: the verdict alone, and jobs that hang.
-#include "watchdog.h"
+#include "deeplab/train/watchdog.h"
 
 #include <gtest/gtest.h>
 

@@ -87,8 +87,10 @@ int run_guarded(MpiSession& session, const std::function<int()>& body);
 
 // Runs a part of a program's body under the same policy. An error there ends a job of several ranks
 // at once, message first, while what lives around the part still does: on the way out of it
-// destructors would wait for a device that waits for other ranks. With one rank the error goes on.
-void end_job_on_error(Communicator& world, const std::function<void()>& part);
+// destructors would wait for a device that waits for other ranks. `last` is done between the
+// message and the end. With one rank the error goes on.
+void end_job_on_error(Communicator& world, const std::function<void()>& part,
+                      const std::function<void()>& last = {});
 
 // What was built in and why not, e.g. "nccl: not built (configure with -DDEEPLAB_NCCL=ON)".
 std::string nccl_status();

@@ -26,6 +26,25 @@ Availability availability();
 // two ranks of one visible device each share it is for make_nccl to see.
 int choose_device(int local_rank, int local_size, int visible_devices);
 
+// Whether all ranks run on a GPU: those that see one would wait for the others for ever. The same
+// on all ranks, or the same DeviceError naming hosts on all: some see a GPU and some do not, or
+// (`required`) none does. Collective.
+bool all_have_devices(comm::Communicator& world, const Availability& own, bool required);
+
+// Whether sums over ranks on GPUs travel by NCCL; `comm`: "auto", "nccl" or "mpi". Rank 0 warns
+// where "auto" has to do without.
+bool sums_by_nccl(const comm::Communicator& world, const std::string& comm);
+
+// Why there is none, as CUDA says it.
+struct NoDevice {
+    enum class Kind { driver, none_visible, other };
+    Kind kind = Kind::other;
+    std::string error = "";         // of an `other` one
+    int driver = 0, runtime = 0;    // 12020: CUDA 12.2; driver 0: none answers
+    const char* visible = nullptr;  // $CUDA_VISIBLE_DEVICES
+};
+std::string reason_of(const NoDevice& found);  // an Availability's
+
 // Where the engines of the convolutions come from.
 enum class EnginePolicy : std::uint8_t {
     // Of plans that are compiled to be tuned (CompileOptions::tune): the fastest, found by timing

@@ -121,6 +121,9 @@ class Backend {
 public:
     virtual ~Backend() = default;
     virtual std::string description() const = 0;  // "CPU: oneDNN 2.6.3, 2 threads"
+    // Of a device: the same on two ranks when they use one (host and place on its bus: each may see
+    // its device as number 0). Empty: the host's processors.
+    virtual std::string identity() const { return ""; }
     // Whether plans and state lie in the host's memory; else in a device's of its own, which
     // `description` names.
     virtual bool on_host() const { return true; }

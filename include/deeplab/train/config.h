@@ -37,7 +37,7 @@ struct Config {
         std::int64_t seed = 1;
         std::int64_t log_every = 10, eval_every = 0;
         std::string on_nonfinite = "stop";
-        // A rank without progress for this long ends the job (src/train/watchdog.h); 0: none does.
+        // A rank without progress for this long ends the job (train/watchdog.h); 0: none does.
         double watchdog_s = 600;
     } train;
     struct Optimizer {

@@ -34,9 +34,12 @@ struct TrainOptions {
     bool verbose = false;             // of dry_run: prints the plan, too, and writes nothing
     double time_budget_min = 0;       // stop with a checkpoint after this long; 0: no limit
     int threads = 1;                  // of this rank
-    bool graph = true;                // CUDA: the step as one graph
-    std::filesystem::path trace;      // a time line of some steps; empty: none
-    std::string command;              // for environment.json
+    // An error in the steps of one of several ranks ends the job there (comm::end_job_on_error);
+    // else it is thrown.
+    bool ends_job = false;
+    bool graph = true;            // CUDA: the step as one graph
+    std::filesystem::path trace;  // a time line of some steps; empty: none
+    std::string command;          // for environment.json
     // Set by a signal: stop with a checkpoint after this step, or after this image of an
     // evaluation.
     const std::atomic<bool>* stop = nullptr;

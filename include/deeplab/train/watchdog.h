@@ -36,7 +36,8 @@ struct WatchedRank {
 std::string late_ranks(const std::vector<WatchedRank>& ranks, double limit_s);
 
 // Watches while an object lives. Construction and destruction are collective over `control`, but
-// while an exception unwinds the destructor waits for nobody. limit_s 0: does nothing.
+// while an exception unwinds the destructor waits for nobody. limit_s: the largest of the ranks'
+// counts; 0: does nothing.
 class Watchdog {
 public:
     Watchdog(comm::Communicator& control, double limit_s);
