@@ -1,10 +1,10 @@
 #include "pack.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <iterator>
-#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -13,7 +13,9 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "progress.h"
-#include "record.h"
+#include "summary.h"
+#include "survey.h"
+#include "work_lock.h"
 
 namespace fs = std::filesystem;
 
@@ -23,88 +25,6 @@ namespace {
 // A shard is read into memory to be written; large enough that a file system with a metadata server
 // has few files.
 constexpr std::int64_t kShardBytes = 64 << 20;
-
-void sum(comm::Communicator& comm, std::vector<std::int64_t>& values, const char* what) {
-    comm.all_reduce(values.data(), values.size(), DType::i64, comm::ReduceOp::sum, what);
-}
-
-// What the first pass over the records found, the same on all ranks.
-struct Survey {
-    // Of each id: what a shard will say of it; bytes 0: missing or bad.
-    std::vector<data::RecordSummary> records;
-    ClassCounts counts{0};
-    std::vector<Finding> missing, findings;
-
-    // Of the records with a summary, in list order.
-    std::int64_t total_bytes() const {
-        return std::accumulate(
-            records.begin(), records.end(), std::int64_t{0},
-            [](std::int64_t sum, const data::RecordSummary& r) { return sum + r.bytes; });
-    }
-};
-
-// Each rank knows the records that it read; afterwards all know all.
-void share(std::vector<data::RecordSummary>& records, comm::Communicator& comm) {
-    std::vector<std::int64_t> numbers;
-    for (const data::RecordSummary& r : records)
-        numbers.insert(numbers.end(), {r.width, r.height, r.bytes, std::int64_t{r.crc32}});
-    sum(comm, numbers, "sizes of records");
-    const std::int64_t* next = numbers.data();
-    for (data::RecordSummary& r : records) {
-        r.width = *next++;
-        r.height = *next++;
-        r.bytes = *next++;
-        r.crc32 = static_cast<std::uint32_t>(*next++);
-    }
-}
-
-// Every record is read and decoded once, spread over the ranks, before anything is written.
-Survey survey(const Source& source, const data::ClassTable& classes, const PackOptions& options,
-              comm::Communicator& comm) {
-    const auto n = static_cast<std::int64_t>(source.ids.size());
-    Survey out{std::vector<data::RecordSummary>(source.ids.size()),
-               ClassCounts(classes.classes.size()),
-               {},
-               {}};
-    std::vector<Finding> missing, bad;
-    if (comm.rank() == 0) bad = source.findings;
-    Progress progress("checking", (n + comm.size() - 1) / comm.size(), comm.rank() == 0);
-    for (std::int64_t i = comm.rank(); i < n; i += comm.size()) {
-        const std::string& id = source.ids[static_cast<std::size_t>(i)];
-        const fs::path image = image_file(source, id), mask = mask_file(source, id);
-        if (image.empty()) {
-            missing.push_back(
-                {i, id, (source.images / (id + ".jpg")).string(), "image is missing"});
-        } else if (mask.empty()) {
-            missing.push_back({i, id, (source.masks / (id + ".png")).string(), "mask is missing"});
-        } else {
-            try {
-                const Loaded loaded = load_record(source, id, classes, options.encoding);
-                out.records[static_cast<std::size_t>(i)] = data::summary_of(loaded.record);
-                out.counts.add(loaded.labels, classes.ignore);
-            } catch (const DataError& error) {
-                // The message names the file that is bad; where it names none, the mask was
-                // compared with the image.
-                const bool about_image = std::string(error.what()).find(image.string()) !=
-                                         std::string::npos;
-                const std::string file = (about_image ? image : mask).string();
-                bad.push_back({i, id, file, reason_of(error, file)});
-            }
-        }
-        progress.step();
-    }
-    if (!options.skip_missing)
-        bad.insert(bad.end(), std::make_move_iterator(missing.begin()),
-                   std::make_move_iterator(missing.end()));
-    share(out.records, comm);
-    for (std::size_t i = 0; i < source.ids.size(); ++i) out.records[i].id = source.ids[i];
-    sum(comm, out.counts.pixels, "pixels per class");
-    sum(comm, out.counts.images, "images per class");
-    comm.all_reduce(&out.counts.ignored, 1, DType::i64, comm::ReduceOp::sum, "ignored pixels");
-    out.findings = gather(comm, bad);
-    if (options.skip_missing) out.missing = gather(comm, missing);
-    return out;
-}
 
 // Where a table goes that is too long to be printed.
 fs::path problems_file(const PackOptions& options, const Source& source) {
@@ -116,34 +36,38 @@ fs::path skipped_file(const PackOptions& options, const Source& source) {
 
 // Drops records whose files are missing (--missing skip) from the list.
 void drop_missing(Source& source, Survey& found) {
+    std::vector<Entry> entries;
+    for (std::size_t i = 0; i < found.records.size(); ++i)
+        if (found.records[i].bytes > 0) entries.push_back(std::move(source.entries[i]));
+    source.entries = std::move(entries);
     std::erase_if(found.records, [](const data::RecordSummary& r) { return r.bytes == 0; });
-    source.ids.clear();
-    for (const data::RecordSummary& record : found.records) source.ids.push_back(record.id);
 }
 
 // Shard s holds records [s*n/S, (s+1)*n/S) of the list: nothing here knows the number of ranks.
-std::vector<data::RecordSummary> records_of_shard(const Survey& found, std::int64_t s,
-                                                  std::int64_t shards) {
+struct Range {
+    std::size_t first, end;
+};
+Range records_of_shard(const Survey& found, std::int64_t s, std::int64_t shards) {
     const auto n = static_cast<std::int64_t>(found.records.size());
-    return {found.records.begin() + s * n / shards, found.records.begin() + (s + 1) * n / shards};
+    return {static_cast<std::size_t>(s * n / shards),
+            static_cast<std::size_t>((s + 1) * n / shards)};
 }
 
-std::vector<data::Record> load_records(const Source& source, const data::ClassTable& classes,
-                                       const std::vector<data::RecordSummary>& wanted,
-                                       data::Encoding encoding) {
+std::vector<data::Record> load_records(const Source& source, const data::ClassFile& classes,
+                                       const Survey& found, Range range, data::Encoding encoding) {
     std::vector<data::Record> records;
-    for (const data::RecordSummary& summary : wanted) {
-        records.push_back(reload_record(source, summary.id, classes, encoding));
-        if (data::summary_of(records.back()) != summary)
-            throw DataError(cat("record ", summary.id, " changed while it was packed (",
-                                source.images.string(),
+    for (std::size_t i = range.first; i < range.end; ++i) {
+        records.push_back(reload_record(source.entries[i], classes, encoding));
+        if (data::summary_of(records.back()) != found.records[i])
+            throw DataError(cat("record ", found.records[i].id, " changed while it was packed (",
+                                source.images.path().string(),
                                 ") — the counts in the manifest would be wrong — pack again when "
                                 "nobody writes there"));
     }
     return records;
 }
 
-std::vector<data::ShardInfo> write_shards(const Source& source, const data::ClassTable& classes,
+std::vector<data::ShardInfo> write_shards(const Source& source, const data::ClassFile& classes,
                                           const Survey& found, const PackOptions& options,
                                           std::int64_t shards, comm::Communicator& comm) {
     std::string own;
@@ -151,15 +75,18 @@ std::vector<data::ShardInfo> write_shards(const Source& source, const data::Clas
     Progress progress("writing", (shards + comm.size() - 1) / comm.size(), comm.rank() == 0);
     for (std::int64_t s = comm.rank(); s < shards; s += comm.size()) {
         const fs::path path = options.out / data::shard_name(source.split, s, shards);
-        const std::vector<data::RecordSummary> records = records_of_shard(found, s, shards);
+        const Range range = records_of_shard(found, s, shards);
+        const auto record = [&](std::size_t i) {
+            return found.records.begin() + static_cast<std::ptrdiff_t>(i);
+        };
         // A pack that was killed leaves whole shards: they need not be written again.
         std::optional<data::ShardInfo> info;
-        if (!options.force) info = data::finished_shard(path, records);
+        if (!options.force) info = data::finished_shard(path, {record(range.first), record(range.end)});
         if (info)
             ++kept;
         else
-            info = data::write_shard(path,
-                                     load_records(source, classes, records, options.encoding));
+            info = data::write_shard(
+                path, load_records(source, classes, found, range, options.encoding));
         own += cat(s, " ", info->records, " ", info->bytes, " ", info->crc32, "\n");
         progress.step();
     }
@@ -204,7 +131,19 @@ void remove_stale(const fs::path& dir, const std::string& split,
     for (const fs::path& path : stale) fs::remove(path);
 }
 
-void check_output(const PackOptions& options, const Source& source, comm::Communicator& comm) {
+// Makes the folder and takes the split for this pack alone. Rank 0 holds the lock for all.
+std::optional<WorkLock> take_output(const PackOptions& options, const Source& source,
+                                    comm::Communicator& comm) {
+    if (options.shards < 0 || options.shards > 99999)
+        throw UsageError(cat("--shards ", options.shards,
+                             " — 1 to 99999 are possible — leave it out for about 64 MB each"));
+    std::optional<WorkLock> lock;
+    if (comm.rank() == 0) {
+        require_writable_directory(options.out);
+        lock.emplace(options.out / (source.split + ".lock"),
+                     cat("split ", source.split, " of ", options.out.string()));
+    }
+    comm.barrier("output folder");
     const fs::path manifest = options.out / (source.split + ".json");
     std::error_code ignored;
     if (fs::exists(manifest, ignored) && !options.force)
@@ -212,19 +151,104 @@ void check_output(const PackOptions& options, const Source& source, comm::Commun
             cat(manifest.string(),
                 " exists — the split is packed there already — use --force to replace it, "
                 "or another --out"));
-    if (options.shards < 0 || options.shards > 99999)
-        throw UsageError(cat("--shards ", options.shards,
-                             " — 1 to 99999 are possible — leave it out for about 64 MB each"));
-    if (comm.rank() == 0) require_writable_directory(options.out);
-    comm.barrier("output folder");
+    return lock;
 }
 
-int report(const Survey& found, const Source& source, const PackOptions& options) {
+// Ranks on nodes that see other files would pack a mixture, or wait for each other for ever.
+void require_same_entries(const Source& source, comm::Communicator& comm) {
+    std::uint64_t hash = fnv1a(nullptr, 0);
+    const auto add = [&](const std::string& text) {
+        hash = fnv1a(text.c_str(), text.size() + 1, hash);
+    };
+    for (const Entry& entry : source.entries)
+        for (const std::string& text : {entry.id, entry.image.string(), entry.mask.string()})
+            add(text);
+    const std::vector<std::string> hashes = comm.all_gather(hex64(hash), "hash of the list");
+    for (std::size_t rank = 1; rank < hashes.size(); ++rank)
+        if (hashes[rank] != hashes[0])
+            throw DataError(cat("rank ", rank, " finds other files than rank 0 (",
+                                source.images.path().string(), ", ", source.masks.path().string(),
+                                ") — they would pack a mixture — use folders that all nodes share, "
+                                "and let nobody write there"));
+}
+
+// Some sites limit a file's size (ulimit -f): said before hours of work.
+void check_size_limit(const Survey& found, std::int64_t shards) {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
+    for (std::int64_t s = 0; s < shards; ++s) {
+        const Range range = records_of_shard(found, s, shards);
+        std::uint64_t bytes = 0;
+        for (std::size_t i = range.first; i < range.end; ++i)
+            bytes += static_cast<std::uint64_t>(found.records[i].bytes);
+        if (bytes > limit.rlim_cur)
+            throw DeviceError(cat("shard ", s, " of ", shards, " would have ", human_bytes(bytes),
+                                  ", a file may have ", human_bytes(limit.rlim_cur),
+                                  " (ulimit -f) — it cannot be written — raise the limit "
+                                  "(ulimit -f unlimited), or use more shards: --shards N"));
+    }
+}
+
+int report(const Survey& found, const Source& source, const data::ClassFile& classes,
+           const PackOptions& options) {
+    std::string hints = advice(found.foreign, classes);
+    if (!hints.empty()) hints = "\n" + hints.substr(0, hints.size() - 1);
     log::error(cat(found.findings.size(), " problems in split ", source.split, " (",
-                   source.images.string(), ", ", source.masks.string(),
+                   source.images.path().string(), ", ", source.masks.path().string(),
                    ") — nothing was packed — correct them; --missing skip leaves out ids whose ",
-                   "files are missing\n", table(found.findings, problems_file(options, source))));
+                   "files are missing; a list may have two columns, IMAGE MASK, where names "
+                   "differ\n",
+                   table(found.findings, problems_file(options, source)), hints));
     return static_cast<int>(ExitCode::data);
+}
+
+data::Manifest manifest_of(const Source& source, const data::ClassFile& classes,
+                           const Survey& found, const PackOptions& options) {
+    data::Manifest manifest;
+    manifest.split = source.split;
+    manifest.encoding = options.encoding;
+    manifest.classes = classes.classes;
+    manifest.records = static_cast<std::int64_t>(source.entries.size());
+    manifest.skipped = static_cast<std::int64_t>(found.missing.size());
+    manifest.class_pixels = found.counts.pixels;
+    manifest.class_images = found.counts.images;
+    manifest.ignore_pixels = found.counts.ignored;
+    std::vector<std::string> ids;
+    for (const Entry& entry : source.entries) ids.push_back(entry.id);
+    manifest.list_hash = data::hash_ids(ids);
+    return manifest;
+}
+
+std::int64_t shards_for(const PackOptions& options, std::int64_t bytes, std::int64_t records) {
+    const std::int64_t shards = options.shards > 0
+                                    ? options.shards
+                                    : std::clamp<std::int64_t>(
+                                          (bytes + kShardBytes - 1) / kShardBytes, 1, records);
+    if (shards > records)
+        throw UsageError(cat("--shards ", shards, " for ", records,
+                             " records — a shard needs one — use at most ", records));
+    return shards;
+}
+
+// Rank 0 tells what the split is like; the exit code where it is of no use.
+int judge(const data::Manifest& manifest, const Survey& found, const Source& source,
+          const PackOptions& options, comm::Communicator& comm) {
+    const std::string refused = refusal(manifest);
+    if (comm.rank() == 0) {
+        fs::remove(problems_file(options, source));  // of an earlier attempt
+        fs::remove(skipped_file(options, source));
+        if (manifest.skipped > 0)
+            log::info(cat("skipped ", manifest.skipped, " of ",
+                          manifest.records + manifest.skipped, " ids without image or mask\n",
+                          table(found.missing, skipped_file(options, source))));
+        log::info(class_table(manifest));
+        if (refused.empty())
+            for (const std::string& text : warnings(manifest, found, options.classes.empty()))
+                log::warn(text);
+        else
+            log::error(cat(refused, "; nothing was packed"));
+    }
+    return refused.empty() ? 0 : static_cast<int>(ExitCode::data);
 }
 
 }  // namespace
@@ -233,53 +257,36 @@ int pack(const PackOptions& options, comm::Communicator& comm) {
     const auto start = std::chrono::steady_clock::now();
     const bool root = comm.rank() == 0;
     Source source = find_source(options);
-    const data::ClassTable classes = options.classes.empty() ? data::voc_classes()
-                                                             : data::load_classes(options.classes);
-    check_output(options, source, comm);
+    const data::ClassTable voc = data::voc_classes();
+    const data::ClassFile classes = options.classes.empty()
+                                        ? data::ClassFile{voc, data::MaskValues(voc)}
+                                        : data::load_class_file(options.classes);
+    require_same_entries(source, comm);
+    const std::optional<WorkLock> lock = take_output(options, source, comm);
     if (root)
-        log::info(cat("split ", source.split, ": ", source.ids.size(), " ids, ", source.origin,
-                      "; masks: ", source.masks.string()));
+        log::info(cat("split ", source.split, ": ", source.entries.size(), " ids, ", source.origin,
+                      "; masks: ", source.masks.path().string(), "; classes: ",
+                      options.classes.empty() ? "VOC's 21, as --classes was not given"
+                                              : options.classes.string()));
 
     Survey found = survey(source, classes, options, comm);
     if (!found.findings.empty())
-        return root ? report(found, source, options) : static_cast<int>(ExitCode::data);
-    data::Manifest manifest;
-    manifest.skipped = static_cast<std::int64_t>(found.missing.size());
-    if (root) {
-        fs::remove(problems_file(options, source));  // of an earlier attempt
-        fs::remove(skipped_file(options, source));
-        if (manifest.skipped > 0)
-            log::info(cat("skipped ", manifest.skipped, " of ", source.ids.size(),
-                          " ids without image or mask\n",
-                          table(found.missing, skipped_file(options, source))));
-    }
+        return root ? report(found, source, classes, options) : static_cast<int>(ExitCode::data);
     drop_missing(source, found);
-    const auto n = static_cast<std::int64_t>(source.ids.size());
+    const auto n = static_cast<std::int64_t>(source.entries.size());
     if (n == 0)
-        throw DataError(cat("no id of the list has image and mask (", source.images.string(), ", ",
-                            source.masks.string(),
+        throw DataError(cat("no id of the list has image and mask (",
+                            source.images.path().string(), ", ", source.masks.path().string(),
                             ") — there is nothing to pack — check the folders"));
-    const std::int64_t total = found.total_bytes();
-    const std::int64_t shards = options.shards > 0
-                                    ? options.shards
-                                    : std::clamp<std::int64_t>(
-                                          (total + kShardBytes - 1) / kShardBytes, 1, n);
-    if (shards > n)
-        throw UsageError(
-            cat("--shards ", shards, " for ", n, " records — a shard needs one — use at most ", n));
+    data::Manifest manifest = manifest_of(source, classes, found, options);
+    if (const int code = judge(manifest, found, source, options, comm); code != 0) return code;
+    const std::int64_t total = found.total_bytes(), shards = shards_for(options, total, n);
+    check_size_limit(found, shards);
 
     // From here on the split counts as unpacked until its manifest stands.
     if (root) fs::remove(options.out / (source.split + ".json"));
     comm.barrier("start of writing");
     manifest.shards = write_shards(source, classes, found, options, shards, comm);
-    manifest.split = source.split;
-    manifest.encoding = options.encoding;
-    manifest.classes = classes;
-    manifest.records = n;
-    manifest.class_pixels = found.counts.pixels;
-    manifest.class_images = found.counts.images;
-    manifest.ignore_pixels = found.counts.ignored;
-    manifest.list_hash = data::hash_ids(source.ids);
     if (root) {
         remove_stale(options.out, source.split, manifest.shards);
         data::save_manifest(options.out, manifest);

@@ -3,11 +3,9 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
-
-namespace fs = std::filesystem;
+#include "palette.h"
 
 namespace deeplab::preprocess {
 namespace {
@@ -16,39 +14,92 @@ std::uint32_t key_of(io::Rgb c) {
     return static_cast<std::uint32_t>(c.r) << 16 | static_cast<std::uint32_t>(c.g) << 8 | c.b;
 }
 
-// Masks painted in the classes' colours, as other data sets have them.
-io::Mask labels_from_colors(const io::Image& image, const data::ClassTable& classes,
-                            const std::string& what) {
-    std::unordered_map<std::uint32_t, std::uint8_t> label_of;
-    for (std::size_t c = 0; c < classes.classes.size(); ++c) {
-        if (!classes.classes[c].has_color)
+std::string and_more(std::size_t others, const char* what) {
+    return others == 0 ? "" : cat(", and ", others, " more ", what, others == 1 ? "," : "s,");
+}
+
+// Labels by colour: those of the classes, and those to be ignored.
+std::unordered_map<std::uint32_t, std::uint8_t> labels_by_color(const data::ClassFile& file,
+                                                                const std::string& what) {
+    std::unordered_map<std::uint32_t, std::uint8_t> labels;
+    const auto& classes = file.classes.classes;
+    for (std::size_t c = 0; c < classes.size(); ++c) {
+        if (!classes[c].has_color)
             throw DataError(cat(
-                "an RGB mask, but class \"", classes.classes[c].name, "\" has no colour (", what,
-                ") — its pixels cannot become labels — add color = [r, g, b] to every class"));
-        label_of.emplace(key_of(classes.classes[c].color), static_cast<std::uint8_t>(c));
+                "an RGB mask, but class \"", classes[c].name, "\" has no colour (", what,
+                ") — its pixels cannot become labels — add color = [r, g, b] to every class, or "
+                "store the labels as a gray or palette PNG"));
+        labels.emplace(key_of(classes[c].color), static_cast<std::uint8_t>(c));
     }
-    const auto ignore = static_cast<std::size_t>(classes.ignore);
-    label_of.emplace(key_of(classes.palette()[ignore]), static_cast<std::uint8_t>(ignore));
+    for (const io::Rgb color : file.masks.void_colors)
+        labels.emplace(key_of(color), static_cast<std::uint8_t>(file.classes.ignore));
+    return labels;
+}
+
+// Masks painted in the classes' colours, as other data sets have them.
+io::Mask labels_from_colors(const io::Image& image, const data::ClassFile& classes,
+                            const std::string& what) {
+    const auto label_of = labels_by_color(classes, what);
     io::Mask mask{image.width, image.height, {}};
     const std::size_t pixels = image.pixels.size() / 3;
     mask.labels.resize(pixels);
+    ForeignLabels foreign;
+    std::size_t first = 0;
     for (std::size_t i = 0; i < pixels; ++i) {
-        const io::Rgb color{image.pixels[3 * i], image.pixels[3 * i + 1], image.pixels[3 * i + 2]};
-        const auto found = label_of.find(key_of(color));
-        if (found == label_of.end())
-            throw DataError(
-                cat("colour (", int{color.r}, ", ", int{color.g}, ", ", int{color.b},
-                    ") of pixel x ", static_cast<std::int64_t>(i) % image.width, ", y ",
-                    static_cast<std::int64_t>(i) / image.width, " belongs to no class (", what,
-                    ") — the pixel has no label — correct the mask or the file of --classes"));
-        mask.labels[i] = found->second;
+        const std::uint32_t color = key_of(
+            {image.pixels[3 * i], image.pixels[3 * i + 1], image.pixels[3 * i + 2]});
+        const auto found = label_of.find(color);
+        if (found != label_of.end()) {
+            mask.labels[i] = found->second;
+        } else {
+            if (foreign.colors.empty()) first = i;
+            ++foreign.colors[color];
+        }
     }
-    return mask;
+    if (foreign.colors.empty()) return mask;
+    const auto at = static_cast<std::int64_t>(first);
+    throw ForeignLabelsError(
+        cat("colour (", int{image.pixels[3 * first]}, ", ", int{image.pixels[3 * first + 1]}, ", ",
+            int{image.pixels[3 * first + 2]}, ") of pixel x ", at % image.width, ", y ",
+            at / image.width, and_more(foreign.colors.size() - 1, "colour"),
+            " belongs to no class (", what,
+            ") — the pixel has no label — correct the mask or the file of --classes"),
+        std::move(foreign));
+}
+
+// Values become labels in place.
+void values_to_labels(io::Mask& mask, const Histogram& values, const data::ClassFile& file,
+                      const std::string& what) {
+    ForeignLabels foreign;
+    for (std::size_t v = 0; v < values.size(); ++v)
+        if (values[v] > 0 && file.masks.labels[v] == data::MaskValues::no_label)
+            foreign.values[static_cast<std::uint32_t>(v)] = values[v];
+    if (!foreign.values.empty()) {
+        const auto [value, pixels] = *foreign.values.begin();
+        const std::int64_t at = std::find(mask.labels.begin(), mask.labels.end(), value) -
+                                mask.labels.begin();
+        throw ForeignLabelsError(
+            cat("label ", value, " in ", pixels, " pixels, first at x ", at % mask.width, ", y ",
+                at / mask.width, and_more(foreign.values.size() - 1, "label"),
+                " is neither a class nor ignored (", what,
+                ") — training would fail on it — correct the mask, or name the classes by "
+                "--classes"),
+            std::move(foreign));
+    }
+    if (file.masks.plain()) return;
+    for (std::uint8_t& value : mask.labels)
+        value = static_cast<std::uint8_t>(file.masks.labels[value]);
 }
 
 bool is_painted(const std::vector<std::uint8_t>& mask, const std::string& what) {
     const io::ImageInfo info = io::read_info(mask, what);
     return info.format == io::ImageFormat::png && info.channels >= 3 && !info.palette;
+}
+
+// Shards hold labels: masks that hold colours, or values of their own, are written anew.
+bool needs_new_mask(const std::vector<std::uint8_t>& mask, const data::ClassFile& classes,
+                    const std::string& what) {
+    return !classes.masks.plain() || is_painted(mask, what);
 }
 
 }  // namespace
@@ -82,31 +133,32 @@ void check_labels(const io::Mask& mask, const Histogram& labels, const data::Cla
     }
 }
 
-Loaded load_record(const Source& source, const std::string& id, const data::ClassTable& classes,
-                   data::Encoding encoding) {
-    const fs::path image_path = image_file(source, id), mask_path = mask_file(source, id);
+Loaded load_record(const Entry& entry, const data::ClassFile& classes, data::Encoding encoding) {
+    const std::string image_name = entry.image.string(), mask_name = entry.mask.string();
     Loaded out;
-    out.record.id = id;
-    out.record.image = read_bytes(image_path);
-    out.record.mask = read_bytes(mask_path);
-    io::Image image = io::decode_image(out.record.image, image_path.string());
+    out.record.id = entry.id;
+    out.record.image = read_bytes(entry.image);
+    out.record.mask = read_bytes(entry.mask);
+    io::Image image = io::decode_image(out.record.image, image_name);
     io::Mask mask;
-    if (is_painted(out.record.mask, mask_path.string())) {
-        mask = labels_from_colors(io::decode_image(out.record.mask, mask_path.string()), classes,
-                                  mask_path.string());
-        out.record.mask = io::encode_palette_png(
-            mask, classes.palette());  // shards hold labels, not colours
+    if (is_painted(out.record.mask, mask_name)) {
+        mask = labels_from_colors(io::decode_image(out.record.mask, mask_name), classes, mask_name);
     } else {
-        mask = io::decode_mask(out.record.mask, mask_path.string());
+        mask = io::decode_mask(out.record.mask, mask_name);
+        const Histogram values = histogram(mask);
+        out.palette_note = check_palette(io::read_palette(out.record.mask, mask_name), values,
+                                         classes, mask_name);
+        values_to_labels(mask, values, classes, mask_name);
     }
+    if (needs_new_mask(out.record.mask, classes, mask_name))
+        out.record.mask = io::encode_palette_png(mask, classes.classes.palette());
     if (image.width != mask.width || image.height != mask.height)
         throw DataError(cat("the image is ", image.width, "x", image.height, ", its mask ",
-                            mask.width, "x", mask.height, " (", mask_path.string(),
+                            mask.width, "x", mask.height, " (", mask_name,
                             ") — labels would not lie on their pixels — replace one of them"));
     out.record.width = image.width;
     out.record.height = image.height;
     out.labels = histogram(mask);
-    check_labels(mask, out.labels, classes, mask_path.string());
     if (encoding == data::Encoding::raw) {
         out.record.image = std::move(image.pixels);
         out.record.mask = std::move(mask.labels);
@@ -114,13 +166,13 @@ Loaded load_record(const Source& source, const std::string& id, const data::Clas
     return out;
 }
 
-data::Record reload_record(const Source& source, const std::string& id,
-                           const data::ClassTable& classes, data::Encoding encoding) {
-    const fs::path image_path = image_file(source, id), mask_path = mask_file(source, id);
-    data::Record record{id, 0, 0, read_bytes(image_path), read_bytes(mask_path)};
-    if (encoding == data::Encoding::raw || is_painted(record.mask, mask_path.string()))
-        return load_record(source, id, classes, encoding).record;
-    const io::ImageInfo info = io::read_info(record.image, image_path.string());
+data::Record reload_record(const Entry& entry, const data::ClassFile& classes,
+                           data::Encoding encoding) {
+    data::Record record{entry.id, 0, 0, read_bytes(entry.image), read_bytes(entry.mask)};
+    if (encoding == data::Encoding::raw ||
+        needs_new_mask(record.mask, classes, entry.mask.string()))
+        return load_record(entry, classes, encoding).record;
+    const io::ImageInfo info = io::read_info(record.image, entry.image.string());
     record.width = info.width;
     record.height = info.height;
     return record;

@@ -1,13 +1,14 @@
 #include "source.h"
 
 #include <algorithm>
-#include <initializer_list>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "list.h"
+#include "resolve.h"
 
 namespace fs = std::filesystem;
 
@@ -41,49 +42,48 @@ fs::path find_voc(const fs::path& given) {
                          "fetches VOC 2012"));
 }
 
-// "" when the line is good, else what is wrong. Two columns as in "/JPEGImages/ID.jpg
-// /SegmentationClassAug/ID.png" are the other common form of these lists.
-std::string parse_line(const std::string& line, std::string& id) {
-    std::vector<std::string> words;
-    std::string word;
-    for (const char c : line + " ") {
-        if (c != ' ' && c != '\t') {
-            word += c;
-        } else if (!word.empty()) {
-            words.push_back(word);
-            word.clear();
+// Lines that cannot be used, and ids listed twice, become findings.
+std::vector<Entry> read_list(const fs::path& file, Source& source) {
+    std::vector<Entry> entries;
+    std::unordered_map<std::string, std::int64_t> seen;
+    for (const ListLine& line : read_list_lines(file)) {
+        Resolved resolved = resolve(line.text, source.images, source.masks);
+        if (resolved.comment) continue;
+        const std::string& id = resolved.entry.id;
+        if (resolved.problem.empty()) {
+            const auto [first, added] = seen.emplace(id, line.number);
+            if (!added)
+                resolved.problem = cat("listed twice, in lines ", first->second, " and ",
+                                       line.number);
         }
+        if (resolved.problem.empty())
+            entries.push_back(std::move(resolved.entry));
+        else
+            source.findings.push_back(
+                {-1, printable(id), cat(file.string(), ":", line.number), resolved.problem});
     }
-    if (words.size() == 2 && fs::path(words[0]).stem() == fs::path(words[1]).stem()) {
-        id = fs::path(words[0]).stem().string();
-        return "";
-    }
-    if (words.size() != 1) return cat("not an id: \"", line, "\"");
-    id = words[0];
-    const fs::path path(id);
-    if (path.is_absolute() || std::find(path.begin(), path.end(), "..") != path.end())
-        return cat("leads out of the folder of images: \"", id, "\"");
-    return "";
+    return entries;
 }
 
-void read_list(const fs::path& file, Source& source) {
-    std::unordered_map<std::string, std::int64_t> seen;
-    std::int64_t number = 0;
-    for (const std::string& raw : split(read_text(file), '\n')) {
-        ++number;
-        const std::string line = trim(raw);
-        if (line.empty()) continue;
-        std::string id;
-        std::string problem = parse_line(line, id);
-        const auto [first, added] = seen.emplace(id, number);
-        if (problem.empty() && !added)
-            problem = cat("listed twice, in lines ", first->second, " and ", number);
-        if (problem.empty())
-            source.ids.push_back(id);
-        else
-            source.findings.push_back({-1, id, cat(file.string(), ":", number), problem});
-    }
+void take_list(const fs::path& file, Source& source) {
+    source.entries = read_list(file, source);
     source.origin = file.string();
+}
+
+// The ids of a list whose files need not be there. A line that gives none becomes a finding: what
+// it holds out would be trained on.
+std::unordered_set<std::string> held_out_ids(const fs::path& file, Source& source) {
+    std::unordered_set<std::string> ids;
+    for (const ListLine& line : read_list_lines(file)) {
+        const Resolved resolved = resolve(line.text, source.images, source.masks);
+        if (resolved.comment) continue;
+        if (!resolved.entry.id.empty() && is_utf8(resolved.entry.id))
+            ids.insert(resolved.entry.id);
+        else
+            source.findings.push_back({-1, printable(resolved.entry.id),
+                                       cat(file.string(), ":", line.number), resolved.problem});
+    }
+    return ids;
 }
 
 // VOC's own archives and SegmentationClassAug come without this list: it is whatever has a mask and
@@ -98,31 +98,26 @@ void derive_train_aug(const fs::path& voc, Source& source) {
                 " is missing — train_aug is the ids in SegmentationClassAug minus val.txt — add "
                 "it, or give "
                 "--split a file of ids"));
-    Source held_out;
-    read_list(val, held_out);
-    const std::unordered_set<std::string> val_ids(held_out.ids.begin(), held_out.ids.end());
-    for (const fs::directory_entry& entry : fs::directory_iterator(aug)) {
-        const std::string id = entry.path().stem().string();
-        if (entry.path().extension() == ".png" && val_ids.count(id) == 0) source.ids.push_back(id);
+    const std::unordered_set<std::string> val_ids = held_out_ids(val, source);
+    for (const std::string& id : Folder(aug).ids(mask_endings)) {
+        if (val_ids.contains(id)) continue;
+        Resolved resolved = resolve_id(id, source.images, source.masks);
+        if (resolved.problem.empty())
+            source.entries.push_back(std::move(resolved.entry));
+        else
+            source.findings.push_back({-1, printable(id), aug.string(), resolved.problem});
     }
-    std::sort(source.ids.begin(), source.ids.end());
     source.origin = cat("the ids in ", aug.string(), " minus ", val.filename().string(),
                         " (there is no train_aug.txt)");
-}
-
-bool trains_only(const std::string& split) {
-    return split.rfind("train", 0) == 0 && split.rfind("trainval", 0) != 0;
 }
 
 // A network must not be trained on what it is judged by: ids of val.txt in a training list.
 void find_held_out(const fs::path& lists, Source& source) {
     if (!trains_only(source.split) || !is_file(lists / "val.txt")) return;
-    Source val;
-    read_list(lists / "val.txt", val);
-    const std::unordered_set<std::string> held_out(val.ids.begin(), val.ids.end());
-    for (const std::string& id : source.ids)
-        if (held_out.contains(id))
-            source.findings.push_back({-1, id, source.origin,
+    const std::unordered_set<std::string> held_out = held_out_ids(lists / "val.txt", source);
+    for (const Entry& entry : source.entries)
+        if (held_out.contains(entry.id))
+            source.findings.push_back({-1, entry.id, source.origin,
                                        "held out for validation: val.txt has it too (a list of "
                                        "both is named trainval…)"});
 }
@@ -145,11 +140,11 @@ void find_voc_list(const fs::path& voc, const std::string& wanted, Source& sourc
     const fs::path lists = voc / "ImageSets" / "Segmentation";
     if (is_file(lists / (wanted + ".txt"))) {
         source.split = checked_name(wanted);
-        read_list(lists / (wanted + ".txt"), source);
+        take_list(lists / (wanted + ".txt"), source);
         find_held_out(lists, source);
     } else if (is_file(wanted)) {
         source.split = checked_name(fs::path(wanted).stem().string());
-        read_list(wanted, source);
+        take_list(wanted, source);
         find_held_out(lists, source);
     } else if (wanted == "train_aug") {
         source.split = wanted;
@@ -169,14 +164,17 @@ void find_voc_list(const fs::path& voc, const std::string& wanted, Source& sourc
     }
 }
 
-fs::path first_existing(const fs::path& dir, const std::string& id,
-                        std::initializer_list<const char*> extensions) {
-    for (const char* extension : extensions)
-        if (fs::path path = dir / (id + extension); is_file(path)) return path;
-    return {};
+fs::path voc_masks(const fs::path& voc, const fs::path& chosen) {
+    if (!chosen.empty()) return require_dir(is_dir(chosen) ? chosen : voc / chosen, "--masks");
+    if (is_dir(voc / "SegmentationClassAug")) return voc / "SegmentationClassAug";
+    return require_dir(voc / "SegmentationClass", "--voc: SegmentationClass");
 }
 
 }  // namespace
+
+bool trains_only(const std::string& split) {
+    return split.starts_with("train") && !split.starts_with("trainval");
+}
 
 Source find_source(const PackOptions& options) {
     Source source;
@@ -191,14 +189,8 @@ Source find_source(const PackOptions& options) {
                 "--split is missing — a VOC folder has several lists — for example --split "
                 "train_aug");
         const fs::path voc = find_voc(options.voc);
-        source.images = voc / "JPEGImages";
-        if (!options.masks.empty())
-            source.masks = require_dir(is_dir(options.masks) ? options.masks : voc / options.masks,
-                                       "--masks");
-        else if (is_dir(voc / "SegmentationClassAug"))
-            source.masks = voc / "SegmentationClassAug";
-        else
-            source.masks = require_dir(voc / "SegmentationClass", "--voc: SegmentationClass");
+        source.images = Folder(voc / "JPEGImages");
+        source.masks = Folder(voc_masks(voc, options.masks));
         find_voc_list(voc, options.split, source);
     } else {
         if (options.images.empty() || options.masks.empty() || options.list.empty())
@@ -206,24 +198,34 @@ Source find_source(const PackOptions& options) {
                 "no source — give --voc DIR and --split NAME, or --images DIR, --masks DIR and "
                 "--list FILE — "
                 "see deeplab-pack --help");
-        source.images = require_dir(options.images, "--images");
-        source.masks = require_dir(options.masks, "--masks");
+        source.images = Folder(require_dir(options.images, "--images"));
+        source.masks = Folder(require_dir(options.masks, "--masks"));
         source.split = checked_name(options.split.empty() ? options.list.stem().string()
                                                           : options.split);
-        read_list(options.list, source);
+        take_list(options.list, source);
     }
-    if (source.ids.empty() && source.findings.empty())
+    if (source.entries.empty() && source.findings.empty())
         throw DataError(cat("the list has no ids (", source.origin,
                             ") — there is nothing to pack — check the list"));
     return source;
 }
 
-fs::path image_file(const Source& source, const std::string& id) {
-    return first_existing(source.images, id, {".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"});
-}
-
-fs::path mask_file(const Source& source, const std::string& id) {
-    return first_existing(source.masks, id, {".png", ".PNG"});
+Finding missing_of(Source& source, std::int64_t order, const Entry& entry) {
+    const bool image = entry.image.empty() || !is_file(entry.image);
+    Folder& folder = image ? source.images : source.masks;
+    const std::string& name = image ? entry.image_name : entry.mask_name;
+    const fs::path path = folder.path() / name;
+    std::string reason = image ? "image is missing" : "mask is missing";
+    std::error_code ignored;
+    if (fs::is_symlink(path, ignored)) {
+        reason += cat(": a link to ", fs::read_symlink(path, ignored).string(),
+                      ", which is not there");
+    } else if (fs::exists(path, ignored)) {
+        reason += is_file(path) ? ": that file is of another kind" : ": that is no file";
+    } else if (const std::string near = folder.near(name); !near.empty()) {
+        reason += "; " + near;
+    }
+    return {order, entry.id, path.string(), reason};
 }
 
 }  // namespace deeplab::preprocess

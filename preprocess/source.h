@@ -8,6 +8,7 @@
 
 #include "deeplab/data/shard.h"
 #include "findings.h"
+#include "folder.h"
 
 namespace deeplab::preprocess {
 
@@ -22,18 +23,27 @@ struct PackOptions {
     bool skip_missing = false, force = false;
 };
 
+// One record to be: what a line of a list means.
+struct Entry {
+    std::string id;                    // UTF-8: the image's path below its folder, without ending
+    std::filesystem::path image, mask;  // empty: there is none
+    std::string image_name, mask_name;  // as the list has them; of those that are missing
+};
+
 struct Source {
     std::string split;  // name of the packed split
-    std::filesystem::path images, masks;
-    std::vector<std::string> ids;   // in list order
+    Folder images, masks;
+    std::vector<Entry> entries;     // in list order
     std::vector<Finding> findings;  // ids listed twice, lines that cannot be read
     std::string origin;             // where the ids are from, for the log
 };
 
 Source find_source(const PackOptions& options);
 
-// The file of a record, whatever its extension; empty when there is none.
-std::filesystem::path image_file(const Source& source, const std::string& id);
-std::filesystem::path mask_file(const Source& source, const std::string& id);
+// What is missing of an entry without image or mask, and which file that is there it may mean.
+Finding missing_of(Source& source, std::int64_t order, const Entry& entry);
+
+// The list is one to train on: its name begins with "train", but not with "trainval".
+bool trains_only(const std::string& split);
 
 }  // namespace deeplab::preprocess

@@ -8,6 +8,7 @@
 #include "pack.h"
 #include "progress.h"
 #include "record.h"
+#include "summary.h"
 
 namespace fs = std::filesystem;
 
@@ -117,6 +118,8 @@ private:
                     m.class_images[c]);
         }
         compare("ignored pixels", counts_.ignored, m.ignore_pixels);
+        if (const std::string useless = refusal(m); !useless.empty())
+            findings.push_back({0, "", m.split + ".json", useless.substr(0, useless.find(" — "))});
     }
 
     void check_ids(std::vector<Finding>& findings) {

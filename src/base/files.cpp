@@ -26,24 +26,19 @@ fs::path temporary_name(const fs::path& target) {
     return name;
 }
 
-constexpr const char* open_files_advice = "raise the limit of open files (ulimit -n) and run again";
-
 fs::path parent_of(const fs::path& path) {
     return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-// A full or broken disk and the system's limits are the machine's failure; anything else is a path
+// A full or broken disk and the process's limits are the machine's failure; anything else is a path
 // that the user has to change.
 [[noreturn]] void throw_write_error(const fs::path& path, const char* what, int number) {
     const std::string text = cat("cannot ", what, " ", path.string(), ": ", std::strerror(number));
-    constexpr const char* lost = " — the output is not complete and was not put in place — ";
-    if (number == ENOSPC || number == EDQUOT || number == EIO)
-        throw DeviceError(cat(text, lost, "make room and run again"));
-    if (number == EFBIG) {
+    if (number == ENOSPC || number == EDQUOT || number == EFBIG || is_machines_failure(number)) {
         throw DeviceError(
-            cat(text, lost, "raise the limit of a file's size (ulimit -f) and run again"));
+            cat(text, " — the output is not complete and was not put in place — ",
+                write_advice(std::strerror(number))));
     }
-    if (number == EMFILE || number == ENFILE) throw DeviceError(cat(text, lost, open_files_advice));
     throw UsageError(text +
                      " — the output cannot be stored there — choose a folder that can be written");
 }
@@ -59,18 +54,15 @@ void sync_path(const fs::path& path, int flags, const char* what) {
     if (result != 0 && number != EINVAL && number != ENOTSUP) throw_write_error(path, what, number);
 }
 
-// errno text of a failed read, or "" when `path` was read into `content`. DeviceError when the
-// process has no more open files: nothing is wrong with this one.
+// errno text of a failed read, or "" when `path` was read into `content`. DeviceError where it is
+// not the file that is at fault.
 template <class Container>
 std::string read_into(const fs::path& path, Container& content) {
     std::error_code ignored;
     if (fs::is_directory(path, ignored)) return "it is a folder";
     errno = 0;
     std::ifstream file(path, std::ios::binary | std::ios::ate);
-    if (!file && (errno == EMFILE || errno == ENFILE)) {
-        throw DeviceError(cat("cannot read ", path.string(), ": ", std::strerror(errno),
-                              " — the program cannot go on without it — ", open_files_advice));
-    }
+    if (!file && is_machines_failure(errno)) throw_machines_failure("read", path, errno);
     if (!file) return errno != 0 ? std::strerror(errno) : "cannot be opened";
     const std::streamoff size = file.tellg();
     if (size >= 0 && file.seekg(0)) {
@@ -78,6 +70,7 @@ std::string read_into(const fs::path& path, Container& content) {
         file.read(reinterpret_cast<char*>(content.data()), size);
         if (file.gcount() == size) return "";
     }
+    if (is_machines_failure(errno)) throw_machines_failure("read", path, errno);
     return errno != 0 ? std::strerror(errno) : "it ended early";
 }
 
@@ -98,6 +91,28 @@ void AtomicFile::commit() {
         throw_write_error(target_, "write", errno);
     committed_ = true;
     sync_path(parent_of(target_), O_RDONLY | O_DIRECTORY, "write into");
+}
+
+std::string write_advice(const std::string& reason) {
+    const auto is = [&](int number) { return reason == std::strerror(number); };
+    if (is(ENOSPC) || is(EDQUOT)) return "make room and run again";
+    if (is(EFBIG))
+        return "a file may not be that large here: raise the limit (ulimit -f unlimited), or "
+               "choose another file system";
+    if (is(EMFILE) || is(ENFILE)) return "raise the limit of open files (ulimit -n) and run again";
+    return "check that the disk has room and the folder can be written";
+}
+
+bool is_machines_failure(int number) {
+    return number == EMFILE || number == ENFILE || number == EIO || number == ENOMEM;
+}
+
+void throw_machines_failure(const std::string& action, const fs::path& path, int number) {
+    throw DeviceError(cat("cannot ", action, " ", path.string(), ": ", std::strerror(number),
+                          " — the work cannot go on — ",
+                          number == EMFILE || number == ENFILE
+                              ? "raise the limit of open files (ulimit -n)"
+                              : "check disk and memory of this machine"));
 }
 
 std::string read_text(const fs::path& path) {

@@ -24,11 +24,11 @@ io::Rgb voc_color(int index) {
 }
 
 // Reads one --classes file; every message names file and line.
-class ClassFile {
+class ClassFileReader {
 public:
-    explicit ClassFile(const std::filesystem::path& path) : name_(path.string()) {}
+    explicit ClassFileReader(const std::filesystem::path& path) : name_(path.string()) {}
 
-    ClassTable read(const std::filesystem::path& path) const {
+    ClassFile read(const std::filesystem::path& path) {
         const io::Value root = io::parse_toml(read_text(path), name_);
         const io::Object* top = root.get_if<io::Object>();
         if (top == nullptr) fail(root.line, "the file is not a table", "write [[class]] tables");
@@ -36,11 +36,13 @@ public:
         const io::Value* list = nullptr;
         for (const auto& [key, value] : top->members()) {
             if (key == "ignore") {
-                table.ignore = static_cast<int>(byte(value, "ignore"));
+                read_ignore(value);
+            } else if (key == "ignore_colors") {
+                read_void_colors(value);
             } else if (key == "class") {
                 list = &value;
             } else {
-                unknown(key, value.line, {"ignore", "class"});
+                unknown(key, value.line, {"ignore", "ignore_colors", "class"});
             }
         }
         const io::Array* entries = list != nullptr ? list->get_if<io::Array>() : nullptr;
@@ -50,7 +52,7 @@ public:
         for (const io::Value& entry : *entries)
             table.classes.push_back(read_class(entry, static_cast<int>(table.classes.size())));
         check(table, *entries);
-        return table;
+        return with_values(std::move(table));
     }
 
 private:
@@ -64,7 +66,7 @@ private:
                               const std::vector<std::string>& known) const {
         const std::string near = nearest(key, known);
         fail(line, cat("unknown key \"", key, "\""),
-             near.empty() ? "valid keys: ignore, and name and color in [[class]]"
+             near.empty() ? "valid keys: ignore, ignore_colors, and name, color and label in [[class]]"
                           : cat("did you mean \"", near, "\"?"));
     }
 
@@ -76,7 +78,41 @@ private:
         return *number;
     }
 
-    ClassInfo read_class(const io::Value& entry, int index) const {
+    io::Rgb rgb(const io::Value& value, const std::string& key) const {
+        const io::Array* parts = value.get_if<io::Array>();
+        if (parts == nullptr || parts->size() != 3)
+            fail(value.line, cat("\"", key, "\" must be three integers in 0..255"),
+                 key == "color" ? "write color = [r, g, b]"
+                                : "write ignore_colors = [[r, g, b], …]");
+        std::array<std::uint8_t, 3> c{};
+        for (std::size_t i = 0; i < 3; ++i)
+            c[i] = static_cast<std::uint8_t>(byte((*parts)[i], key));
+        return {c[0], c[1], c[2]};
+    }
+
+    void read_ignore(const io::Value& value) {
+        ignore_line_ = value.line;
+        ignored_.clear();
+        const io::Array* several = value.get_if<io::Array>();
+        if (several != nullptr)
+            for (const io::Value& one : *several)
+                ignored_.push_back(static_cast<int>(byte(one, "ignore")));
+        else
+            ignored_.push_back(static_cast<int>(byte(value, "ignore")));
+        if (ignored_.empty())
+            fail(value.line, "\"ignore\" is an empty list",
+                 "name a value that no class has, such as 255");
+    }
+
+    void read_void_colors(const io::Value& value) {
+        const io::Array* list = value.get_if<io::Array>();
+        if (list == nullptr || list->empty())
+            fail(value.line, "\"ignore_colors\" must be a list of colours",
+                 "write ignore_colors = [[r, g, b], …]");
+        for (const io::Value& color : *list) void_colors_.push_back(rgb(color, "ignore_colors"));
+    }
+
+    ClassInfo read_class(const io::Value& entry, int index) {
         const io::Object* object = entry.get_if<io::Object>();
         if (object == nullptr)
             fail(entry.line, "\"class\" must be a list of tables", "write [[class]]");
@@ -89,17 +125,13 @@ private:
                          "correct the value");
                 info.name = *text;
             } else if (key == "color") {
-                const io::Array* rgb = value.get_if<io::Array>();
-                if (rgb == nullptr || rgb->size() != 3)
-                    fail(value.line, "\"color\" must be three integers in 0..255",
-                         "write color = [r, g, b]");
-                std::array<std::uint8_t, 3> c{};
-                for (std::size_t i = 0; i < 3; ++i)
-                    c[i] = static_cast<std::uint8_t>(byte((*rgb)[i], "color"));
-                info.color = {c[0], c[1], c[2]};
+                info.color = rgb(value, "color");
                 info.has_color = true;
+            } else if (key == "label") {
+                labels_.resize(static_cast<std::size_t>(index), MaskValues::no_label);
+                labels_.push_back(static_cast<int>(byte(value, "label")));
             } else {
-                unknown(key, value.line, {"name", "color"});
+                unknown(key, value.line, {"name", "color", "label"});
             }
         }
         if (info.name.empty())
@@ -112,11 +144,6 @@ private:
         if (count > 255)
             fail(0, cat("there are ", count, " classes, at most 255 fit a mask of bytes"),
                  "merge some");
-        if (table.ignore < count)
-            fail(0,
-                 cat("ignore = ", table.ignore, " is also the label of class \"",
-                     table.classes[static_cast<std::size_t>(table.ignore)].name, "\""),
-                 cat("choose a value in ", count, "..255"));
         for (std::size_t i = 0; i < table.classes.size(); ++i)
             for (std::size_t j = 0; j < i; ++j) {
                 const ClassInfo &a = table.classes[j], &b = table.classes[i];
@@ -128,9 +155,77 @@ private:
                          cat("\"", a.name, "\" and \"", b.name, "\" have the same colour"),
                          "change one");
             }
+        for (std::size_t i = 0; i < table.classes.size(); ++i)
+            for (const io::Rgb color : void_colors_)
+                if (table.classes[i].has_color && table.classes[i].color == color)
+                    fail(entries[i].line,
+                         cat("the colour of \"", table.classes[i].name,
+                             "\" is one of ignore_colors"),
+                         "change one");
+    }
+
+    // The value of each class in the masks: its `label`; else its place, counted from 1 where 0 is
+    // to be ignored.
+    std::vector<int> values_of(const ClassTable& table) const {
+        const auto count = static_cast<int>(table.classes.size());
+        std::vector<int> values = labels_;
+        if (!values.empty()) {
+            values.resize(table.classes.size(), MaskValues::no_label);
+            for (std::size_t c = 0; c < values.size(); ++c)
+                if (values[c] == MaskValues::no_label)
+                    fail(0, cat("class \"", table.classes[c].name, "\" has no label, others have"),
+                         "give label = … to all classes or to none");
+            return values;
+        }
+        const bool from_one = std::find(ignored_.begin(), ignored_.end(), 0) != ignored_.end();
+        for (int c = 0; c < count; ++c) values.push_back(c + (from_one ? 1 : 0));
+        return values;
+    }
+
+    ClassFile with_values(ClassTable table) {
+        const std::vector<int> values = values_of(table);
+        // A class may have the value that is ignored where the file says nothing of it.
+        if (ignore_line_ == 0 && std::find(labels_.begin(), labels_.end(), 255) != labels_.end())
+            ignored_.clear();
+        const auto count = static_cast<int>(table.classes.size());
+        const auto name = [&](std::size_t c) { return cat("\"", table.classes[c].name, "\""); };
+        // Stored is one value to be ignored, that is no class.
+        const bool one = ignored_.size() == 1 && ignored_[0] >= count;
+        table.ignore = one ? ignored_[0] : 255;
+        ClassFile out{table, MaskValues(table)};
+        out.masks.labels.fill(MaskValues::no_label);
+        for (std::size_t c = 0; c < values.size(); ++c) {
+            if (values[c] > 255)
+                fail(ignore_line_, "255 classes beside ignore = 0 do not fit a mask of bytes",
+                     "merge some");
+            int& label = out.masks.labels[static_cast<std::size_t>(values[c])];
+            if (label != MaskValues::no_label)
+                fail(0, cat(name(static_cast<std::size_t>(label)), " and ", name(c),
+                            " have the same label ", values[c]),
+                     "change one");
+            label = static_cast<int>(c);
+        }
+        for (const int value : ignored_) {
+            int& label = out.masks.labels[static_cast<std::size_t>(value)];
+            if (label != MaskValues::no_label && label != table.ignore)
+                fail(ignore_line_,
+                     cat("ignore = ", value, " is also the label of class ",
+                         name(static_cast<std::size_t>(label))),
+                     count < 255 ? cat("choose a value in ", count,
+                                       "..255, or give every class the value that it has in the "
+                                       "masks: label = …; with ignore = 0 classes count from 1")
+                                 : std::string("merge some classes"));
+            label = table.ignore;
+        }
+        out.masks.void_colors.insert(out.masks.void_colors.end(), void_colors_.begin(),
+                                     void_colors_.end());
+        return out;
     }
 
     std::string name_;
+    std::vector<int> ignored_ = {255}, labels_;  // labels_: empty, or as far as the file has them
+    int ignore_line_ = 0;
+    std::vector<io::Rgb> void_colors_;
 };
 
 }  // namespace
@@ -152,6 +247,24 @@ ClassTable voc_classes() {
     return table;
 }
 
-ClassTable load_classes(const std::filesystem::path& toml) { return ClassFile(toml).read(toml); }
+MaskValues::MaskValues(const ClassTable& classes) : labels{} {
+    labels.fill(no_label);
+    for (std::size_t c = 0; c < classes.classes.size(); ++c) labels[c] = static_cast<int>(c);
+    const auto ignore = static_cast<std::size_t>(classes.ignore);
+    labels[ignore] = classes.ignore;
+    void_colors.push_back(classes.palette()[ignore]);
+}
+
+bool MaskValues::plain() const {
+    for (std::size_t v = 0; v < labels.size(); ++v)
+        if (labels[v] != no_label && labels[v] != static_cast<int>(v)) return false;
+    return true;
+}
+
+ClassFile load_class_file(const std::filesystem::path& toml) {
+    return ClassFileReader(toml).read(toml);
+}
+
+ClassTable load_classes(const std::filesystem::path& toml) { return load_class_file(toml).classes; }
 
 }  // namespace deeplab::data

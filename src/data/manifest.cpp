@@ -128,6 +128,11 @@ std::uint64_t hash_ids(const std::vector<std::string>& ids) {
     return hash;
 }
 
+std::int64_t classes_that_occur(const Manifest& manifest) {
+    return std::count_if(manifest.class_pixels.begin(), manifest.class_pixels.end(),
+                         [](std::int64_t pixels) { return pixels > 0; });
+}
+
 Manifest load_manifest(const std::filesystem::path& dir, const std::string& split) {
     const std::filesystem::path path = dir / (split + ".json");
     std::error_code ignored;

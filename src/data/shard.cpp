@@ -1,6 +1,7 @@
 #include "deeplab/data/shard.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 
 #include "deeplab/base/error.h"
@@ -115,7 +116,9 @@ void check_size(const char* part, std::int64_t width, std::int64_t height, std::
 }  // namespace
 
 std::uint32_t file_crc32(const std::filesystem::path& path) {
+    errno = 0;
     std::ifstream file(path, std::ios::binary);
+    if (!file && is_machines_failure(errno)) throw_machines_failure("open", path, errno);
     if (!file)
         throw DataError(
             cat("cannot open ", path.string(), " — its content is needed — check path and rights"));

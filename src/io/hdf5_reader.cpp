@@ -1,12 +1,13 @@
 // Reading HDF5 through the C library. What a damaged file claims is checked before it is believed.
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
-#include <cstdlib>
 #include <map>
 #include <system_error>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/hdf5.h"
 #include "hdf5_support.h"
@@ -124,13 +125,11 @@ Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : impl_(std::make_uniq
     std::error_code problem;
     impl_->bytes = std::filesystem::file_size(path, problem);
     if (problem) impl_->fail(cat("cannot open the file: ", problem.message()));
-    const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-#if H5_VERSION_GE(1, 10, 7)
-    H5Pset_file_locking(access.get(), false, true);  // locks fail on many Lustre and NFS mounts
-#else
-    ::setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
-#endif
-    impl_->file = Handle(H5Fopen(impl_->path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
+    errno = 0;
+    impl_->file = Handle(H5Fopen(impl_->path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+    const int number = errno;
+    if (!impl_->file.valid() && is_machines_failure(number))
+        throw_machines_failure("open", impl_->path, number);
     if (!impl_->file.valid()) impl_->fail_library("open the file");
 }
 

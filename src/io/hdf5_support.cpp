@@ -1,5 +1,6 @@
 #include "hdf5_support.h"
 
+#include <cstdlib>
 #include <string_view>
 
 #include "deeplab/base/error.h"
@@ -8,12 +9,17 @@ namespace deeplab::io {
 
 // HDF5 prints its errors unless told not to, thread by thread; they go into our messages instead.
 // Its exit handler crashes at the end of a process in which a file could not be closed because the
-// disk was full; nothing is lost without it, since every file is closed here.
+// disk was full; nothing is lost without it, since every file is closed here. Its file locks fail
+// on many Lustre and NFS mounts and guard nothing here: what is written has a name of its own until
+// it is whole. The variable outweighs what a program asks for, so it is the variable that is set.
 std::unique_lock<std::recursive_mutex> hold_library() {
     static std::recursive_mutex library;
     std::unique_lock<std::recursive_mutex> held(library);
-    static const herr_t no_exit_handler = H5dont_atexit();
-    static_cast<void>(no_exit_handler);
+    static const bool prepared = [] {
+        ::setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1);
+        return H5dont_atexit() >= 0;
+    }();
+    static_cast<void>(prepared);
     thread_local const herr_t once = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     static_cast<void>(once);
     return held;

@@ -67,9 +67,9 @@ struct Hdf5Writer::Impl {
     std::map<std::string, Open> open;  // made by create(), until they are complete
 
     [[noreturn]] void fail(const std::string& action) const {
-        throw DeviceError(cat("cannot ", action, " (", path, "): ", last_problem(),
-                              " — the file is not complete — check that the disk has room and the "
-                              "folder can be written"));
+        const std::string reason = last_problem();
+        throw DeviceError(cat("cannot ", action, " (", path, "): ", reason,
+                              " — the file is not complete — ", write_advice(reason)));
     }
     void check(bool good, const char* action, const std::string& name) const {
         if (!good) fail(cat(action, " ", name));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string_view>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
@@ -19,10 +20,38 @@ constexpr std::int64_t kMaxPixels = std::int64_t{256} << 20;
 constexpr std::array<std::uint8_t, 3> kJpegStart{0xFF, 0xD8, 0xFF};
 constexpr std::array<std::uint8_t, 8> kPngStart{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 
-[[noreturn]] void throw_neither(const std::string& what) {
-    throw DataError(cat("neither JPEG nor PNG (", what,
-                        ") — images and masks are read in these two formats only — convert the "
-                        "file, or leave it out"));
+// What other files that end with .jpg or .png are, by their first bytes.
+struct Kind {
+    std::size_t at;
+    std::string_view start;
+    const char* name;
+    const char* advice;
+};
+constexpr const char* kConvert = "convert the file, or leave it out";
+constexpr Kind kOtherKinds[] = {
+    {4, "ftyp", ": it is HEIC, AVIF or a film", kConvert},
+    {8, "WEBP", ": it is WebP", kConvert},
+    {0, "GIF8", ": it is GIF", kConvert},
+    {0, "BM", ": it is BMP", kConvert},
+    {0, std::string_view("II*\0", 4), ": it is TIFF", kConvert},
+    {0, std::string_view("MM\0*", 4), ": it is TIFF", kConvert},
+    {0, "\x93NUMPY", ": it is a NumPy array", kConvert},
+    {0, "version https://git-lfs", ": it is a pointer of Git LFS, not the file itself",
+     "fetch the files: git lfs pull"},
+    {0, "<", ": it is a page of HTML or XML", "download the file again"},
+};
+
+[[noreturn]] void throw_neither(std::span<const std::uint8_t> bytes, const std::string& what) {
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    Kind kind{0, "", text.empty() ? ": it is empty" : "", kConvert};
+    for (const Kind& known : kOtherKinds)
+        if (text.size() > known.at && text.substr(known.at).starts_with(known.start)) {
+            kind = known;
+            break;
+        }
+    throw DataError(cat("neither JPEG nor PNG", kind.name, " (", what,
+                        ") — images and masks are read in these two formats only — ",
+                        kind.advice));
 }
 
 // Orientation (tag 0x0112) of the first directory of a TIFF structure; 0 when there is none.
@@ -66,11 +95,14 @@ void check_size(std::int64_t width, std::int64_t height, const std::string& what
     }
 }
 
-void check_upright(std::span<const std::uint8_t> tiff, const std::string& what) {
-    const int orientation = orientation_of(tiff);
-    if (orientation >= 2 && orientation <= 8) {  // 0 and 1 mean upright, more is undefined
+void take_orientation(std::span<const std::uint8_t> tiff, const std::string& what,
+                      int* orientation) {
+    const int tag = orientation_of(tiff), found = tag >= 2 && tag <= 8 ? tag : 1;
+    if (orientation != nullptr) {
+        *orientation = found;
+    } else if (found != 1) {
         throw_unsupported(
-            cat("EXIF orientation ", orientation), what,
+            cat("EXIF orientation ", found), what,
             "image and mask would not match — turn the pixels upright and remove the tag");
     }
 }
@@ -105,16 +137,60 @@ ImageInfo read_info(std::span<const std::uint8_t> bytes, const std::string& what
         case ImageFormat::png: return read_png_info(bytes, what);
         case ImageFormat::unknown: break;
     }
-    throw_neither(what);
+    throw_neither(bytes, what);
 }
 
-void decode_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image) {
+namespace {
+
+void decode(std::span<const std::uint8_t> bytes, const std::string& what, Image& image,
+            int* orientation) {
     switch (format_of(bytes)) {
-        case ImageFormat::jpeg: return decode_jpeg(bytes, what, image);
-        case ImageFormat::png: return decode_png_image(bytes, what, image);
+        case ImageFormat::jpeg: return decode_jpeg(bytes, what, image, orientation);
+        case ImageFormat::png: return decode_png_image(bytes, what, image, orientation);
         case ImageFormat::unknown: break;
     }
-    throw_neither(what);
+    throw_neither(bytes, what);
+}
+
+// EXIF's orientations: 2 to 4 mirror or turn by half, 5 to 8 exchange rows and columns first.
+Image turned(const Image& image, int orientation) {
+    const bool exchanged = orientation >= 5;
+    const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 ||
+                            orientation == 8;
+    const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 ||
+                            orientation == 7;
+    Image out{exchanged ? image.height : image.width, exchanged ? image.width : image.height,
+              std::vector<std::uint8_t>(image.pixels.size())};
+    auto to = out.pixels.begin();
+    for (std::int64_t y = 0; y < out.height; ++y)
+        for (std::int64_t x = 0; x < out.width; ++x) {
+            std::int64_t column = exchanged ? y : x, row = exchanged ? x : y;
+            if (from_right) column = image.width - 1 - column;
+            if (from_below) row = image.height - 1 - row;
+            const auto from = image.pixels.begin() + 3 * (row * image.width + column);
+            to = std::copy(from, from + 3, to);
+        }
+    return out;
+}
+
+}  // namespace
+
+void decode_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image) {
+    decode(bytes, what, image, nullptr);
+}
+
+Image decode_image_upright(std::span<const std::uint8_t> bytes, const std::string& what,
+                           int* orientation) {
+    Image image;
+    int found = 1;
+    decode(bytes, what, image, &found);
+    if (orientation != nullptr) *orientation = found;
+    return found == 1 ? image : turned(image, found);
+}
+
+std::vector<Rgb> read_palette(std::span<const std::uint8_t> bytes, const std::string& what) {
+    return format_of(bytes) == ImageFormat::png ? read_png_palette(bytes, what)
+                                                : std::vector<Rgb>{};
 }
 
 void decode_mask(std::span<const std::uint8_t> bytes, const std::string& what, Mask& mask) {
@@ -126,7 +202,7 @@ void decode_mask(std::span<const std::uint8_t> bytes, const std::string& what, M
         case ImageFormat::png: return decode_png_mask(bytes, what, mask);
         case ImageFormat::unknown: break;
     }
-    throw_neither(what);
+    throw_neither(bytes, what);
 }
 
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& what) {

@@ -13,9 +13,12 @@ namespace deeplab::io {
 // Throws DataError for an empty image or one beyond the limits: call it before allocating pixels.
 void check_size(std::int64_t width, std::int64_t height, const std::string& what);
 
-// Throws DataError when the TIFF structure of an EXIF block asks for a turned or mirrored display.
-// A block that cannot be parsed says nothing about orientation and is ignored, as viewers do.
-void check_upright(std::span<const std::uint8_t> tiff, const std::string& what);
+// What the TIFF structure of an EXIF block asks for, 1 (upright) to 8. A block that cannot be
+// parsed, or asks for something undefined, says nothing about orientation, as for viewers. Where
+// pixels are wanted as they are stored, `orientation` is null, and a picture to be turned or
+// mirrored is a DataError.
+void take_orientation(std::span<const std::uint8_t> tiff, const std::string& what,
+                      int* orientation);
 
 [[noreturn]] void throw_damaged(const char* format, const std::string& reason,
                                 const std::string& what);
@@ -26,9 +29,12 @@ void check_upright(std::span<const std::uint8_t> tiff, const std::string& what);
                                     const char* advice);
 
 ImageInfo read_jpeg_info(std::span<const std::uint8_t> bytes, const std::string& what);
-void decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& what, Image& image);
+void decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& what, Image& image,
+                 int* orientation);
 ImageInfo read_png_info(std::span<const std::uint8_t> bytes, const std::string& what);
-void decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image);
+void decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image,
+                      int* orientation);
 void decode_png_mask(std::span<const std::uint8_t> bytes, const std::string& what, Mask& mask);
+std::vector<Rgb> read_png_palette(std::span<const std::uint8_t> bytes, const std::string& what);
 
 }  // namespace deeplab::io

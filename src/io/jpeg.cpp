@@ -56,7 +56,9 @@ void install(Failure& failure) {
 
 class Decoder {
 public:
-    Decoder(std::span<const std::uint8_t> bytes, const std::string& what) : what_(what) {
+    // `orientation`: see take_orientation().
+    Decoder(std::span<const std::uint8_t> bytes, const std::string& what, int* orientation)
+        : what_(what), orientation_(orientation) {
         install(failure_);
         info_.err = &failure_.manager;
         bytes_ = bytes.size();
@@ -133,8 +135,9 @@ private:
                  marker = marker->next) {
                 if (marker->data_length > sizeof exif &&
                     std::memcmp(marker->data, exif, sizeof exif) == 0) {
-                    check_upright({marker->data + sizeof exif, marker->data_length - sizeof exif},
-                                  what_);
+                    take_orientation(
+                        {marker->data + sizeof exif, marker->data_length - sizeof exif}, what_,
+                        orientation_);
                 }
             }
         } catch (...) {
@@ -155,6 +158,7 @@ private:
     }
 
     const std::string& what_;
+    int* orientation_;
     std::size_t bytes_ = 0;
     Failure failure_;
     jpeg_progress_mgr progress_{};
@@ -206,11 +210,12 @@ struct Encoder {
 }  // namespace
 
 ImageInfo read_jpeg_info(std::span<const std::uint8_t> bytes, const std::string& what) {
-    return Decoder(bytes, what).info();
+    return Decoder(bytes, what, nullptr).info();
 }
 
-void decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& what, Image& image) {
-    Decoder(bytes, what).decode(image);
+void decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& what, Image& image,
+                 int* orientation) {
+    Decoder(bytes, what, orientation).decode(image);
 }
 
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality) {

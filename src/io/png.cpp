@@ -53,8 +53,10 @@ void on_warning(png_structp, png_const_charp) {}
 
 class Decoder {
 public:
-    Decoder(std::span<const std::uint8_t> bytes, const std::string& what)
-        : rest_(bytes), what_(what) {
+    // `orientation`: see take_orientation().
+    Decoder(std::span<const std::uint8_t> bytes, const std::string& what,
+            int* orientation = nullptr)
+        : rest_(bytes), what_(what), orientation_(orientation) {
         check_chunks(bytes, what);
         png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &failure_, on_error, on_warning);
         info_ = png_ == nullptr ? nullptr : png_create_info_struct(png_);
@@ -94,6 +96,16 @@ public:
                 png_get_channels(png_, info_),
                 png_get_bit_depth(png_, info_),
                 png_get_color_type(png_, info_) == PNG_COLOR_TYPE_PALETTE};
+    }
+
+    std::vector<Rgb> palette() {
+        std::vector<Rgb> colors;
+        png_colorp entries = nullptr;
+        int count = 0;
+        if (!info().palette || png_get_PLTE(png_, info_, &entries, &count) == 0) return colors;
+        for (int i = 0; i < count; ++i)
+            colors.push_back({entries[i].red, entries[i].green, entries[i].blue});
+        return colors;
     }
 
     void decode_image(Image& image) {
@@ -153,7 +165,8 @@ private:
 #ifdef PNG_eXIf_SUPPORTED
         png_uint_32 size = 0;
         png_bytep tiff = nullptr;
-        if (png_get_eXIf_1(png_, info_, &size, &tiff) != 0) check_upright({tiff, size}, what_);
+        if (png_get_eXIf_1(png_, info_, &size, &tiff) != 0) 
+            take_orientation({tiff, size}, what_, orientation_);
 #endif
     }
 
@@ -178,6 +191,7 @@ private:
 
     std::span<const std::uint8_t> rest_;
     const std::string& what_;
+    int* orientation_;
     Failure failure_;
     png_structp png_ = nullptr;
     png_infop info_ = nullptr;
@@ -238,12 +252,17 @@ ImageInfo read_png_info(std::span<const std::uint8_t> bytes, const std::string& 
     return Decoder(bytes, what).info();
 }
 
-void decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image) {
-    Decoder(bytes, what).decode_image(image);
+void decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image,
+                      int* orientation) {
+    Decoder(bytes, what, orientation).decode_image(image);
 }
 
 void decode_png_mask(std::span<const std::uint8_t> bytes, const std::string& what, Mask& mask) {
     Decoder(bytes, what).decode_mask(mask);
+}
+
+std::vector<Rgb> read_png_palette(std::span<const std::uint8_t> bytes, const std::string& what) {
+    return Decoder(bytes, what).palette();
 }
 
 std::vector<std::uint8_t> encode_png(const Image& image) {

@@ -30,6 +30,15 @@ private:
     bool committed_ = false;
 };
 
+// What a user can do about a write that failed, by the system's text of the reason
+// (std::strerror): a full disk, a limit of size (ulimit -f), or else rights.
+std::string write_advice(const std::string& reason);
+// Whether errno `number` tells of the machine and not of a path or its content: too many open files
+// (ulimit -n), a broken disk, no memory. The second throws the DeviceError that says so.
+bool is_machines_failure(int number);
+[[noreturn]] void throw_machines_failure(const std::string& action,
+                                         const std::filesystem::path& path, int number);
+
 std::string read_text(const std::filesystem::path& path);  // throws UsageError when unreadable
 std::vector<unsigned char> read_bytes(
     const std::filesystem::path& path);  // throws DataError when unreadable

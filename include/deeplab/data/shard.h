@@ -2,6 +2,7 @@
 // Sharded HDF5 data sets: `<split>-00000-of-00016.h5` and `<split>.json`. The layout is defined in
 // preprocess/README.md.
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -29,7 +30,25 @@ struct ClassTable {
 };
 
 ClassTable voc_classes();
+
+// How the masks of a data set write the labels. By default a gray value or palette index is the
+// label itself.
+struct MaskValues {
+    static constexpr int no_label = -1;
+
+    explicit MaskValues(const ClassTable& classes);  // the default
+    bool plain() const;  // every value is its own label; else masks are to be written anew
+
+    std::array<int, 256> labels;  // of each value: a class, ClassTable::ignore, or no_label
+    std::vector<io::Rgb> void_colors;  // in which RGB masks paint pixels to be ignored
+};
+
 // The --classes file; UsageError naming line and key.
+struct ClassFile {
+    ClassTable classes;
+    MaskValues masks;
+};
+ClassFile load_class_file(const std::filesystem::path& toml);
 ClassTable load_classes(const std::filesystem::path& toml);
 
 // "source": the file's own bytes. "raw": decoded pixels (RGB, labels).
@@ -75,6 +94,8 @@ struct Manifest {
 Manifest load_manifest(const std::filesystem::path& dir,
                        const std::string& split);  // DataError says how to pack
 void save_manifest(const std::filesystem::path& dir, const Manifest& manifest);  // atomic
+// Classes with a pixel. 0: every pixel is ignored; 1: there is nothing to tell apart.
+std::int64_t classes_that_occur(const Manifest& manifest);
 std::uint64_t hash_ids(const std::vector<std::string>& ids);  // each followed by '\n'
 std::string shard_name(const std::string& split, std::int64_t index, std::int64_t count);
 

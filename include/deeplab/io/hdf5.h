@@ -1,7 +1,7 @@
 #pragma once
 // HDF5 files of flat arrays and scalar attributes. Objects may be used from several threads, one
 // thread an object at a time: calls into the library take turns. Reproducible: no time stamps are
-// stored. File locking is off for reading. Every failure is a DataError (reading) or an Error
+// stored. File locking is off. Every failure is a DataError (reading) or an Error
 // naming the file and the object.
 
 #include <cstdint>

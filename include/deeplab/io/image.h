@@ -44,6 +44,12 @@ Image decode_image(std::span<const std::uint8_t> bytes,
 // 8-bit palette or grayscale PNG: the index or the gray value is the label. An RGB PNG is a
 // DataError here.
 Mask decode_mask(std::span<const std::uint8_t> bytes, const std::string& what);
+// The colours of a palette PNG's indices; empty for other pictures.
+std::vector<Rgb> read_palette(std::span<const std::uint8_t> bytes, const std::string& what);
+// As viewers show it: a picture whose EXIF orientation (1 to 8) is another than 1 is turned and
+// mirrored accordingly. `orientation` takes what it was.
+Image decode_image_upright(std::span<const std::uint8_t> bytes, const std::string& what,
+                           int* orientation = nullptr);
 // The same into memory that is used again: fresh memory costs a page fault every 4 KiB, together as
 // much as a fifth of the decoding. After an exception the content is unspecified.
 void decode_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image);
