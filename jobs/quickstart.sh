@@ -130,7 +130,7 @@ for folder in "$voc_folder" "$voc_folder/VOCdevkit/VOC2012" "$voc_folder/VOC2012
 done
 [[ -n $list ]] || fail 3 "no ImageSets/Segmentation/val.txt under $voc_folder — no images to predict — check the VOC folder"
 while read -r id; do images+=("$list/JPEGImages/$id.jpg"); done < <(head -n 4 "$list/ImageSets/Segmentation/val.txt")
-"$bin/deeplab-predict" --weights "$out/run" --out "$out/predictions" "${images[@]}"
+"$bin/deeplab-predict" --weights "$out/run" --out "$out/predictions" --force "${images[@]}"
 
 step "done"
 cat "$out/run/evaluation.txt"

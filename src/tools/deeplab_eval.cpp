@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,7 @@ struct Arguments {
     std::string weights, data, split = "val", json, protocol = "full", stride, masks, logits,
                                device = "auto", precision = "fp32";
     std::vector<double> scales = {1.0};
-    bool flip = false;
+    bool flip = false, force = false;
     std::int64_t threads = 0;
 };
 
@@ -65,6 +66,7 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.option("--save-masks", a.masks,
                 "write predictions as palette PNG of the original size, as VOC's server takes them",
                 value("DIR"));
+    line.flag("--force", a.force, "replace masks that are there already (--save-masks)");
     line.option("--save-logits", a.logits,
                 "write what the network put out for each image (.npy, before any resize) and "
                 "logits.json, which says what was done: enough to redo the evaluation elsewhere",
@@ -104,6 +106,18 @@ void check(const Arguments& a, const comm::Communicator& world) {
     }
     if (!a.json.empty())
         require_writable_directory(std::filesystem::absolute(a.json).parent_path());
+}
+
+// The metrics must not take the place of what they are about.
+void check_json(const Arguments& a, const data::Manifest& manifest) {
+    std::error_code ignored;
+    const std::filesystem::path data = a.data;
+    for (const std::filesystem::path& input :
+         {data / (manifest.split + ".json"), std::filesystem::path(a.weights)})
+        if (!a.json.empty() && std::filesystem::equivalent(a.json, input, ignored))
+            throw UsageError(cat("--json ", a.json,
+                                 " is an input — the metrics would overwrite it — name another "
+                                 "file"));
 }
 
 std::string list_of(const std::vector<double>& numbers) {
@@ -246,10 +260,25 @@ private:
     Clock::time_point start_ = Clock::now();
 };
 
-// Ids are file names; a '/' in one must not lead out of the folder.
-std::string file_name(std::string id) {
+// Where the mask of a record goes. Ids are file names; a '/' in one must not lead out of the
+// folder.
+std::filesystem::path mask_path(const Arguments& a, std::string id) {
     std::replace(id.begin(), id.end(), '/', '_');
-    return id + ".png";
+    return std::filesystem::path(a.masks) / (id + ".png");
+}
+
+// No mask may take the place of another one or, without --force, of any file.
+void check_masks(const Arguments& a, data::ShardSet& shards) {
+    std::map<std::filesystem::path, std::string> taken;
+    for (const std::string& id : shards.ids()) {
+        const std::filesystem::path path = mask_path(a, id);
+        const auto [other, fresh] = taken.emplace(path, id);
+        if (!fresh)
+            throw UsageError(cat("the masks of ", other->second, " and ", id, " would both become ",
+                                 path.string(),
+                                 " — one would overwrite the other — rename an id and pack again"));
+        if (!a.force) tools::refuse_existing(path);
+    }
 }
 
 int run(const Arguments& a, comm::Communicator& world) {
@@ -262,6 +291,8 @@ int run(const Arguments& a, comm::Communicator& world) {
                             " is empty — there is nothing to measure — pack it again"));
     }
     train::require_same_data(world, {&manifest});
+    check_json(a, manifest);
+    if (!a.masks.empty()) check_masks(a, shards);
     const tools::Network network = tools::load_network(
         a.weights, a.stride.empty() ? 0 : std::stoi(a.stride), a.device, a.threads, world);
     check_classes(network.info.classes, manifest, network.file.string());
@@ -286,7 +317,7 @@ int run(const Arguments& a, comm::Communicator& world) {
                                const io::Mask& predicted) {
             if (!a.logits.empty()) saved.finish_image(index, record, image, truth);
             if (!a.masks.empty()) {
-                tools::write_atomically(std::filesystem::path(a.masks) / file_name(record.id),
+                tools::write_atomically(mask_path(a, record.id),
                                         io::encode_palette_png(predicted, palette));
             }
             progress.one();

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iostream>
 #include <map>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,7 @@ namespace fs = std::filesystem;
 struct Arguments {
     std::string weights, out, device = "auto";
     std::vector<std::string> images;
-    bool logits = false;
+    bool logits = false, force = false;
     std::int64_t threads = 0;
 };
 
@@ -37,10 +38,12 @@ bool parse(int argc, char** argv, Arguments& a) {
                      "predictions --logits");
     line.option("--weights", a.weights, "a checkpoint, a run's folder (its best), or safetensors",
                 {true, {}, "WEIGHTS"});
-    line.positional("IMAGE", a.images, "JPEG or PNG files of any size", true);
+    line.positional("IMAGE", a.images, "JPEG or PNG files of any size; turned as their EXIF orientation says, results too",
+                    true);
     line.option("--out", a.out, "folder for the results", {true, {}, "DIR"});
     line.flag("--logits", a.logits,
               "also write NAME_logits.npy (float32, classes x height x width)");
+    line.flag("--force", a.force, "replace results that are there already");
     line.option("--device", a.device, "where to run", {false, {"auto", "cpu", "cuda"}, ""});
     line.option(
         "--threads", a.threads,
@@ -58,7 +61,7 @@ Outputs outputs_of(const Arguments& a, const std::string& image) {
     return {out / (name + ".png"), out / (name + "_overlay.jpg"), out / (name + "_logits.npy")};
 }
 
-// No result may take the place of another one, or of an input.
+// No result may take the place of another one, of an input, or, without --force, of any file.
 void check_names(const Arguments& a) {
     std::map<fs::path, std::string> taken;  // path -> what stands there
     for (const std::string& image : a.images) taken.emplace(fs::weakly_canonical(image), "");
@@ -78,6 +81,8 @@ void check_names(const Arguments& a) {
                                      " would overwrite it — give another --out"));
             }
         }
+        for (const fs::path& path : {o.mask, o.overlay, o.logits})
+            if ((a.logits || path != o.logits) && !a.force) tools::refuse_existing(path);
     }
 }
 
@@ -135,7 +140,8 @@ void predict(const Arguments& a, const std::string& file, train::Predictor& pred
         throw DataError(
             cat("there is no image file ", file, " — it cannot be labelled — check the path"));
     }
-    const io::Image image = io::decode_image(read_bytes(file), file);
+    int orientation = 1;
+    const io::Image image = io::decode_image_upright(read_bytes(file), file, &orientation);
     const Outputs out = outputs_of(a, file);
     io::Mask mask;
     if (a.logits) {
@@ -150,7 +156,9 @@ void predict(const Arguments& a, const std::string& file, train::Predictor& pred
     tools::write_atomically(out.overlay, io::encode_jpeg(overlay(image, mask, palette), 92));
     tools::write_atomically(out.mask, io::encode_palette_png(mask, palette));
     std::cout << out.mask.string() << "  " << image.width << "x" << image.height << "  "
-              << summary(mask, table) << std::endl;
+              << summary(mask, table);
+    if (orientation != 1) std::cout << "  (turned upright: EXIF orientation " << orientation << ")";
+    std::cout << std::endl;
 }
 
 // Each rank labels its share of one list.
@@ -188,6 +196,10 @@ int run(const Arguments& a, comm::Communicator& world) {
         } catch (const DataError& error) {
             log::error(error.what());
             ++failed;
+        } catch (const std::bad_alloc&) {
+            log::error(cat("out of memory (", file,
+                           ") — the image is too large for this machine — scale it down"));
+            ++failed;
         }
     }
     world.all_reduce(&failed, 1, DType::i64, comm::ReduceOp::sum, "images that failed");
@@ -199,7 +211,7 @@ int run(const Arguments& a, comm::Communicator& world) {
     if (world.rank() == 0) {
         log::error(
             cat(failed, " of ", images, images == 1 ? " image" : " images",
-                " could not be read (named above) — ",
+                " could not be labelled (named above) — ",
                 failed == images ? "there is no result" : "the results of the others are complete",
                 " — repair or leave them out"));
     }

@@ -104,6 +104,14 @@ void write_npy(const std::filesystem::path& path, std::span<const float> values,
     });
 }
 
+void refuse_existing(const std::filesystem::path& path) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(std::filesystem::symlink_status(path, ignored))) return;
+    throw UsageError(cat(path.string(),
+                         " exists — it would be replaced by a result — give another folder, or "
+                         "--force to replace it"));
+}
+
 void write_atomically(const std::filesystem::path& path, std::span<const std::uint8_t> bytes) {
     atomically(path, [&](std::ofstream& out) {
         out.write(reinterpret_cast<const char*>(bytes.data()), bytes_of(bytes.size(), 1));

@@ -28,6 +28,9 @@ Network load_network(const std::string& weights, std::int64_t output_stride,
 void write_npy(const std::filesystem::path& path, std::span<const float> values,
                std::span<const std::int64_t> shape);
 
+// UsageError where `path` is there already: the caller has no leave to replace it (--force).
+void refuse_existing(const std::filesystem::path& path);
+
 void write_atomically(const std::filesystem::path& path, std::span<const std::uint8_t> bytes);
 
 }  // namespace deeplab::tools

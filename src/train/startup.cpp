@@ -49,6 +49,17 @@ void check_classes(const std::string& first, const data::ClassTable& a, const st
                         "as another class — pack both with the same --classes"));
 }
 
+// Without a labelled pixel the loss is 0 from the first step, and with one class soon.
+void check_labels(const data::Manifest& manifest, std::int64_t least_classes) {
+    const std::int64_t classes = data::classes_that_occur(manifest);
+    if (classes >= least_classes) return;
+    throw DataError(cat("in the split ", manifest.split,
+                        classes == 0 ? " every pixel is ignored" : " only one class occurs",
+                        " (label ", manifest.classes.ignore, ": ", manifest.ignore_pixels,
+                        " pixels) — there is nothing to ", least_classes > 1 ? "learn" : "judge",
+                        " — check masks and --classes of deeplab-pack, and pack again"));
+}
+
 }  // namespace
 
 void throw_error(ExitCode code, const std::string& message) {
@@ -126,10 +137,12 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
             throw DataError(cat("the split ", setup.train.split,
                                 " has no records — there is nothing to train on — pack it again"));
         }
+        check_labels(setup.train, 2);
         if (config.train.eval_every > 0) {
             setup.val = data::load_manifest(options.data, config.data.val_split);
             check_classes(setup.train.split, setup.train.classes, setup.val->split,
                           setup.val->classes);
+            check_labels(*setup.val, 1);
         }
     });
     require_same_data(control, {&setup.train, setup.val ? &*setup.val : nullptr});
