@@ -4,6 +4,8 @@
 #include <cctype>
 #include <system_error>
 
+#include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "list.h"
 
@@ -59,12 +61,21 @@ const Folder::Listing& Folder::listing(const std::string& below) {
     const auto [found, fresh] = listings_.try_emplace(below);
     Listing& out = found->second;
     if (!fresh) return out;
-    std::error_code problem;  // a folder that is not there has no files
+    std::error_code problem;
     for (fs::directory_iterator entry(below.empty() ? path_ : path_ / below, problem), end;
          !problem && entry != end; entry.increment(problem)) {
         std::error_code ignored;
         const std::string name = entry->path().filename().string();
         (entry->is_directory(ignored) ? out.folders : out.names).push_back(name);
+    }
+    // A folder that is not there has no files.
+    if (problem && problem != std::errc::no_such_file_or_directory &&
+        problem != std::errc::not_a_directory) {
+        const fs::path path = path_ / below;
+        if (is_machines_failure(problem.value()))
+            throw_machines_failure("read the folder", path, problem.value());
+        throw UsageError(cat("cannot read the folder ", path.string(), ": ", problem.message(),
+                             " — its pictures are needed — check its permissions"));
     }
     std::sort(out.names.begin(), out.names.end());
     std::sort(out.folders.begin(), out.folders.end());
@@ -166,8 +177,8 @@ std::vector<std::string> Folder::ids(std::span<const std::string_view> endings) 
     std::vector<std::string> out;
     for (const std::string& name : listing("").names) {
         const std::string ending = name.substr(stem_of(name).size());
-        if (name[0] != '.' && std::find(endings.begin(), endings.end(), small_letters(ending)) !=
-                                  endings.end())
+        if (name[0] != '.' &&
+            std::find(endings.begin(), endings.end(), small_letters(ending)) != endings.end())
             out.push_back(stem_of(name));
     }
     std::sort(out.begin(), out.end());

@@ -26,6 +26,15 @@ namespace {
 // has few files.
 constexpr std::int64_t kShardBytes = 64 << 20;
 
+void remove_file(const fs::path& path) {
+    std::error_code problem;
+    fs::remove(path, problem);
+    if (problem)
+        throw UsageError(cat("cannot remove ", path.string(), ": ", problem.message(),
+                             " — an earlier pack left it, and it would be taken for this one's — "
+                             "check the folder's permissions"));
+}
+
 // Where a table goes that is too long to be printed.
 fs::path problems_file(const PackOptions& options, const Source& source) {
     return options.out / (source.split + ".problems.txt");
@@ -81,12 +90,13 @@ std::vector<data::ShardInfo> write_shards(const Source& source, const data::Clas
         };
         // A pack that was killed leaves whole shards: they need not be written again.
         std::optional<data::ShardInfo> info;
-        if (!options.force) info = data::finished_shard(path, {record(range.first), record(range.end)});
+        if (!options.force)
+            info = data::finished_shard(path, {record(range.first), record(range.end)});
         if (info)
             ++kept;
         else
-            info = data::write_shard(
-                path, load_records(source, classes, found, range, options.encoding));
+            info = data::write_shard(path,
+                                     load_records(source, classes, found, range, options.encoding));
         own += cat(s, " ", info->records, " ", info->bytes, " ", info->crc32, "\n");
         progress.step();
     }
@@ -128,7 +138,7 @@ void remove_stale(const fs::path& dir, const std::string& split,
                          [&](const auto& shard) { return shard.file == name; }))
             stale.push_back(entry.path());
     }
-    for (const fs::path& path : stale) fs::remove(path);
+    for (const fs::path& path : stale) remove_file(path);
 }
 
 // Makes the folder and takes the split for this pack alone. Rank 0 holds the lock for all.
@@ -235,11 +245,11 @@ int judge(const data::Manifest& manifest, const Survey& found, const Source& sou
           const PackOptions& options, comm::Communicator& comm) {
     const std::string refused = refusal(manifest);
     if (comm.rank() == 0) {
-        fs::remove(problems_file(options, source));  // of an earlier attempt
-        fs::remove(skipped_file(options, source));
+        remove_file(problems_file(options, source));  // of an earlier attempt
+        remove_file(skipped_file(options, source));
         if (manifest.skipped > 0)
-            log::info(cat("skipped ", manifest.skipped, " of ",
-                          manifest.records + manifest.skipped, " ids without image or mask\n",
+            log::info(cat("skipped ", manifest.skipped, " of ", manifest.records + manifest.skipped,
+                          " ids without image or mask\n",
                           table(found.missing, skipped_file(options, source))));
         log::info(class_table(manifest));
         if (refused.empty())
@@ -275,8 +285,8 @@ int pack(const PackOptions& options, comm::Communicator& comm) {
     drop_missing(source, found);
     const auto n = static_cast<std::int64_t>(source.entries.size());
     if (n == 0)
-        throw DataError(cat("no id of the list has image and mask (",
-                            source.images.path().string(), ", ", source.masks.path().string(),
+        throw DataError(cat("no id of the list has image and mask (", source.images.path().string(),
+                            ", ", source.masks.path().string(),
                             ") — there is nothing to pack — check the folders"));
     data::Manifest manifest = manifest_of(source, classes, found, options);
     if (const int code = judge(manifest, found, source, options, comm); code != 0) return code;
@@ -284,7 +294,7 @@ int pack(const PackOptions& options, comm::Communicator& comm) {
     check_size_limit(found, shards);
 
     // From here on the split counts as unpacked until its manifest stands.
-    if (root) fs::remove(options.out / (source.split + ".json"));
+    if (root) remove_file(options.out / (source.split + ".json"));
     comm.barrier("start of writing");
     manifest.shards = write_shards(source, classes, found, options, shards, comm);
     if (root) {

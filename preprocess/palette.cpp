@@ -9,9 +9,7 @@ namespace {
 
 constexpr int kMostNamed = 3;  // entries in a message
 
-std::string text_of(io::Rgb c) {
-    return cat("(", int{c.r}, ", ", int{c.g}, ", ", int{c.b}, ")");
-}
+std::string text_of(io::Rgb c) { return cat("(", int{c.r}, ", ", int{c.g}, ", ", int{c.b}, ")"); }
 
 bool is_gray_ramp(const std::vector<io::Rgb>& palette) {
     for (std::size_t i = 0; i < palette.size(); ++i) {
@@ -55,8 +53,7 @@ std::string check_palette(const std::vector<io::Rgb>& palette, const Histogram& 
                 continue;
             if (++count <= kMostNamed)
                 contradictions += cat(contradictions.empty() ? "" : "; ", "index ", i, " has ",
-                                      text_of(palette[i]), ", the colour of ", j, " ",
-                                      other->name);
+                                      text_of(palette[i]), ", the colour of ", j, " ", other->name);
             break;
         }
         if (note.empty() && own && own->name != "ignored")

@@ -128,10 +128,12 @@ Resolved absent(const std::string& line, const std::string& form, Folder& images
         out.entry = absent_entry(name, mask, images, masks);
     } else if (ways.size() == 1 &&
                (ways[0].second == "1" || ways[0].second == "-1" || ways[0].second == "0")) {
-        out.problem = "an id and whether a class occurs, as in ImageSets/Main: take a list of "
-                      "ImageSets/Segmentation, or the first column";
+        out.problem =
+            "an id and whether a class occurs, as in ImageSets/Main: take a list of "
+            "ImageSets/Segmentation, or the first column";
     } else {
-        out.problem = cat("not an id: \"", line, "\": no image has this name, and no two columns "
+        out.problem = cat("not an id: \"", line,
+                          "\": no image has this name, and no two columns "
                           "name an image and its mask");
     }
     return out;

@@ -25,7 +25,7 @@ struct PackOptions {
 
 // One record to be: what a line of a list means.
 struct Entry {
-    std::string id;                    // UTF-8: the image's path below its folder, without ending
+    std::string id;                     // UTF-8: the image's path below its folder, without ending
     std::filesystem::path image, mask;  // empty: there is none
     std::string image_name, mask_name;  // as the list has them; of those that are missing
 };

@@ -23,9 +23,9 @@ std::int64_t labelled_pixels(const data::Manifest& m) {
 }
 
 std::string percent(std::int64_t part, std::int64_t whole) {
-    return cat(fixed(whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0,
-                     2),
-               " %");
+    return cat(
+        fixed(whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0, 2),
+        " %");
 }
 
 // "a, b, c and 4 more"
@@ -123,16 +123,15 @@ std::vector<std::string> warnings(const data::Manifest& m, const Survey& found,
     std::vector<std::string> out;
     const std::int64_t all = labelled_pixels(m) + m.ignore_pixels;
     if (const std::vector<std::string> absent = absent_classes(m); !absent.empty())
-        out.push_back(
-            cat(absent.size(), " of ", m.class_pixels.size(), " classes occur in no mask of split ",
-                m.split, ": ", list_of(absent), " — ",
-                trains_only(m.split) ? "a network cannot learn them" : "they cannot be judged",
-                " — ",
-                default_classes
-                    ? "VOC's 21 classes were taken, as --classes was not given: if these masks "
-                      "have others, name them with --classes and pack again with --force"
-                    : "check masks and --classes, unless the list is meant so",
-                if_ignore_is_a_class(m)));
+        out.push_back(cat(
+            absent.size(), " of ", m.class_pixels.size(), " classes occur in no mask of split ",
+            m.split, ": ", list_of(absent), " — ",
+            trains_only(m.split) ? "a network cannot learn them" : "they cannot be judged", " — ",
+            default_classes
+                ? "VOC's 21 classes were taken, as --classes was not given: if these masks "
+                  "have others, name them with --classes and pack again with --force"
+                : "check masks and --classes, unless the list is meant so",
+            if_ignore_is_a_class(m)));
     if (all > 0 && static_cast<double>(m.ignore_pixels) > kManyIgnored * static_cast<double>(all))
         out.push_back(cat(percent(m.ignore_pixels, all), " of the pixels of split ", m.split,
                           " are ignored (label ", m.classes.ignore,

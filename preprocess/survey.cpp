@@ -50,8 +50,7 @@ std::map<std::uint32_t, std::int64_t> shared(comm::Communicator& comm,
     for (const std::string& part : comm.all_gather(text, "labels without a class"))
         for (const std::string& line : split(part, '\n'))
             if (const std::size_t space = line.find(' '); space != std::string::npos)
-                all[static_cast<std::uint32_t>(std::stoul(line))] += std::stoll(
-                    line.substr(space));
+                all[static_cast<std::uint32_t>(std::stoul(line))] += std::stoll(line.substr(space));
     return all;
 }
 
@@ -120,8 +119,7 @@ private:
             found_.unlabelled.push_back({i, entry.id, entry.mask.string(), "no pixel has a class"});
         if (loaded.palette_note.empty()) return;
         if (found_.other_palettes++ == 0)  // one of each rank is enough of an example
-            found_.palette_notes.push_back(
-                {i, entry.id, entry.mask.string(), loaded.palette_note});
+            found_.palette_notes.push_back({i, entry.id, entry.mask.string(), loaded.palette_note});
     }
 
     // The message names the file that is bad; where it names none, the mask was compared with the

@@ -32,15 +32,14 @@ std::string content_of(int file) {
 [[noreturn]] void throw_held(const std::string& work, const std::string& holder,
                              const fs::path& file, const char* more) {
     const std::size_t space = holder.find(' ');
-    throw UsageError(cat("another deeplab-pack is at work on ", work, " (",
-                         space == std::string::npos
-                             ? "unknown process"
-                             : cat("process ", holder.substr(space + 1), " on ",
-                                   holder.substr(0, space)),
-                         ", ", file.string(),
-                         ") — two would mix their files — wait until it has ended", more,
-                         "; where one launcher started both, start them as ranks of one job "
-                         "(mpirun or srun of the MPI that this program was built with)"));
+    throw UsageError(
+        cat("another deeplab-pack is at work on ", work, " (",
+            space == std::string::npos
+                ? "unknown process"
+                : cat("process ", holder.substr(space + 1), " on ", holder.substr(0, space)),
+            ", ", file.string(), ") — two would mix their files — wait until it has ended", more,
+            "; where one launcher started both, start them as ranks of one job "
+            "(mpirun or srun of the MPI that this program was built with)"));
 }
 
 [[noreturn]] void throw_failed(const fs::path& file) {

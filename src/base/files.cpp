@@ -35,9 +35,8 @@ fs::path parent_of(const fs::path& path) {
 [[noreturn]] void throw_write_error(const fs::path& path, const char* what, int number) {
     const std::string text = cat("cannot ", what, " ", path.string(), ": ", std::strerror(number));
     if (number == ENOSPC || number == EDQUOT || number == EFBIG || is_machines_failure(number)) {
-        throw DeviceError(
-            cat(text, " — the output is not complete and was not put in place — ",
-                write_advice(std::strerror(number))));
+        throw DeviceError(cat(text, " — the output is not complete and was not put in place — ",
+                              write_advice(std::strerror(number))));
     }
     throw UsageError(text +
                      " — the output cannot be stored there — choose a folder that can be written");

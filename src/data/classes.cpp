@@ -66,8 +66,9 @@ private:
                               const std::vector<std::string>& known) const {
         const std::string near = nearest(key, known);
         fail(line, cat("unknown key \"", key, "\""),
-             near.empty() ? "valid keys: ignore, ignore_colors, and name, color and label in [[class]]"
-                          : cat("did you mean \"", near, "\"?"));
+             near.empty()
+                 ? "valid keys: ignore, ignore_colors, and name, color and label in [[class]]"
+                 : cat("did you mean \"", near, "\"?"));
     }
 
     std::int64_t byte(const io::Value& value, const std::string& key) const {
@@ -200,8 +201,9 @@ private:
                      "merge some");
             int& label = out.masks.labels[static_cast<std::size_t>(values[c])];
             if (label != MaskValues::no_label)
-                fail(0, cat(name(static_cast<std::size_t>(label)), " and ", name(c),
-                            " have the same label ", values[c]),
+                fail(0,
+                     cat(name(static_cast<std::size_t>(label)), " and ", name(c),
+                         " have the same label ", values[c]),
                      "change one");
             label = static_cast<int>(c);
         }

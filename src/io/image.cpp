@@ -50,8 +50,7 @@ constexpr Kind kOtherKinds[] = {
             break;
         }
     throw DataError(cat("neither JPEG nor PNG", kind.name, " (", what,
-                        ") — images and masks are read in these two formats only — ",
-                        kind.advice));
+                        ") — images and masks are read in these two formats only — ", kind.advice));
 }
 
 // Orientation (tag 0x0112) of the first directory of a TIFF structure; 0 when there is none.

@@ -165,7 +165,7 @@ private:
 #ifdef PNG_eXIf_SUPPORTED
         png_uint_32 size = 0;
         png_bytep tiff = nullptr;
-        if (png_get_eXIf_1(png_, info_, &size, &tiff) != 0) 
+        if (png_get_eXIf_1(png_, info_, &size, &tiff) != 0)
             take_orientation({tiff, size}, what_, orientation_);
 #endif
     }

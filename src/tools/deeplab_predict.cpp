@@ -38,8 +38,9 @@ bool parse(int argc, char** argv, Arguments& a) {
                      "predictions --logits");
     line.option("--weights", a.weights, "a checkpoint, a run's folder (its best), or safetensors",
                 {true, {}, "WEIGHTS"});
-    line.positional("IMAGE", a.images, "JPEG or PNG files of any size; turned as their EXIF orientation says, results too",
-                    true);
+    line.positional(
+        "IMAGE", a.images,
+        "JPEG or PNG files of any size; turned as their EXIF orientation says, results too", true);
     line.option("--out", a.out, "folder for the results", {true, {}, "DIR"});
     line.flag("--logits", a.logits,
               "also write NAME_logits.npy (float32, classes x height x width)");

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 
@@ -157,6 +159,18 @@ TEST(Files, WritableDirectoryIsProvedAndLeftEmpty) {
 }
 
 // The check value of CRC-32/ISO-HDLC, which zlib and PNG use.
+TEST(Files, AdviceFitsTheReason) {
+    const auto advises = [](int number, const char* text) {
+        return write_advice(std::strerror(number)).find(text) != std::string::npos;
+    };
+    EXPECT_TRUE(advises(ENOSPC, "make room"));
+    EXPECT_TRUE(advises(EFBIG, "ulimit -f"));
+    EXPECT_TRUE(advises(EMFILE, "ulimit -n"));
+    EXPECT_TRUE(advises(EACCES, "can be written"));
+    EXPECT_TRUE(is_machines_failure(EMFILE));
+    EXPECT_FALSE(is_machines_failure(ENOENT));
+}
+
 TEST(Files, Crc32OfTheCheckText) {
     const std::string text = "123456789";
     const std::span bytes(reinterpret_cast<const unsigned char*>(text.data()), text.size());

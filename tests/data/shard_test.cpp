@@ -307,11 +307,55 @@ TEST(Classes, FileIsReadAndErrorsNameTheLine) {
     EXPECT_THAT(load("[[class]]\nname = \"a\"\ncolour = [1, 2, 3]\n"),
                 HasSubstr("did you mean \"color\""));
     EXPECT_THAT(load("[[class]]\nname = \"a\"\ncolor = [1, 2, 300]\n"), HasSubstr("line 3"));
-    EXPECT_THAT(load("ignore = 0\n[[class]]\nname = \"a\"\n"), HasSubstr("also the label"));
+    EXPECT_THAT(load("ignore = 1\n[[class]]\nname = \"a\"\n[[class]]\nname = \"b\"\n"),
+                HasSubstr("also the label"));
     EXPECT_THAT(load("[[class]]\nname = \"a\"\n[[class]]\nname = \"a\"\n"),
                 HasSubstr("two classes"));
     EXPECT_THAT(load("[[class]]\ncolor = [1, 2, 3]\n"), HasSubstr("no name"));
     EXPECT_THAT(load("ignore = 255\n"), HasSubstr("no class"));
+}
+
+// How masks write the labels: values of each class, values and colours to be ignored.
+TEST(Classes, FileSaysHowMasksWriteTheLabels) {
+    const TempDir dir;
+    const fs::path path = dir / "classes.toml";
+    const std::string two = "[[class]]\nname = \"a\"\n[[class]]\nname = \"b\"\n";
+    // "value:label …" of all values with a label, the stored ignore, the void colours.
+    const auto load = [&](const std::string& text) -> std::string {
+        write_atomically(path, text);
+        try {
+            const ClassFile file = load_class_file(path);
+            std::string out = file.masks.plain() ? "plain" : "other";
+            for (std::size_t v = 0; v < 256; ++v)
+                if (file.masks.labels[v] != MaskValues::no_label)
+                    out += cat(" ", v, ":", file.masks.labels[v]);
+            return cat(out, " ignore ", file.classes.ignore, " ", file.masks.void_colors.size());
+        } catch (const UsageError& error) {
+            return error.what();
+        }
+    };
+    EXPECT_EQ(load(two), "plain 0:0 1:1 255:255 ignore 255 1");
+    EXPECT_EQ(load("ignore = 9\n" + two), "plain 0:0 1:1 9:9 ignore 9 1");
+    EXPECT_EQ(load("ignore = 0\n" + two), "other 0:255 1:0 2:1 ignore 255 1");
+    EXPECT_EQ(load("ignore = [0, 255]\n" + two), "other 0:255 1:0 2:1 255:255 ignore 255 1");
+    EXPECT_EQ(load("ignore = [254, 255]\n" + two), "other 0:0 1:1 254:255 255:255 ignore 255 1");
+    EXPECT_EQ(load("[[class]]\nname = \"a\"\nlabel = 0\n[[class]]\nname = \"b\"\nlabel = 255\n"),
+              "other 0:0 255:1 ignore 255 1");
+    EXPECT_EQ(load("ignore = 7\n[[class]]\nname = \"a\"\nlabel = 26\n"),
+              "other 7:7 26:0 ignore 7 1");
+    EXPECT_EQ(load("ignore_colors = [[0, 0, 0], [1, 2, 3]]\n" + two),
+              "plain 0:0 1:1 255:255 ignore 255 3");
+    EXPECT_THAT(load(two + "label = 4\n"), HasSubstr("\"a\" has no label, others have"));
+    EXPECT_THAT(load("ignore = 1\n" + two),
+                HasSubstr("ignore = 1 is also the label of class \"b\""));
+    EXPECT_THAT(load("ignore = []\n" + two), HasSubstr("line 1"));
+    EXPECT_THAT(load("ignore_colors = [1, 2, 3]\n" + two), HasSubstr("ignore_colors = [[r, g, b]"));
+    EXPECT_THAT(load("ignore_colors = [[1, 2, 3]]\n[[class]]\nname = \"a\"\ncolor = [1, 2, 3]\n"),
+                HasSubstr("is one of ignore_colors"));
+    EXPECT_THAT(load("ignore = 255\n[[class]]\nname = \"a\"\nlabel = 255\n"),
+                HasSubstr("also the label"));
+    EXPECT_THAT(load("[[class]]\nname = \"a\"\nlabel = 3\n[[class]]\nname = \"b\"\nlabel = 3\n"),
+                HasSubstr("have the same label 3"));
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 #include "deeplab/io/hdf5.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
@@ -9,6 +12,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -257,7 +261,44 @@ TEST(Hdf5, FullDiskIsAnErrorAndNothingWorse) {
         }
         std::exit(0);
     };
-    EXPECT_EXIT(fill(), ::testing::ExitedWithCode(4), "full.h5.*: File too large");
+    EXPECT_EXIT(fill(), ::testing::ExitedWithCode(4), "full.h5.*: File too large.*ulimit -f");
+}
+
+// Many file systems have no locks; the variable of the user's environment would ask for them.
+TEST(Hdf5, WritesAndReadsWithoutFileLocks) {
+    const TempDir dir;
+    const auto locked = [&](const char* name) {
+        const int file = open((dir / name).c_str(), O_RDWR);
+        EXPECT_GE(file, 0);
+        const bool taken = flock(file, LOCK_EX | LOCK_NB) != 0;
+        close(file);
+        return taken;
+    };
+    Hdf5Writer file(dir / "a.h5");
+    EXPECT_FALSE(locked("a.h5"));
+    EXPECT_STREQ(getenv("HDF5_USE_FILE_LOCKING"), "FALSE");
+    file.close();
+    const Hdf5Reader reader(dir / "a.h5");
+    EXPECT_FALSE(locked("a.h5"));
+}
+
+TEST(Hdf5, TooManyOpenFilesAreNotTheFilesFault) {
+    const TempDir dir;
+    Hdf5Writer(dir / "a.h5").close();
+    const auto open_all = [&] {
+        const rlimit limit{40, 40};
+        setrlimit(RLIMIT_NOFILE, &limit);
+        std::vector<std::unique_ptr<Hdf5Reader>> readers;
+        try {
+            for (int i = 0; i < 40; ++i)
+                readers.push_back(std::make_unique<Hdf5Reader>(dir / "a.h5"));
+        } catch (const Error& error) {
+            std::fputs(error.what(), stderr);
+            std::_Exit(static_cast<int>(error.code()));
+        }
+        std::_Exit(0);
+    };
+    EXPECT_EXIT(open_all(), ::testing::ExitedWithCode(4), "Too many open files.*ulimit -n");
 }
 
 // Two gigabytes are claimed by a file that does not hold them.

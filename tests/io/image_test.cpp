@@ -233,6 +233,53 @@ TEST(Jpeg, TurnedByExifIsRefused) {
     }
 }
 
+// The corners of a picture of 3 x 2 as a viewer shows it, by what the tag means: 2 mirrored, 3 half
+// a turn, 4 upside down, 5 to 8 with rows and columns exchanged.
+TEST(Image, UprightPicturesAreWhatViewersShow) {
+    Image stored{3, 2, {}};
+    for (std::uint8_t i = 0; i < 6; ++i) stored.pixels.insert(stored.pixels.end(), 3, i);
+    // Rows of the picture as shown, from the PIL documentation of exif_transpose's operations.
+    const std::vector<std::vector<std::uint8_t>> shown = {
+        {0, 1, 2, 3, 4, 5}, {2, 1, 0, 5, 4, 3}, {5, 4, 3, 2, 1, 0}, {3, 4, 5, 0, 1, 2},
+        {0, 3, 1, 4, 2, 5}, {3, 0, 4, 1, 5, 2}, {5, 2, 4, 1, 3, 0}, {2, 5, 1, 4, 0, 3}};
+    const Bytes png = encode_png(stored);
+    for (int orientation = 1; orientation <= 8; ++orientation) {
+        Bytes chunk = orientation_tiff(orientation, true);
+        const auto length = static_cast<std::uint8_t>(chunk.size());
+        chunk.insert(chunk.begin(), {'e', 'X', 'I', 'f'});
+        const std::uint32_t crc = crc32(chunk);
+        chunk.insert(chunk.begin(), {0, 0, 0, length});
+        for (int shift = 24; shift >= 0; shift -= 8)
+            chunk.push_back(static_cast<std::uint8_t>(crc >> shift));
+        Bytes turned = png;
+        turned.insert(turned.begin() + 33, chunk.begin(), chunk.end());  // behind IHDR
+        int found = 0;
+        const Image image = decode_image_upright(turned, "x", &found);
+        EXPECT_EQ(found, orientation);
+        EXPECT_EQ(image.width, orientation < 5 ? 3 : 2);
+        EXPECT_EQ(image.height, orientation < 5 ? 2 : 3);
+        std::vector<std::uint8_t> red;
+        for (std::size_t i = 0; i < image.pixels.size(); i += 3) red.push_back(image.pixels[i]);
+        EXPECT_EQ(red, shown[static_cast<std::size_t>(orientation - 1)]) << orientation;
+    }
+    const Bytes jpeg = encode_jpeg(gradient(20, 10), 90);
+    const Image turned = decode_image_upright(with_exif(jpeg, orientation_tiff(6, false)), "x");
+    EXPECT_EQ(std::pair(turned.width, turned.height),
+              (std::pair<std::int64_t, std::int64_t>(10, 20)));
+    const Image straight = decode_image(jpeg, "x");
+    EXPECT_EQ(decode_image_upright(jpeg, "x").pixels, straight.pixels);
+    // A quarter to the right: the first row comes from the first column, read upwards.
+    EXPECT_TRUE(std::equal(turned.pixels.begin(), turned.pixels.begin() + 3,
+                           straight.pixels.begin() + 9 * 20 * 3));
+}
+
+TEST(Png, PaletteIsRead) {
+    const std::vector<Rgb> palette = {{1, 2, 3}, {4, 5, 6}};
+    EXPECT_EQ(read_palette(encode_palette_png({2, 1, {0, 1}}, palette), "x"), palette);
+    EXPECT_TRUE(read_palette(encode_png(gradient(2, 2)), "x").empty());
+    EXPECT_TRUE(read_palette(encode_jpeg(gradient(8, 8), 90), "x").empty());
+}
+
 TEST(Jpeg, MaskIsRefused) {
     EXPECT_THAT(data_error([] { decode_mask(encode_jpeg(gradient(8, 8), 90), "m"); }),
                 HasSubstr("mask stored as JPEG"));
@@ -399,13 +446,28 @@ TEST(Png, AChunkLongerThanTheFileIsRefused) {
 
 TEST(Image, OtherFormatsAreNamed) {
     EXPECT_EQ(format_of({}), ImageFormat::unknown);
-    const Bytes text{'G', 'I', 'F', '8', '9', 'a'};
-    EXPECT_EQ(format_of(text), ImageFormat::unknown);
-    EXPECT_THAT(data_error([&] { decode_image(text, "a.gif"); }),
-                HasSubstr("neither JPEG nor PNG (a.gif)"));
-    EXPECT_THAT(data_error([&] { decode_mask({}, "empty"); }),
-                HasSubstr("neither JPEG nor PNG (empty)"));
-    EXPECT_THAT(data_error([&] { read_info({}, "empty"); }), HasSubstr("neither JPEG nor PNG"));
+    const auto problem = [](const std::string& start) {
+        const Bytes bytes(start.begin(), start.end());
+        EXPECT_EQ(format_of(bytes), ImageFormat::unknown);
+        return data_error([&] { decode_image(bytes, "a.jpg"); });
+    };
+    for (const auto& [start, kind] :
+         {std::pair<std::string, const char*>{"GIF89a", "GIF"},
+          {"RIFF....WEBPVP8 ", "WebP"},
+          {std::string("\0\0\0\x1c", 4) + "ftypheic", "HEIC"},
+          {"BM....", "BMP"},
+          {std::string("II*\0....", 8), "TIFF"},
+          {"\x93NUMPY", "NumPy"},
+          {"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"},
+          {"<!DOCTYPE html>", "HTML"}})
+        EXPECT_THAT(problem(start),
+                    HasSubstr(std::string("neither JPEG nor PNG: it is ") +
+                              (*kind == 'H' && start[0] == '<' ? "a page of " : "") + kind));
+    EXPECT_THAT(problem("version https://git-lfs"), HasSubstr("git lfs pull"));
+    EXPECT_THAT(problem("some text"), HasSubstr("neither JPEG nor PNG (a.jpg)"));
+    EXPECT_THAT(data_error([&] { decode_mask({}, "none"); }),
+                HasSubstr("neither JPEG nor PNG: it is empty (none)"));
+    EXPECT_THAT(data_error([&] { read_info({}, "none"); }), HasSubstr("it is empty"));
 }
 
 TEST(Image, EveryTruncationIsRefused) {

@@ -202,7 +202,8 @@ TEST(VocLists, WhatValHoldsOutIsNeverTrainedOn) {
     for (const std::string& text :
          {std::string("\xEF\xBB\xBFs0\r\ns1\r\n"), "\xFF\xFE" + utf16("s0\ns1\n", false),
           std::string("s0.jpg\ns1.png\n"), std::string("# held out\ns0\ngone\ns1\n"),
-          std::string("/JPEGImages/s0.jpg /SegmentationClass/s0.png\nJPEGImages/s1.jpg,s1.png\n")}) {
+          std::string(
+              "/JPEGImages/s0.jpg /SegmentationClass/s0.png\nJPEGImages/s1.jpg,s1.png\n")}) {
         write_atomically(val, text);
         options.force = true;
         ASSERT_EQ(pack(options, *comm), 0) << text;

@@ -31,9 +31,10 @@ protected:
         options.out = dir / "shards";
         std::filesystem::create_directories(options.images);
         std::filesystem::create_directories(options.masks);
-        classes("ignore = 255\n[[class]]\nname = \"ground\"\ncolor = [0, 0, 0]\n"
-                "[[class]]\nname = \"one\"\ncolor = [128, 0, 0]\n"
-                "[[class]]\nname = \"two\"\ncolor = [0, 128, 0]\n");
+        classes(
+            "ignore = 255\n[[class]]\nname = \"ground\"\ncolor = [0, 0, 0]\n"
+            "[[class]]\nname = \"one\"\ncolor = [128, 0, 0]\n"
+            "[[class]]\nname = \"two\"\ncolor = [0, 128, 0]\n");
     }
 
     void classes(const std::string& toml) { write_atomically(options.classes, toml); }

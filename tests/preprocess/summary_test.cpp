@@ -28,8 +28,8 @@ protected:
         }
         list(ids);
     }
-    static constexpr const char* two_classes =
-        "[[class]]\nname = \"background\"\n[[class]]\nname = \"polyp\"\n";
+    static constexpr const char*
+        two_classes = "[[class]]\nname = \"background\"\n[[class]]\nname = \"polyp\"\n";
 };
 
 TEST_F(Summary, CountsPixelsAndImagesOfEachClass) {
@@ -54,11 +54,13 @@ TEST_F(Summary, MasksOf0And255DoNotLoseTheirClass) {
                                  HasSubstr("label = 255")));
     EXPECT_FALSE(std::filesystem::exists(options.out / "train.json"));
     options.split = "val";  // may be meant so, but is not passed over
-    EXPECT_THAT(packed(), HasSubstr("warning: 1 of 2 classes occur in no mask of split val: polyp"));
+    EXPECT_THAT(packed(),
+                HasSubstr("warning: 1 of 2 classes occur in no mask of split val: polyp"));
     // What the message says helps.
     options.split.clear();
-    classes("[[class]]\nname = \"background\"\nlabel = 0\n"
-            "[[class]]\nname = \"polyp\"\nlabel = 255\n");
+    classes(
+        "[[class]]\nname = \"background\"\nlabel = 0\n"
+        "[[class]]\nname = \"polyp\"\nlabel = 255\n");
     EXPECT_THAT(packed(), Not(HasSubstr("warning")));
     EXPECT_EQ(labels(0).labels, stripes({0, 1}).labels);
     EXPECT_EQ(manifest().class_pixels, (std::vector<std::int64_t>{72, 72}));
@@ -125,10 +127,9 @@ TEST_F(Summary, ZeroMayBeIgnored) {
 TEST_F(Summary, PalettesThatContradictTheClassesAreRefused) {
     palette_mask("p0.png", {2, 0, 1}, {red, green, black});
     images(1);
-    EXPECT_THAT(packed(3),
-                AllOf(HasSubstr("index 0 has (128, 0, 0), the colour of 1 \"one\""),
-                      HasSubstr("index 1 has (0, 128, 0), the colour of 2 \"two\""),
-                      HasSubstr("index 2 has (0, 0, 0), the colour of 0 \"ground\"")));
+    EXPECT_THAT(packed(3), AllOf(HasSubstr("index 0 has (128, 0, 0), the colour of 1 \"one\""),
+                                 HasSubstr("index 1 has (0, 128, 0), the colour of 2 \"two\""),
+                                 HasSubstr("index 2 has (0, 0, 0), the colour of 0 \"ground\"")));
     palette_mask("p0.png", {0, 1}, {black, green});  // one class of two is missing in this image
     EXPECT_THAT(packed(3), HasSubstr("index 1 has (0, 128, 0), the colour of 2 \"two\""));
     palette_mask("p0.png", {0, 1}, {black, {224, 224, 192}});  // VOC's border
@@ -144,8 +145,9 @@ TEST_F(Summary, PalettesThatContradictTheClassesAreRefused) {
 }
 
 TEST_F(Summary, AVoidColourOfOnesOwn) {
-    classes("[[class]]\nname = \"one\"\ncolor = [128, 0, 0]\n"
-            "[[class]]\nname = \"two\"\ncolor = [0, 128, 0]\n");
+    classes(
+        "[[class]]\nname = \"one\"\ncolor = [128, 0, 0]\n"
+        "[[class]]\nname = \"two\"\ncolor = [0, 128, 0]\n");
     painted_mask("p0.png", {black, red, green, {224, 224, 192}});
     painted_mask("p1.png", {black, red, green, {10, 20, 30}});
     images(2);
@@ -154,9 +156,10 @@ TEST_F(Summary, AVoidColourOfOnesOwn) {
                       HasSubstr("colours that no class has: [0, 0, 0] (72 pixels), [10, 20, 30] "
                                 "(36 pixels)"),
                       HasSubstr("ignore_colors = [[0, 0, 0], [10, 20, 30]]")));
-    classes("ignore_colors = [[0, 0, 0], [10, 20, 30]]\n"
-            "[[class]]\nname = \"one\"\ncolor = [128, 0, 0]\n"
-            "[[class]]\nname = \"two\"\ncolor = [0, 128, 0]\n");
+    classes(
+        "ignore_colors = [[0, 0, 0], [10, 20, 30]]\n"
+        "[[class]]\nname = \"one\"\ncolor = [128, 0, 0]\n"
+        "[[class]]\nname = \"two\"\ncolor = [0, 128, 0]\n");
     packed();
     EXPECT_EQ(labels(0).labels, stripes({255, 0, 1, 255}).labels);
     EXPECT_EQ(labels(1).labels, stripes({255, 0, 1, 255}).labels);

@@ -10,6 +10,7 @@
 
 #include "deeplab/base/files.h"
 #include "deeplab/cuda/cuda_backend.h"
+#include "deeplab/data/shard.h"
 #include "deeplab/train/run_folder.h"
 #include "harness/process.h"
 #include "harness/temp_dir.h"
@@ -70,6 +71,28 @@ lr = 0.01
 
     testing::TempDir dir_;
 };
+
+// The loss would be 0 from the first step, and the first evaluation would save it as the best.
+TEST_F(DeeplabTrain, ASplitWithoutLabelsIsNotTrainedOn) {
+    const auto of = [&](const char* split, std::vector<std::int64_t> pixels) {
+        data::Manifest m = data::load_manifest(dir_ / "data", split);
+        m.class_pixels = std::move(pixels);
+        data::save_manifest(dir_ / "data", m);
+    };
+    const auto refused = [&](const std::string& reason) {
+        const ProcessResult result = testing::run_process(command({"--set", "train.eval_every=2"}));
+        EXPECT_EQ(result.exit_code, 3) << result.both();
+        EXPECT_TRUE(contains(result.err, reason)) << result.both();
+    };
+    of("val", {0, 0, 0, 0});
+    refused("in the split val every pixel is ignored");
+    of("val", {0, 7, 0, 0});  // a hard set may have one class
+    of("train", {9, 0, 0, 0});
+    refused("in the split train only one class occurs");
+    of("train", {0, 0, 0, 0});
+    refused("in the split train every pixel is ignored");
+    EXPECT_FALSE(fs::exists(dir_ / "run" / "checkpoints" / "best.h5"));
+}
 
 TEST_F(DeeplabTrain, TrainsAndGoesOnOnAnotherNumberOfRanks) {
     ProcessResult result = train({"--set", "train.eval_every=4"});

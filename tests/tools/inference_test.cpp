@@ -237,6 +237,46 @@ TEST_F(Redone, LogitsOfTwoRanksAreTheSameFiles) {
     }
 }
 
+TEST_F(Inference, SavedMasksReplaceNoFileWithoutForce) {
+    const std::string folder = path("kept");
+    fs::create_directories(folder);
+    const std::string mine = folder + "/val_1.png";
+    fs::copy_file(path("val_1.png"), mine, fs::copy_options::overwrite_existing);
+    const auto before = read_bytes(mine);
+    const auto refused = run("deeplab-eval", eval_arguments({"--save-masks", folder}));
+    EXPECT_EQ(refused.exit_code, 2) << refused.both();
+    EXPECT_NE(refused.err.find("val_1.png exists"), std::string::npos) << refused.err;
+    EXPECT_EQ(read_bytes(mine), before);
+    EXPECT_FALSE(fs::exists(folder + "/val_0.png"));  // nothing is done by halves
+    const auto forced = run("deeplab-eval", eval_arguments({"--save-masks", folder, "--force"}));
+    EXPECT_EQ(forced.exit_code, 0) << forced.both();
+    EXPECT_NE(read_bytes(mine), before);
+    EXPECT_TRUE(fs::exists(folder + "/val_0.png"));
+    // Nor do metrics replace the manifest they are about.
+    const auto json = run("deeplab-eval", eval_arguments({"--json", path("data/val.json")}));
+    EXPECT_EQ(json.exit_code, 2) << json.both();
+    EXPECT_NE(json.err.find("is an input"), std::string::npos) << json.err;
+}
+
+TEST_F(Inference, TwoIdsMayNotBecomeOneMask) {
+    data::ShardSet shards(*dir_ / "data", "val");
+    std::vector<data::Record> records = {shards.read(0), shards.read(1)};
+    records[0].id = "a/b";
+    records[1].id = "a_b";
+    data::Manifest manifest = shards.manifest();
+    manifest.split = "same";
+    manifest.records = 2;
+    manifest.list_hash = data::hash_ids({"a/b", "a_b"});
+    const std::string name = data::shard_name("same", 0, 1);
+    manifest.shards = {data::write_shard(*dir_ / "data" / name, records)};
+    data::save_manifest(*dir_ / "data", manifest);
+    const auto result = run("deeplab-eval",
+                            eval_arguments({"--split", "same", "--save-masks", path("one_mask")}));
+    EXPECT_EQ(result.exit_code, 2) << result.both();
+    EXPECT_NE(result.err.find("the masks of a/b and a_b would both become"), std::string::npos)
+        << result.err;
+}
+
 TEST_F(Inference, EvalRefusesBadInput) {
     const auto code = [&](const Strings& more) { return run("deeplab-eval", more).exit_code; };
     EXPECT_EQ(code(eval_arguments({"--precision", "bf16"})), 2);
@@ -304,6 +344,34 @@ TEST_F(Inference, PredictWritesMaskOverlayAndLogits) {
     EXPECT_EQ(loaded.out, expected + "\n");
 }
 
+// A phone's picture: labelled as viewers show it, so its mask is that of the turned pixels.
+TEST_F(Inference, PredictTurnsPicturesUpright) {
+    data::ShardSet shards(*dir_ / "data", "val");
+    const auto jpeg = shards.read(0).image;
+    const std::vector<std::uint8_t> tag = {0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0, 0,  'M', 'M',
+                                           0,    42,   0, 0,  0,   8,   0,   1,   1, 18, 0,   3,
+                                           0,    0,    0, 1,  0,   6,   0,   0,   0, 0,  0,   0};
+    std::string turned(jpeg.begin(), jpeg.begin() + 2);
+    turned.append(tag.begin(), tag.end());
+    turned.append(jpeg.begin() + 2, jpeg.end());
+    write("phone.jpg", turned);
+    const auto result = run("deeplab-predict",
+                            predict_arguments({path("phone.jpg"), "--out", path("phone")}));
+    ASSERT_EQ(result.exit_code, 0) << result.both();
+    EXPECT_NE(result.out.find("turned upright: EXIF orientation 6"), std::string::npos);
+    const io::Image upright = io::decode_image_upright(read_bytes(path("phone.jpg")), "phone");
+    const io::Mask labels = mask("phone/phone.png");
+    EXPECT_EQ(labels.width, sizes_["val_0"].second);
+    EXPECT_EQ(labels.height, sizes_["val_0"].first);
+    const auto png = io::encode_png(upright);
+    write("upright.png", {png.begin(), png.end()});
+    ASSERT_EQ(
+        run("deeplab-predict", predict_arguments({path("upright.png"), "--out", path("phone")}))
+            .exit_code,
+        0);
+    EXPECT_EQ(mask("phone/upright.png").labels, labels.labels);
+}
+
 TEST_F(Inference, PredictDoesTheRestOfTheImagesAndThenFails) {
     write("broken.jpg", "\xff\xd8\xff nothing more");
     const auto result = run("deeplab-predict",
@@ -338,6 +406,19 @@ TEST_F(Inference, PredictNeverOverwritesAnInputOrAResult) {
 
     EXPECT_EQ(run("deeplab-predict", predict_arguments({"--out", path("same")})).exit_code,
               2);  // no image
+
+    // What is there already stays, unless --force says otherwise.
+    fs::create_directories(path("masks_of_mine"));
+    write("masks_of_mine/val_0.png", "drawn by hand");
+    const Strings again = {path("val_0.jpg"), "--out", path("masks_of_mine")};
+    const auto kept = run("deeplab-predict", predict_arguments(again));
+    EXPECT_EQ(kept.exit_code, 2) << kept.both();
+    EXPECT_NE(kept.err.find("val_0.png exists"), std::string::npos) << kept.err;
+    EXPECT_EQ(read_text(path("masks_of_mine/val_0.png")), "drawn by hand");
+    Strings forced = again;
+    forced.emplace_back("--force");
+    EXPECT_EQ(run("deeplab-predict", predict_arguments(forced)).exit_code, 0);
+    EXPECT_EQ(mask("masks_of_mine/val_0.png").width, sizes_["val_0"].first);
 }
 
 }  // namespace

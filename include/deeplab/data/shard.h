@@ -39,7 +39,7 @@ struct MaskValues {
     explicit MaskValues(const ClassTable& classes);  // the default
     bool plain() const;  // every value is its own label; else masks are to be written anew
 
-    std::array<int, 256> labels;  // of each value: a class, ClassTable::ignore, or no_label
+    std::array<int, 256> labels;       // of each value: a class, ClassTable::ignore, or no_label
     std::vector<io::Rgb> void_colors;  // in which RGB masks paint pixels to be ignored
 };
 
