@@ -284,14 +284,14 @@ TEST(Hdf5, WritesAndReadsWithoutFileLocks) {
 
 TEST(Hdf5, TooManyOpenFilesAreNotTheFilesFault) {
     const TempDir dir;
-    Hdf5Writer(dir / "a.h5").close();
+    const auto name = [&](int i) { return dir / std::to_string(i); };
+    for (int i = 0; i < 40; ++i) Hdf5Writer(name(i)).close();
     const auto open_all = [&] {
         const rlimit limit{40, 40};
         setrlimit(RLIMIT_NOFILE, &limit);
         std::vector<std::unique_ptr<Hdf5Reader>> readers;
         try {
-            for (int i = 0; i < 40; ++i)
-                readers.push_back(std::make_unique<Hdf5Reader>(dir / "a.h5"));
+            for (int i = 0; i < 40; ++i) readers.push_back(std::make_unique<Hdf5Reader>(name(i)));
         } catch (const Error& error) {
             std::fputs(error.what(), stderr);
             std::_Exit(static_cast<int>(error.code()));
@@ -301,7 +301,6 @@ TEST(Hdf5, TooManyOpenFilesAreNotTheFilesFault) {
     EXPECT_EXIT(open_all(), ::testing::ExitedWithCode(4), "Too many open files.*ulimit -n");
 }
 
-// Two gigabytes are claimed by a file that does not hold them.
 TEST(Hdf5, ClaimsBeyondTheFileAreRefused) {
     const TempDir dir;
     {

@@ -457,7 +457,7 @@ TEST(Image, OtherFormatsAreNamed) {
           {std::string("\0\0\0\x1c", 4) + "ftypheic", "HEIC"},
           {"BM....", "BMP"},
           {std::string("II*\0....", 8), "TIFF"},
-          {"\x93NUMPY", "NumPy"},
+          {"\x93NUMPY", "a NumPy array"},
           {"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"},
           {"<!DOCTYPE html>", "HTML"}})
         EXPECT_THAT(problem(start),
