@@ -16,6 +16,7 @@
 
 # The network between nodes: for Open MPI through UCX, and for NCCL.
 # export OMPI_MCA_pml=ucx UCX_NET_DEVICES=mlx5_0:1
+# export OMPI_MCA_btl_tcp_disable_family=6  # Open MPI 5 over TCP, where it finds no pairing between interfaces
 # export NCCL_SOCKET_IFNAME=ib0 NCCL_IB_HCA=mlx5
 
 # More ranks than cores (test machines): waiting ranks give way to working ones.

@@ -23,9 +23,10 @@ start_cluster() { # NODES
     export SLURM_CONF=$cluster/slurm.conf SBATCH_TIMELIMIT=5
     [[ $(srun --mpi=list 2>&1) == *pmix* ]] || skip "this Slurm has no PMIx"
 
-    # A site file: two nodes of four pretended cores share few real ones.
+    # A site file: two nodes of four pretended cores share few real ones, and one machine's addresses, of which Open MPI 5 pairs
+    # IPv4's alone.
     cat >"$temporary/site.sh" <<'SITE'
-export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive
+export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive OMPI_MCA_btl_tcp_disable_family=6
 SITE
     export DEEPLAB_SITE=$temporary/site.sh DEEPLAB_ROOT=$root
     cd "$temporary" || exit
