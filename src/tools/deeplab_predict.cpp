@@ -139,7 +139,9 @@ void predict(const Arguments& a, const std::string& file, train::Predictor& pred
              const data::ClassTable& table) {
     if (!fs::is_regular_file(file)) {
         throw DataError(
-            cat("there is no image file ", file, " — it cannot be labelled — check the path"));
+            cat(fs::is_directory(file) ? "a folder is no image: " : "there is no image file ", file,
+                " — it cannot be labelled — ",
+                fs::is_directory(file) ? "name the files in it: DIR/*.jpg" : "check the path"));
     }
     int orientation = 1;
     const io::Image image = io::decode_image_upright(read_bytes(file), file, &orientation);

@@ -131,7 +131,8 @@ TEST_F(Limits, AKilledPackLeavesNoLock) {
 // Without flock (Lustre without -o flock, some NFS) the file itself is the lock.
 TEST_F(Limits, WithoutFlockThePackIsTheSame) {
     write_atomically(dir / "none.c",
-                     "#include <errno.h>\n"
+                     "#include <"
+                     "errno.h>\n"
                      "int flock(int a, int b) { (void)a; (void)b; errno = ENOLCK; return -1; }\n");
     const std::string library = (dir / "none.so").string();
     if (run_process({"cc", "-shared", "-fPIC", "-o", library, (dir / "none.c").string()})

@@ -40,6 +40,7 @@ TEST(PackProgram, OneTwoAndThreeRanksWriteTheSameBytes) {
     VocFolder voc(dir.path());
     voc.fill(17);
     std::vector<std::map<std::string, std::vector<unsigned char>>> results;
+    std::vector<std::string> summaries;
     for (const int ranks : {1, 2, 3}) {
         const fs::path out = dir / cat("out", ranks);
         const auto result = run_process(
@@ -47,6 +48,9 @@ TEST(PackProgram, OneTwoAndThreeRanksWriteTheSameBytes) {
                                "val", "--shards", "4", "--out", out.string()}));
         ASSERT_EQ(result.exit_code, 0) << result.both();
         EXPECT_THAT(result.err, HasSubstr("packed 17 images"));
+        const auto first = result.err.find("classes of split val: 17 images");
+        ASSERT_NE(first, std::string::npos) << result.err;
+        summaries.push_back(result.err.substr(first, result.err.find("writing") - first));
         results.push_back(contents(out));
         EXPECT_EQ(results.back().size(), 5u);  // 4 shards and the manifest
         const auto checked = run_process(
@@ -55,6 +59,8 @@ TEST(PackProgram, OneTwoAndThreeRanksWriteTheSameBytes) {
     }
     EXPECT_EQ(results[0], results[1]);
     EXPECT_EQ(results[0], results[2]);
+    EXPECT_EQ(summaries[0], summaries[1]);
+    EXPECT_EQ(summaries[0], summaries[2]);
 }
 
 TEST(PackProgram, TheFindingsOfAllRanksAreOneTable) {
