@@ -150,14 +150,20 @@ std::string Folder::near_in(const std::string& folder, const std::string& name) 
         return joined(folder, *longer);
     if (files.names.size() > kMostCompared || comparisons_++ >= kMostComparisons) return "";
     std::vector<std::string> stems;
-    for (const std::string& other : files.names) stems.push_back(stem_of(other));
-    const std::string like = nearest(stem, stems);
-    return like.empty() ? "" : joined(folder, files.by_stem.at(like).front());
+    for (const std::string& other : files.names) stems.push_back(letters(stem_of(other)));
+    const std::string like = nearest(letters(stem), stems);
+    if (like.empty()) return "";
+    const auto at = std::find(stems.begin(), stems.end(), like) - stems.begin();
+    return joined(folder, files.names[static_cast<std::size_t>(at)]);
 }
 
 std::string Folder::near(const std::string& name) {
     const auto [folder, file] = parts_of(name);
-    if (const std::string like = near_in(folder, file); !like.empty()) return there(like);
+    if (const std::string like = near_in(folder, file); !like.empty())
+        return there(like) + (has_separate_accents(like) == has_separate_accents(name)
+                                  ? ""
+                                  : ", of which one has its accents as separate characters, as "
+                                    "macOS stores names");
     const std::string stem = picture_ending(file).empty() ? file : stem_of(file);
     // The same name in the folder above or in one below.
     std::vector<std::string> others = folder.empty() ? std::vector<std::string>{}

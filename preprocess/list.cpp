@@ -170,6 +170,26 @@ std::string printable(std::string_view text) {
     return out;
 }
 
+std::string letters(std::string_view text) {
+    std::string out;
+    while (!text.empty()) {
+        const std::size_t length = std::max<std::size_t>(character(text), 1);
+        const std::uint64_t hash = fnv1a(text.data(), length);
+        out += length == 1 ? text[0] : static_cast<char>(0x80 | (hash & 0x7F));
+        text.remove_prefix(length);
+    }
+    return out;
+}
+
+bool has_separate_accents(std::string_view text) {
+    for (std::size_t i = 0; i + 1 < text.size(); ++i) {  // U+0300 to U+036F
+        const auto first = static_cast<unsigned char>(text[i]),
+                   second = static_cast<unsigned char>(text[i + 1]);
+        if (first == 0xCC || (first == 0xCD && second < 0xB0)) return true;
+    }
+    return false;
+}
+
 std::string unquoted(const std::string& column) {
     if (column.size() >= 2 && column.front() == column.back() &&
         (column.front() == '"' || column.front() == '\''))

@@ -28,6 +28,11 @@ std::optional<std::string> utf8_of_windows_1252(std::string_view text);
 // For a message: bytes that are no UTF-8 as \xNN.
 std::string printable(std::string_view text);
 
+// A byte for each character, the same for equal ones: to compare texts letter by letter.
+std::string letters(std::string_view text);
+// Whether a letter's accent stands in it as a character of its own, as macOS stores file names.
+bool has_separate_accents(std::string_view text);
+
 // The ways to read a line as two columns, at each blank, tab, comma or semicolon; without the
 // quotation marks around a column.
 std::vector<std::pair<std::string, std::string>> columns_of(const std::string& line);

@@ -184,6 +184,9 @@ TEST_F(List, TheFileThatIsThereIsNamed) {
     image("d.png");
     fs::create_symlink("/nowhere/d.png", options.masks / "d.png");
     EXPECT_THAT(missing("d"), AllOf(HasSubstr("mask is missing"), HasSubstr("/nowhere/d.png")));
+    pair("mu\xCC\x88ller");  // of macOS
+    EXPECT_THAT(missing("m\xC3\xBCller"), AllOf(HasSubstr("mu\xCC\x88ller.png\" is there"),
+                                                HasSubstr("accents as separate characters")));
     EXPECT_THAT(missing("nothing like it"), Not(HasSubstr("is there")));
 }
 
