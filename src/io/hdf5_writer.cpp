@@ -8,6 +8,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
+#include "deeplab/base/limits.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/hdf5.h"
 #include "hdf5_support.h"
@@ -67,9 +68,13 @@ struct Hdf5Writer::Impl {
     std::map<std::string, Open> open;  // made by create(), until they are complete
 
     [[noreturn]] void fail(const std::string& action) const {
-        const std::string reason = last_problem();
-        throw DeviceError(cat("cannot ", action, " (", path, "): ", reason,
-                              " — the file is not complete — ", write_advice(reason)));
+        const std::string problem = last_problem();
+        const bool memory = problem.find("allocate memory") != std::string::npos;
+        throw DeviceError(cat("cannot ", action, " (", path, "): ", problem,
+                              memory ? memory_limit() : "", " — the file is not complete — ",
+                              memory ? "it is made in memory: raise the limit, or use a machine "
+                                       "with more"
+                                     : write_advice(problem)));
     }
     void check(bool good, const char* action, const std::string& name) const {
         if (!good) fail(cat(action, " ", name));
