@@ -94,7 +94,7 @@ void Trainer::make_up() {
 void Trainer::evaluate_now(std::int64_t done) {
     const comm::Phase phase("evaluation", done);
     // What no evaluation has shown to fit into memory may end the process without a word.
-    if (!evaluated_) settle_checkpoint();
+    if (!evaluated_) settle_checkpoint(true);
     Leave why = wish_to_leave();
     if (why == Leave::no && root() && evaluation_s_ > budget_left_s()) why = Leave::time;
     why = agree_to_leave(why, "stop before the evaluation");
@@ -107,7 +107,7 @@ void Trainer::evaluate_now(std::int64_t done) {
     try {
         confusion = judge(done, pictures);
     } catch (const Error& error) {  // the same on all ranks
-        settle_checkpoint();
+        settle_checkpoint(true);
         throw Error(
             error.code(),
             cat("the evaluation of step ", done, " failed: ", error.what(),

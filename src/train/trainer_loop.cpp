@@ -28,9 +28,9 @@ AveragedStates Trainer::averaged_states() {
 
 // Waits for the checkpoint that is being written. The same Error on all ranks when the run has no
 // whole one; a best one that was not written is not the best.
-void Trainer::settle_checkpoint() {
+void Trainer::settle_checkpoint(bool on_purpose) {
     const comm::Phase phase("waiting for a checkpoint to be written", result_.step);
-    agreed(*control_, root(), "checkpoint", [&] { keeper_->settle(); });
+    agreed(*control_, root(), "checkpoint", [&] { keeper_->settle(on_purpose); });
     if (root()) info_.best_miou = keeper_->best_miou();
     control_->broadcast(&info_.best_miou, sizeof(info_.best_miou), 0, "best mIoU");
 }

@@ -90,7 +90,7 @@ private:
     void after_step(std::int64_t done, const LocalStep& local);
     AveragedStates averaged_states();
     void save(std::int64_t done, bool best);
-    void settle_checkpoint();
+    void settle_checkpoint(bool on_purpose = false);
     void finish_checkpoints();
     std::uint64_t state_hash_at(std::int64_t done);
 

@@ -55,7 +55,7 @@ void Trainer::last_call(std::int64_t done) {
     snapshot.states = states_before_;
     keeper_->save_in_haste(std::move(snapshot));
     try {
-        keeper_->settle();
+        keeper_->settle(true);
     } catch (const Error&) {
         // A warning has told of it; the end of this step tells all ranks.
     }

@@ -52,9 +52,10 @@ public:
     void save(Snapshot snapshot, bool best);
     // The same by save_in_haste(): the process may be killed any moment.
     void save_in_haste(Snapshot snapshot);
-    // Waits for the write under way; says so the first time that it takes more than a second.
-    // Throws its Error when it failed and the run has no whole checkpoint.
-    void settle();
+    // Waits for the write under way; says so the first time that it takes more than a second,
+    // unless the caller waits on purpose. Throws its Error when it failed and the run has no whole
+    // checkpoint.
+    void settle(bool on_purpose = false);
     // Waits for the write under way. Throws its Error when it failed.
     void finish();
 
