@@ -135,7 +135,7 @@ TEST_F(SlowStopping, ADivergedRunGivesUpAfterThreeSkippedSteps) {
 
 TEST_F(SlowStopping, AStoppedRankIsNamedAndEndsTheJobWith4) {
     const ProcessResult result = train("if [ $rank = 2 ]; then after 2; kill -STOP $me; fi",
-                                       {"--set", "train.watchdog_s=3"});
+                                       {"--set", "train.watchdog_s=5"});  // the start-up, too
     EXPECT_EQ(result.exit_code, 4) << result.both();
     EXPECT_TRUE(contains(result.err, "rank 2 @ ")) << result.both();
     EXPECT_TRUE(contains(result.err, "has not answered for ")) << result.both();
