@@ -9,6 +9,12 @@ bin=$check_bin root=$check_root results=$check_results data=$check_data
 line=$1 python=${PYTHON:-python3}
 export DEEPLAB_TUNING_CACHE=$results/convolutions.txt DEEPLAB_TUNING_LOG=$results/tuning_$line.txt
 failed=0
+# said PATTERN: the last line printed so far that matches, once more. (No pipe behind a program: what it leaves behind would
+# hold that open.)
+said() {
+    local text
+    text=$(grep -aE "$1" "$results/logs/$line.log" | tail -n 1) && echo "$text"
+}
 # try COMMAND…: the others are run all the same.
 try() {
     local status=0
@@ -61,8 +67,7 @@ line_smoke() {
 }
 
 whole_step() { # options…: its time is shown
-    bench "${r101[@]}" --whole --json "$results/$line.json" "$@" | tee said.txt || return
-    grep '^step: ' said.txt
+    bench "${r101[@]}" --whole --json "$results/$line.json" "$@" && said '^step: '
 }
 line_first_engines() { whole_step --batch 16 --steps 20 --warmup 3 "${first[@]}"; }
 step() { whole_step --batch "$1" --steps 30 --warmup 5; } # BATCH
@@ -89,14 +94,13 @@ line_pytorch_eager() { pytorch eager --batch 16 --steps 20 --warmup 5; }
 line_pytorch_compile() { pytorch compile --batch --compile 16 --steps 20 --warmup 5; }
 
 tests() { # PROGRAM options…: passes only where there were tests
-    "$bin/$1" "${@:2}" | tee tests.log || return
-    ! grep -q 'skipped: no GPU' tests.log && grep -Eq '^\[  PASSED  \] [1-9]' tests.log
+    "$bin/$1" "${@:2}" && ! said 'skipped: no GPU' && said '^\[  PASSED  \] [1-9]'
 }
 line_fixtures() { tests gpu_tests; }
 line_engines() {
     DEEPLAB_TEST_SECONDS=45 tests cuda_tests '--gtest_filter=GpuConvolution.*'
     local status=$?
-    grep '^engines checked' tests.log
+    said '^engines checked'
     return "$status"
 }
 
@@ -128,8 +132,11 @@ curve() { # NAME LIMIT options…: the losses of a run beside those on the CPU
 }
 same_bits() { # the state after 20 steps, as one graph and launch by launch
     local a b
-    a=$(train graph --device cuda "${first[@]}" | grep -o 'state [0-9a-f]*')
-    b=$(train launches --device cuda "${first[@]}" --no-graph | grep -o 'state [0-9a-f]*')
+    train graph --device cuda "${first[@]}" >graph.txt 2>&1
+    train launches --device cuda "${first[@]}" --no-graph >launches.txt 2>&1
+    cat graph.txt launches.txt
+    a=$(grep -o 'state [0-9a-f]*' graph.txt)
+    b=$(grep -o 'state [0-9a-f]*' launches.txt)
     echo "graph: $a, launches: $b"
     [[ -n $a && $a == "$b" ]]
 }
@@ -142,8 +149,8 @@ line_curves() {
 }
 
 line_layers_16() {
-    bench "${r101[@]}" --batch 16 --steps 5 --layers --csv "$results/$line.csv" | tee table.txt || return
-    grep -q 'engines: 0 timed' table.txt || { echo "engines were timed again: $(grep 'engines: ' table.txt)" && return 1; }
+    bench "${r101[@]}" --batch 16 --steps 5 --layers --csv "$results/$line.csv" || return
+    said '^engines: 0 timed' || { echo "engines were timed again: $(said '^engines: ')" && return 1; }
 }
 
 kernel_table() { # CSV of ncu: kernels of one name as one row, longest first
@@ -215,7 +222,7 @@ line_ranks() {
     for n in 1 2 3; do try ranks "$n"; done
 }
 
-line_plans() { "$bin/deeplab-plan-check" "$results/device.json" "$root/jobs/configs" | tail -n 3; }
+line_plans() { "$bin/deeplab-plan-check" "$results/device.json" "$root/jobs/configs"; }
 
 "line_$line" || exit
 exit "$failed"

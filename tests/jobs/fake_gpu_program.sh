@@ -22,7 +22,6 @@ case $behaviour in
         ;;
     forks)
         for _ in {1..20}; do (trap '' TERM && me && exec sleep 1000) & done
-        exit 0
         ;;
     daemon) # out of its group and session, output closed
         (setsid bash -c 'cd / && echo $$ >>"$FAKE/processes" && exec sleep 1000' >/dev/null 2>&1 </dev/null &)
