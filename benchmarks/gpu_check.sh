@@ -42,7 +42,7 @@ made anew, whole at any time: all verdicts so far, what the lines printed, their
 
 Wants bash, the programs, and for some lines a python3 with PyTorch, ncu, compute-sanitizer (skipped where they are missing).
 Set by the caller: PYTHON (python3); DEEPLAB_CHECK_PERCENT, limits and waits as a part of the usual ones (100);
-DEEPLAB_CHECK_FILE_KIB, the largest file that a line may write (1048576).
+DEEPLAB_CHECK_FILE_KIB, the largest file that a line may write (524288).
 
 exit codes: 0 no line failed; 1 some failed or timed out; 2 wrong usage; 4 there is no GPU that the programs can use
 
@@ -78,7 +78,7 @@ case $keep in
     *) refuse "--keep takes a file that ends in .tar.xz or .tar.gz" ;;
 esac
 command -v "${compress[0]}" >/dev/null || refuse "there is no ${compress[0]} here for $keep"
-percent=${DEEPLAB_CHECK_PERCENT:-100} file_kib=${DEEPLAB_CHECK_FILE_KIB:-1048576}
+percent=${DEEPLAB_CHECK_PERCENT:-100} file_kib=${DEEPLAB_CHECK_FILE_KIB:-524288}
 [[ $percent =~ ^[1-9][0-9]{0,3}$ && $file_kib =~ ^[1-9][0-9]*$ ]] || refuse "DEEPLAB_CHECK_… take whole numbers"
 if [[ -z $bin ]]; then
     for bin in "$root/bundle/bin" "$root/build/bundle/bin" "$root/build/bin"; do [[ ! -x $bin/deeplab-bench ]] || break; done

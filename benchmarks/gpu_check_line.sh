@@ -13,7 +13,7 @@ failed=0
 # hold that open.)
 said() {
     local text
-    text=$(grep -aE "$1" "$results/logs/$line.log" | tail -n 1) && echo "$text"
+    text=$(tail -c 4M "$results/logs/$line.log" | grep -aE "$1" | tail -n 1) && echo "$text"
 }
 # try COMMAND…: the others are run all the same.
 try() {

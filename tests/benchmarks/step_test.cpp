@@ -47,6 +47,26 @@ TEST(StepBench, SaysHowEnginesWereFound) {
     EXPECT_NE(r.out.find("sum of the parts"), std::string::npos) << r.out;
 }
 
+TEST(StepBench, TellsTheTimeOfEveryStep) {
+    const testing::TempDir dir;
+    const std::string json = (dir / "step.json").string();
+    const auto r = step({"--device", "cpu", "--whole", "--no-graph", "--json", json});
+    ASSERT_EQ(r.exit_code, 0) << r.both();
+    const io::Value report = io::parse_json(read_text(json), "report");
+    const auto part = [&](const char* name) {
+        return *report.get_if<io::Object>()->find(name)->get_if<io::Object>();
+    };
+    const io::Object settings = part("settings"), summary = part("summary");
+    const std::string prefix = "step_resnet18_33_batch2_ranks1_fp32_";
+    ASSERT_NE(settings.find("step_ms"), nullptr);
+    const io::Array& steps = *settings.find("step_ms")->get_if<io::Array>();
+    ASSERT_EQ(steps.size(), 1u);
+    EXPECT_DOUBLE_EQ(*steps[0].get_if<double>(), *summary.find(prefix + "ms")->get_if<double>());
+    // Those are of a device with memory of its own.
+    EXPECT_EQ(summary.find(prefix + "host_gap_ms"), nullptr);
+    EXPECT_EQ(summary.find(prefix + "device_bytes"), nullptr);
+}
+
 // The same answers as from deeplab-train: one place makes backends.
 TEST(StepBench, RefusesADeviceOrCommunicatorThatIsNotThere) {
     for (const char* command : {"step", "infer", "accuracy"}) {
