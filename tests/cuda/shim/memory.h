@@ -35,14 +35,21 @@ void release(void* data, Place place);
 std::shared_ptr<Allocation> find(const void* address);
 // Adds what the address lies in; complains about memory that was freed.
 void use(Uses& uses, const void* address);
-// Takes every word of a launch's parameter for an address.
+// Takes every word of a launch's parameter for an address. Padding has what was on the stack
+// before, so without a compiler that clears it nothing is said.
 template <class P>
-void use_words(Uses& uses, const P& parameter) {
+void use_words(Uses& uses, P parameter) {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
     if constexpr (alignof(P) % sizeof(void*) == 0) {
+        __builtin_clear_padding(&parameter);
         std::array<const void*, sizeof(P) / sizeof(void*)> words;
         std::memcpy(words.data(), &parameter, words.size() * sizeof(void*));
         for (const void* word : words) use(uses, word);
     }
+#endif
+#endif
+    static_cast<void>(uses), static_cast<void>(parameter);
 }
 
 // Of device memory; others are nobody's concern.
