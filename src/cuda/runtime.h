@@ -45,6 +45,11 @@ public:
     cudaEvent_t get() const { return event_; }
     void record(cudaStream_t stream) { check(cudaEventRecord(event_, stream), "an event"); }
     void synchronize() { check(cudaEventSynchronize(event_), "work on the device"); }
+    bool done() const {
+        const cudaError_t status = cudaEventQuery(event_);
+        if (status != cudaErrorNotReady) check(status, "work on the device");
+        return status == cudaSuccess;
+    }
 
 private:
     cudaEvent_t event_ = nullptr;
@@ -56,7 +61,7 @@ class Buffer {
 public:
     Buffer() = default;
     Buffer(std::size_t bytes, const char* what) : bytes_(bytes) {
-        if (bytes > 0) check(Allocator::allocate(&data_, bytes), what);
+        if (bytes > 0) Allocator::allocate(&data_, bytes, what);
     }
     ~Buffer() { Allocator::release(data_); }
     Buffer(Buffer&& other) noexcept
@@ -80,13 +85,23 @@ private:
 };
 
 struct DeviceMemory {
-    static cudaError_t allocate(void** data, std::size_t bytes) { return cudaMalloc(data, bytes); }
+    static void allocate(void** data, std::size_t bytes, const char* what) {
+        check(cudaMalloc(data, bytes), what);
+    }
     static void release(void* data) { cudaFree(data); }
 };
 // On the host, at an address that the device's copies can use while the host goes on.
 struct PinnedMemory {
-    static cudaError_t allocate(void** data, std::size_t bytes) {
-        return cudaMallocHost(data, bytes);
+    static void allocate(void** data, std::size_t bytes, const char* what) {
+        const cudaError_t status = cudaMallocHost(data, bytes);
+        if (status == cudaErrorMemoryAllocation) {
+            throw DeviceError(cat(
+                "out of pinned host memory in ", what, ", which needs ", human_bytes(bytes),
+                " — it is this node's memory, not the GPU's: the device's copies need memory that "
+                "the host never moves — raise the job's memory and the limit of locked memory "
+                "(ulimit -l), or use fewer data.workers or fewer ranks a node"));
+        }
+        check(status, what);
     }
     static void release(void* data) { cudaFreeHost(data); }
 };

@@ -34,6 +34,11 @@ TEST(Runtime, BuffersMoveAndKnowTheirSize) {
 TEST(Runtime, FailuresNameWhatWasAsked) {
     EXPECT_THAT(message([] { cuda::DeviceBuffer(std::size_t{1} << 40, "the arena"); }),
                 ::testing::HasSubstr("out of device memory in the arena"));
+    EXPECT_THAT(message([] { cuda::PinnedBuffer(std::size_t{1} << 40, "a batch"); }),
+                ::testing::AllOf(::testing::HasSubstr("out of pinned host memory in a batch, which "
+                                                      "needs 1.00 TiB"),
+                                 ::testing::HasSubstr("ulimit -l"),
+                                 ::testing::Not(::testing::HasSubstr("device memory"))));
     EXPECT_THAT(message([] { cuda::check(cudaErrorInvalidValue, "sums"); }),
                 ::testing::HasSubstr("CUDA failed in sums: invalid argument"));
 }
