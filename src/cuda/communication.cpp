@@ -157,16 +157,8 @@ void CudaExecutable::wait() {
         cuda::check(cudaEventSynchronize(finished_.get()), "a step");
         return;
     }
-    constexpr double timeout_s = 600;
     failed_ = true;  // until it is over
-    comm::wait_until(
-        [this] {
-            const cudaError_t status = cudaEventQuery(finished_.get());
-            if (status == cudaErrorNotReady) return false;
-            cuda::check(status, "a step");
-            return true;
-        },
-        watched_, timeout_s);
+    comm::wait_until([this] { return finished_.done(); }, watched_, options_.wait_limit_s);
     failed_ = false;
 }
 

@@ -186,7 +186,9 @@ void Trainer::compile() {
          .graph = options_.graph,
          .tune = !options_.dry_run,  // takes minutes
          .time_nodes = trace_ != nullptr,
-         .deterministic = train.deterministic});
+         .deterministic = train.deterministic,
+         // The watchdog speaks first: it knows who is late.
+         .wait_limit_s = 1.5 * train.watchdog_s});
 }
 
 // After compile(): what a step needs comes first. Evaluation shares the step's memory.

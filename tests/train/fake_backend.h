@@ -38,6 +38,7 @@ public:
     std::function<void(std::int64_t image)> on_inference;
     std::int64_t inferences = 0;
     std::int64_t largest_area = 1 << 30;  // of an image; above it memory is short
+    double wait_limit_s = -1;  // that the last plan with a loss was compiled with
 
     bool takes_raw_samples() const override { return raw; }
     void keep_samples(std::span<const std::int64_t> pixels) override {
@@ -218,10 +219,11 @@ private:
 
 inline std::unique_ptr<exec::Executable> FakeBackend::compile(
     const graph::Plan& plan, const exec::Communicators& communicators,
-    const exec::CompileOptions&) {
+    const exec::CompileOptions& options) {
     const Shape& input = plan.tensor(plan.images).shape;
     if (plan.loss == graph::none && input.h * input.w > largest_area)
         throw DeviceError("no memory for an image");
+    if (plan.loss != graph::none) wait_limit_s = options.wait_limit_s;
     return std::make_unique<FakeExecutable>(*this, plan, communicators);
 }
 

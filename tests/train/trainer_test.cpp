@@ -157,6 +157,21 @@ TEST_F(TrainerTest, RecordsNcclsVariables) {
     EXPECT_EQ(*found.find("NCCL_DEBUG")->get_if<std::string>(), "");
 }
 
+// A device waits for other ranks somewhat longer than the watchdog, which knows who is late;
+// without a watchdog for as long as it takes.
+TEST_F(TrainerTest, TheDevicesWaitFollowsTheWatchdog) {
+    const auto world = comm::make_self();
+    for (const double limit : {40.0, 0.0}) {
+        FakeBackend backend;
+        TrainOptions options = options_;
+        options.run = dir_ / std::to_string(limit);
+        options.config.train.iterations = 1;
+        options.config.train.watchdog_s = limit;
+        run_training(options, backend, *world, *world);
+        EXPECT_EQ(backend.wait_limit_s, 1.5 * limit);
+    }
+}
+
 TEST_F(TrainerTest, SamplesThatStayOnTheDeviceAreSentOnce) {
     const auto world = comm::make_self();
     TrainOptions options = options_;

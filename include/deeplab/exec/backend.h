@@ -46,6 +46,9 @@ struct CompileOptions {
     // The same plan, ranks and threads give the same bits (src/README.md, "The same bits again"). A
     // backend that cannot do that throws UsageError; the CPU's always does it.
     bool deterministic = true;
+    // CUDA: how long finish() waits for sums over ranks that the device has under way before it
+    // throws DeviceError, in seconds; 0: without end.
+    double wait_limit_s = 600;
 };
 
 // A sample as it was decoded, and how its crop is made from it.
