@@ -8,7 +8,6 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "executable.h"
-#include "layout.h"
 
 namespace deeplab::cuda {
 namespace {
@@ -18,8 +17,10 @@ const CudaOptions& made_current(const CudaOptions& options) {
     return options;
 }
 
-// What is not known before a step has run: code that libraries load, batches on their way.
-constexpr std::size_t first_step_memory = std::size_t{256} << 20;
+// What is not known before a step and an evaluation have run: code that libraries load, batches on
+// their way, the activations of an evaluation that do not fit where the step's lie, and what trying
+// engines for it takes: a workspace of up to 1 GiB beside the convolution's tensors.
+constexpr std::size_t later_memory = std::size_t{2} << 30;
 
 std::size_t floats(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(float); }
 
@@ -55,11 +56,12 @@ public:
         std::size_t free = 0, total = 0;
         check(cudaMemGetInfo(&free, &total), "the device's free memory");
         const auto needed = static_cast<std::size_t>(places.back());
-        if (needed + first_step_memory > free) {
+        if (needed + later_memory > free) {
             throw DeviceError(cat(
                 "the ", pixels.size(), " samples need ", human_bytes(needed), " of CUDA device ",
-                model_->options.device, "'s memory, and ", human_bytes(first_step_memory),
-                " more are left to the libraries; ", human_bytes(free), " of ", human_bytes(total),
+                model_->options.device, "'s memory, and ", human_bytes(later_memory),
+                " more are left to evaluation and the libraries; ", human_bytes(free), " of ",
+                human_bytes(total),
                 " are free beside the network — data.cache = \"device\" keeps all images and masks "
                 "of the training split there — use data.cache = \"host\" or \"none\", or a smaller "
                 "batch"));
@@ -82,22 +84,26 @@ public:
         for (const DeviceBuffer* buffer : {&m.values, &m.gradients, &m.momenta, &m.states})
             check(cudaMemsetAsync(buffer->data(), 0, buffer->bytes(), m.stream.get()),
                   "parameters");
+        std::int64_t largest = 0;
+        for (const auto& p : plan.parameters) largest = std::max(largest, p.shape.elements());
+        for (const auto& state : plan.states) largest = std::max(largest, state.shape.elements());
+        m.transfers.reserve(floats(largest));
         parameter_hash_ = graph::parameter_hash(plan);
         allocated_ = true;
     }
 
     void upload(const graph::Parameter& p, exec::Slot slot, std::span<const float> data) override {
-        send(buffer(slot), p.offset, p.shape, data);
+        model_->transfers.send(data, view(buffer(slot), p.offset, p.shape));
         if (slot == exec::Slot::value) model_->bf16_stale = true;
     }
     std::vector<float> download(const graph::Parameter& p, exec::Slot slot) override {
-        return fetch(buffer(slot), p.offset, p.shape);
+        return model_->transfers.fetch(view(buffer(slot), p.offset, p.shape));
     }
     void upload(const graph::State& s, std::span<const float> data) override {
-        send(model_->states, s.offset, s.shape, data);
+        model_->transfers.send(data, view(model_->states, s.offset, s.shape));
     }
     std::vector<float> download(const graph::State& s) override {
-        return fetch(model_->states, s.offset, s.shape);
+        return model_->transfers.fetch(view(model_->states, s.offset, s.shape));
     }
 
     std::unique_ptr<exec::Executable> compile(const graph::Plan& plan,
@@ -128,32 +134,6 @@ private:
         return {shape, shape.c, DType::f32, buffer.as<float>() + offset};
     }
 
-    void send(const DeviceBuffer& buffer, std::int64_t offset, const Shape& shape,
-              std::span<const float> data) {
-        const View to = view(buffer, offset, shape);
-        expects(static_cast<std::int64_t>(data.size()) == shape.elements(),
-                "an upload has its parameter's size");
-        const DeviceBuffer ordered(data.size_bytes(), "an upload");
-        copy(ordered.data(), data.data(), data.size_bytes(), "an upload");
-        from_nchw(model_->stream.get(), ordered.as<float>(), to);
-        model_->stream.synchronize();
-    }
-
-    std::vector<float> fetch(const DeviceBuffer& buffer, std::int64_t offset, const Shape& shape) {
-        const View from = view(buffer, offset, shape);
-        std::vector<float> host(static_cast<std::size_t>(shape.elements()));
-        const DeviceBuffer ordered(host.size() * sizeof(float), "a download");
-        to_nchw(model_->stream.get(), from, ordered.as<float>());
-        copy(host.data(), ordered.data(), ordered.bytes(), "a download");
-        model_->stream.synchronize();
-        return host;
-    }
-
-    // In the order of the model's stream, which no other stream waits for by itself.
-    void copy(void* to, const void* from, std::size_t bytes, const char* what) const {
-        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, model_->stream.get()), what);
-    }
-
     std::shared_ptr<Model> model_;  // executables may outlive the backend
     std::uint64_t parameter_hash_ = 0;
     bool allocated_ = false;
@@ -171,12 +151,9 @@ Model::Model(const CudaOptions& given)
     check(cudaMemsetAsync(tickets.data(), 0, tickets.bytes(), stream.get()), "tickets");
 }
 
-void Model::reserve(DeviceBuffer& buffer, std::int64_t bytes, const char* what) {
-    if (bytes <= static_cast<std::int64_t>(buffer.bytes())) return;
-    stream.synchronize();
-    buffer = {};  // the old one first: both may not fit
-    buffer = DeviceBuffer(static_cast<std::size_t>(bytes), what);
-    ++moved;
+Model::~Model() {
+    cudaStreamSynchronize(stream.get());
+    cudaStreamSynchronize(copies.get());
 }
 
 Availability availability() {

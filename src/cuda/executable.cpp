@@ -6,7 +6,6 @@
 #include <exception>
 #include <utility>
 
-#include "deeplab/base/text.h"
 #include "layout.h"
 
 namespace deeplab::cuda {
@@ -66,7 +65,9 @@ void CudaExecutable::capture(cudaGraphExec_t& graph) {
         throw;
     }
     cuda::check(cudaStreamEndCapture(stream, &captured), "the end of a capture");
-    const cudaError_t status = cudaGraphInstantiate(&graph, captured, 0);
+    // Kernels keep the priorities of the streams they were captured from: sums over ranks go first.
+    const cudaError_t status = cudaGraphInstantiate(&graph, captured,
+                                                    cudaGraphInstantiateFlagUseNodePriority);
     cudaGraphDestroy(captured);
     cuda::check(status, "instantiation of the step's graph");
 }
@@ -94,7 +95,7 @@ void CudaExecutable::start(const exec::Step& step) {
         present_ = 1 - present_;
     else
         send_batch(inboxes_[present_], step);
-    if (moved_ != model_->moved) build();
+    if (!arena_.valid() || !scratch_.valid()) build();
     first_micro_ = step.first_micro;
     last_micro_ = step.last_micro;
     if (needs_bf16_ && model_->bf16_stale) {
@@ -105,6 +106,7 @@ void CudaExecutable::start(const exec::Step& step) {
     send_scalars(step);
     receive();
     launch();
+    if (updates_ && last_micro_ && !needs_bf16_) model_->bf16_stale = true;
     finished_.record(model_->stream.get());
     under_way_ = true;
 }
@@ -121,6 +123,7 @@ exec::StepResult CudaExecutable::finish() {
     expects(under_way_, "a step has been started before it is finished");
     wait();
     under_way_ = false;
+    for (Inbox& inbox : inboxes_) inbox.free_replaced();
     return results();
 }
 
@@ -159,26 +162,7 @@ std::vector<float> CudaExecutable::download(graph::TensorId tensor) {
     const graph::Tensor& t = plan_.tensor(tensor);
     expects(t.space != graph::Space::arena || plan_.tensor(plan_.root(tensor)).keep,
             "download() of a kept tensor");
-    cudaStream_t stream = model_->stream.get();
-    const auto elements = static_cast<std::size_t>(v.shape.elements());
-    const auto fetch = [&](auto zero) {
-        std::vector<decltype(zero)> host(elements);
-        expects(v.pitch == v.shape.c || v.shape.c == 1, "a small tensor lies in one piece");
-        copy(host.data(), v.data, elements * sizeof zero, stream, "a tensor");
-        model_->stream.synchronize();
-        return std::vector<float>(host.begin(), host.end());
-    };
-    if (v.type == DType::f64) return fetch(double{});
-    if (v.type == DType::u8) {
-        expects(v.shape.c == 1, "bytes with one channel have the host's order");
-        return fetch(std::uint8_t{});
-    }
-    DeviceBuffer ordered(elements * sizeof(float), "a tensor on its way to the host");
-    to_nchw(stream, v, ordered.as<float>());
-    std::vector<float> host(elements);
-    copy(host.data(), ordered.data(), ordered.bytes(), stream, "a tensor");
-    model_->stream.synchronize();
-    return host;
+    return model_->transfers.fetch(v);
 }
 
 }  // namespace deeplab::cuda

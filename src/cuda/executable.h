@@ -42,10 +42,15 @@ struct Wait {
 // A batch on its way: in pinned memory, and where it goes; as large as any batch was. Images, then
 // labels; or words of crops, then the decoded samples that are not kept.
 struct Inbox {
+    // May come while a step is under way, which freeing memory would wait for: what was too small
+    // is kept until free_replaced().
     void reserve(std::int64_t bytes);
+    // After a step; does nothing while a batch is on its way.
+    void free_replaced();
 
     PinnedBuffer sent;
     DeviceBuffer received;
+    std::vector<std::pair<PinnedBuffer, DeviceBuffer>> replaced;
     std::vector<CropSource> sources;  // of decoded samples: where they are on the device
     Event copied{cudaEventDisableTiming};
 };
@@ -79,9 +84,12 @@ private:
     }
     std::vector<View> views(const graph::Node& node, std::size_t first) const;
     void need_scratch(std::int64_t bytes) { scratch_bytes_ = std::max(scratch_bytes_, bytes); }
-    Scratch scratch() const {
-        return {model_->scratch.data(), model_->tickets.as<std::uint32_t>()};
+    // For a launch on this stream, which must be the model's (model.h).
+    Scratch scratch(cudaStream_t stream) const {
+        expects(stream == model_->stream.get(), "scratch memory is for the model's stream alone");
+        return {scratch_.data(), model_->tickets.as<std::uint32_t>()};
     }
+    char* workspace() const { return static_cast<char*>(scratch(model_->cudnn.stream()).data); }
     ConvolutionProblem problem(Pass pass, const graph::ConvGeometry& geometry, graph::TensorId x,
                                graph::TensorId w, graph::TensorId y) const;
     const Convolution& convolution(const ConvolutionProblem& problem);
@@ -161,7 +169,7 @@ private:
     bool prefetched_ = false, under_way_ = false, failed_ = false;
     graph::TensorId image_ = graph::none, label_ = graph::none;  // the plan's inputs
     bool needs_bf16_ = false, updates_ = false, capturable_ = false;
-    std::int64_t moved_ = -1;  // the model's when the launches were made
+    RunMemory::Place arena_, scratch_;  // that the launches were made with
 
     // Of the micro-batch under way, whose variant has a graph of its own.
     std::size_t variant() const { return (first_micro_ ? 2u : 0u) + (last_micro_ ? 1u : 0u); }

@@ -36,9 +36,14 @@ std::int64_t pixel_count(const exec::RawSample& sample) {
 
 void Inbox::reserve(std::int64_t bytes) {
     if (bytes <= static_cast<std::int64_t>(received.bytes())) return;
-    sent = {}, received = {};  // the old ones first
-    sent = PinnedBuffer(static_cast<std::size_t>(bytes), "a batch to be sent");
-    received = DeviceBuffer(static_cast<std::size_t>(bytes), "a batch");
+    PinnedBuffer larger_sent(static_cast<std::size_t>(bytes), "a batch to be sent");
+    DeviceBuffer larger_received(static_cast<std::size_t>(bytes), "a batch");
+    if (received.bytes() > 0) replaced.emplace_back(std::move(sent), std::move(received));
+    sent = std::move(larger_sent), received = std::move(larger_received);
+}
+
+void Inbox::free_replaced() {
+    if (!replaced.empty() && copied.done()) replaced.clear();
 }
 
 void CudaExecutable::check_batch(const exec::Step& step) const {
@@ -178,7 +183,7 @@ void CudaExecutable::receive() {
     if (!inbox.sources.empty()) {
         augment(stream,
                 reinterpret_cast<const CropSource*>(received_.as<std::byte>() + sources_at_),
-                view(image_), view(label_).as<std::uint8_t>(), model_->scratch.data());
+                view(image_), view(label_).as<std::uint8_t>(), scratch(stream).data);
         return;
     }
     const auto* images = inbox.received.as<std::byte>();

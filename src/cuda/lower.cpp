@@ -39,9 +39,8 @@ CudaExecutable::CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& 
     for (const graph::Tensor& t : plan_.tensors) {
         needs_bf16_ = needs_bf16_ || t.dtype == DType::bf16;
     }
-    if (needs_bf16_) {
-        model_->reserve(model_->bf16, 2 * model_->parameter_count, "bf16 weights");
-    }
+    if (needs_bf16_ && model_->bf16.bytes() == 0)
+        model_->bf16 = DeviceBuffer(size(2 * model_->parameter_count), "bf16 weights");
     capturable_ = options_.graph && !options_.time_nodes;
     open_traffic();
     if (options_.time_nodes) {
@@ -54,24 +53,20 @@ CudaExecutable::CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& 
         build();
 }
 
-// Again after a buffer that plans share has moved: the launches hold addresses. What takes long,
-// the choice of engines, is kept.
+// Again after memory that plans share has moved: the launches hold addresses. What takes long, the
+// choice of engines, is kept.
 void CudaExecutable::build() {
-    for (cudaGraphExec_t& graph : graphs_) {
-        if (graph != nullptr) cudaGraphExecDestroy(graph);
-        graph = nullptr;
-    }
+    destroy_graphs();
     runs_ = {};
-    model_->reserve(model_->arena, memory_.arena_bytes, "activations");
-    do {
-        moved_ = model_->moved;
-        place_tensors();
-        steps_.clear();
-        for (const graph::Node& node : plan_.nodes) {
-            steps_.push_back(std::visit([&](const auto& op) { return lower(op, node); }, node.op));
-        }
-        model_->reserve(model_->scratch, scratch_bytes_, "scratch");
-    } while (moved_ != model_->moved);
+    scratch_ = {};  // until all is made: what throws leaves a plan that is to be made again
+    const bool with_sums = gradients_ || batch_norm_;
+    arena_ = model_->arena.take(memory_.arena_bytes, with_sums);
+    place_tensors();
+    steps_.clear();
+    for (const graph::Node& node : plan_.nodes) {
+        steps_.push_back(std::visit([&](const auto& op) { return lower(op, node); }, node.op));
+    }
+    scratch_ = model_->scratch.take(scratch_bytes_, with_sums);
 }
 
 // The tensors of one message lie side by side, in its order: the exchange needs no packing.
@@ -179,7 +174,7 @@ View CudaExecutable::placed(graph::TensorId id, std::int64_t offset) const {
             for (graph::TensorId at = id; at != root; at = plan_.tensor(at).parent)
                 channel += plan_.tensor(at).channel_offset;
             v.pitch = plan_.tensor(root).shape.c;
-            v.data = static_cast<char*>(model_->arena.data()) +
+            v.data = static_cast<char*>(arena_.data()) +
                      memory_.placements[static_cast<std::size_t>(root)].offset +
                      channel * static_cast<std::int64_t>(size_of(tensor.dtype));
             break;
@@ -239,7 +234,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2d& op, const grap
     need_scratch(c.workspace_bytes());
     return [this, &c, x = view(node.in[0]).data, w = parameter(node.in[1], p.in),
             y = view(node.out[0]).data, bias = parameter(p.bias ? node.in[2] : graph::none, p.in)] {
-        c.run(model_->cudnn, {x, w, y, bias, model_->scratch.data()});
+        c.run(model_->cudnn, {x, w, y, bias, workspace()});
     };
 }
 
@@ -251,7 +246,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradData& op,
     need_scratch(c.workspace_bytes());
     return [this, &c, x = view(node.out[0]).data, w = parameter(node.in[1], p.in),
             y = view(node.in[0]).data] {
-        c.run(model_->cudnn, {x, w, y, nullptr, model_->scratch.data()});
+        c.run(model_->cudnn, {x, w, y, nullptr, workspace()});
     };
 }
 
@@ -269,17 +264,21 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradWeights& op,
     if (dbias) need_scratch(bias_grad_scratch_bytes(dy.shape, dy.type));
     return [this, &c, own, count, type = p.out, x = view(node.in[0]).data, dy, dbias,
             dw = view(node.out[0]).as<float>()] {
-        char* given = model_->scratch.as<char>();
+        char* given = workspace();
         c.run(model_->cudnn, {x, given, dy.data, nullptr, given + own});
-        accumulate(model_->stream.get(), type, given, dw, count, !first_micro_);
-        if (dbias) bias_grad(model_->stream.get(), dy, dbias, !first_micro_, scratch());
+        cudaStream_t stream = model_->stream.get();
+        accumulate(stream, type, given, dw, count, !first_micro_);
+        if (dbias) bias_grad(stream, dy, dbias, !first_micro_, scratch(stream));
     };
 }
 
 CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormSums&, const graph::Node& node) {
     const View x = view(node.in[0]), sums = view(node.out[0]);
     need_scratch(batch_norm_scratch_bytes(x.shape, x.type));
-    return [this, x, sums] { batch_norm_sums(model_->stream.get(), x, sums, scratch()); };
+    return [this, x, sums] {
+        cudaStream_t stream = model_->stream.get();
+        batch_norm_sums(stream, x, sums, scratch(stream));
+    };
 }
 
 CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormAct& op,
@@ -305,7 +304,8 @@ CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormGradSums& op,
     if (op.residual) t.dz = view(node.out[3]);
     need_scratch(batch_norm_scratch_bytes(t.x.shape, t.x.type));
     return [this, op, t] {
-        batch_norm_grad_sums(model_->stream.get(), op, t, !first_micro_, scratch());
+        cudaStream_t stream = model_->stream.get();
+        batch_norm_grad_sums(stream, op, t, !first_micro_, scratch(stream));
     };
 }
 
@@ -395,7 +395,8 @@ CudaExecutable::Action CudaExecutable::lower(const graph::SegmentationLoss& op,
     gradient_scale_ = static_cast<double>(op.gradient_scale);
     need_scratch(segmentation_loss_scratch_bytes(logits.shape, labels.shape));
     return [this, op, logits, labels, loss, dlogits] {
-        segmentation_loss(model_->stream.get(), op, logits, labels, loss, dlogits, scratch());
+        cudaStream_t stream = model_->stream.get();
+        segmentation_loss(stream, op, logits, labels, loss, dlogits, scratch(stream));
     };
 }
 
@@ -417,10 +418,10 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Update&, const graph::
         const auto* step = received_.as<StepScalars>();
         auto* outcome = reinterpret_cast<UpdateOutcome*>(results_.as<char>() + outcome_at_);
         gradient_norm(stream, model_->gradients.as<float>(), model_->parameter_count,
-                      gradient_scale_, plan_.update.clip_norm, step, outcome, scratch());
+                      gradient_scale_, plan_.update.clip_norm, step, outcome, scratch(stream));
         sgd(stream,
             {model_->values.as<float>(), model_->gradients.as<float>(), model_->momenta.as<float>(),
-             model_->bf16.data()},
+             needs_bf16_ ? model_->bf16.data() : nullptr},
             pieces_.as<UpdatePiece>(), count, plan_.update.momentum, step, outcome);
     };
 }

@@ -8,7 +8,9 @@
 #include "deeplab/cuda/cuda_backend.h"
 #include "descriptor.h"
 #include "engine_choices.h"
+#include "run_memory.h"
 #include "runtime.h"
+#include "transfers.h"
 
 namespace deeplab::cuda {
 
@@ -42,6 +44,10 @@ constexpr std::int64_t sample_bytes(std::int64_t pixels) {
 struct Model {
     // Makes the device current for this thread.
     explicit Model(const CudaOptions& options);
+    // What is enqueued uses the memory that goes away.
+    ~Model();
+    Model(const Model&) = delete;
+    Model& operator=(const Model&) = delete;
 
     CudaOptions options;
     Stream stream;
@@ -53,16 +59,18 @@ struct Model {
     // Flat, in the plan's offsets; within a convolution's weight in the order K R S C/groups.
     DeviceBuffer values, gradients, momenta, states;
     // What convolutions of bf16 activations read; made when the first plan of such is compiled,
-    // written by every update, stale after an upload.
+    // written by the updates of such plans, stale after an upload and after other plans' updates.
     DeviceBuffer bf16;
     bool bf16_stale = true;
     std::int64_t parameter_count = 0, state_count = 0;
 
-    // Shared by the plans' runs, as large as the largest needs. A plan's launches hold addresses:
-    // `moved` counts how often one of them changed, after which a plan is compiled anew.
-    DeviceBuffer arena, scratch, tickets;
-    std::int64_t moved = 0;
-    void reserve(DeviceBuffer& buffer, std::int64_t bytes, const char* what);
+    // What the plans' runs use one after another. There is one arena, one scratch memory and one
+    // page of tickets for all launches of `stream`, which come one after another: launches of
+    // another stream that need such memory need their own.
+    RunMemory arena{stream, "activations"}, scratch{stream, "scratch"};
+    DeviceBuffer tickets;
+
+    Transfers transfers{stream};
 
     // No launch knows an address in it. Written on `copies` alone: what a batch waits for includes
     // what came with those before it.

@@ -38,7 +38,7 @@ public:
     std::function<void(std::int64_t image)> on_inference;
     std::int64_t inferences = 0;
     std::int64_t largest_area = 1 << 30;  // of an image; above it memory is short
-    double wait_limit_s = -1;  // that the last plan with a loss was compiled with
+    double wait_limit_s = -1;             // that the last plan with a loss was compiled with
 
     bool takes_raw_samples() const override { return raw; }
     void keep_samples(std::span<const std::int64_t> pixels) override {
