@@ -33,12 +33,12 @@ protected:
         o.ranks = &world();
         return o;
     }
-    // On rank r engine 10 + r + shift is the fastest.
+    // On rank r engine 12 + r + shift is the fastest, and 10 the first.
     static PretendedEngines engines(const std::string& name, const std::string& device, int shift) {
         std::vector<PretendedEngine> list;
         for (int i = 0; i < 5; ++i)
             list.push_back({.engine = 10 + i,
-                            .milliseconds = i == (world().rank() + shift) % 5 ? 1.0 : 2.0 + i});
+                            .milliseconds = i == (world().rank() + shift + 2) % 5 ? 1.0 : 2.0 + i});
         PretendedEngines all(std::move(list));
         all.name = cat("library | ", device, " | ", name);
         return all;
@@ -64,7 +64,7 @@ TEST_F(RanksChoices, AreThoseOfRankZeroAlsoAfterARestart) {
     for (int start = 0; start < 3; ++start) {
         EngineChoices choices(options(), "library | device");
         for (const std::string& rank : chosen(choices, "device", 2 * start))
-            EXPECT_EQ(rank, "10 10 ") << "start " << start;
+            EXPECT_EQ(rank, "12 12 ") << "start " << start;
         EXPECT_EQ(choices.counts().timed, start == 0 && world().rank() == 0 ? 2 : 0);
         EXPECT_EQ(choices.counts().known, start == 0 && world().rank() == 0 ? 0 : 2);
     }
@@ -79,7 +79,7 @@ TEST_F(RanksChoices, AFileThatCannotBeWrittenChangesNothing) {
     o.choices = dir_.path() / "folder";
     std::filesystem::create_directories(o.choices);
     EngineChoices choices(o, "library | device");
-    for (const std::string& rank : chosen(choices, "device", 0)) EXPECT_EQ(rank, "10 10 ");
+    for (const std::string& rank : chosen(choices, "device", 0)) EXPECT_EQ(rank, "12 12 ");
 }
 
 // Ranks of another device have a leader of their own; both leaders' choices are kept.
@@ -89,7 +89,7 @@ TEST_F(RanksChoices, EqualDevicesAgreeAmongThemselves) {
         EngineChoices choices(options(), cat("library | ", device));
         const auto all = chosen(choices, device, 3 * start);
         for (std::size_t rank = 0; rank < all.size(); ++rank)
-            EXPECT_EQ(all[rank], rank == 1 ? "11 11 " : "10 10 ") << "start " << start;
+            EXPECT_EQ(all[rank], rank == 1 ? "13 13 " : "12 12 ") << "start " << start;
     }
     EXPECT_EQ(ChoiceCache(file()).size(), world().size() > 1 ? 4u : 2u);
     world().barrier("end of a test");
@@ -117,7 +117,7 @@ TEST_F(RanksChoices, APlanThatIsNotTunedIsCompiledAlone) {
     chosen(choices, "device", 0);
     if (world().rank() == world().size() - 1) {
         auto known = engines("a", "device", 1), unknown = engines("c", "device", 1);
-        EXPECT_EQ(choices.choose(known).engine, 10);
+        EXPECT_EQ(choices.choose(known).engine, 12);
         EXPECT_EQ(choices.choose(unknown).engine, 10) << "the first";
         EXPECT_EQ(known.timed + unknown.timed, 0);
     }
