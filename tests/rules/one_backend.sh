@@ -19,8 +19,7 @@ tests/harness/on_cpu.cpp                 cpu   the backend of tests that run on 
 tests/harness/on_cuda.cpp                cuda  the same: the first engine that runs, nothing timed
 tests/cuda/device_choice_test.cpp        cuda  that it says what is missing
 tests/cuda/executor/nccl_test.cpp        cuda  options of its own: sums by NCCL
-tests/cuda/stand_in/lost_rank_test.cpp   cuda  the same
-tests/cuda/stand_in/engines_mpi_test.cpp cuda  options of its own: engines
+tests/cuda/stand_in/                     cuda  the backend itself, with options of its own, on the host
 tests/                                   cpu   what is compared with, or tested of, the CPU, which has threads to choose and no more
 '
 
