@@ -1,5 +1,5 @@
 // deeplab-training-job KIND DATA RUN: a training run whose last rank loses its device on purpose,
-// under a watchdog of two seconds; for training_job_test.cpp.
+// for training_job_test.cpp.
 #include <chrono>
 #include <functional>
 #include <string>
@@ -72,7 +72,6 @@ crop = 33
 [train]
 iterations = 9
 global_batch = 6
-watchdog_s = 2
 [checkpoint]
 every = 2
 [optimizer]
@@ -80,6 +79,7 @@ lr = 0.01
 )",
                                          "test", {});
     options.config.model.width_divisor = 8;
+    options.config.train.watchdog_s = kind == "hangs-at-start" ? 3 : 60;
     options.data = data;
     options.run = run;
     options.ends_job = true;
