@@ -9,14 +9,14 @@ root=$(dirname "$here")
 lines='device 20 2 driver, cuDNN, the device'\''s properties; one engine that is compiled at run time
 smoke 40 5 ResNet-18, crop 33: fp32 and bf16, eager and as a graph; its start, stage by stage
 first_engines 30 10 ResNet-101 at 513, batch 16, bf16: a step with the first engines that run
-step_16 60 20 the same with engines found by timing: which, how fast, kept in a file
+step_16 90 20 the same with engines found by timing: which, how fast, kept in a file
 pytorch_eager 45 15 PyTorch'\''s step beside it, and the ratio
 fixtures 60 15 every fixture of PyTorch'\''s, and the executor'\''s tests
 engines 60 15 every engine of every convolution beside the reference, twice: values, bits, gaps
 curves 75 20 20 losses of fp32, bf16 and NCCL beside the CPU'\''s; a graph beside single launches
 layers_16 30 10 every node of the step, with the engines in the file: none is timed again
 step_15 60 20 batch 15
-step_31 60 20 batch 31
+step_31 75 25 batch 31
 pytorch_compile 120 40 PyTorch'\''s torch.compile, batch 16
 kernels 60 20 Nsight Compute: time, memory and tensor units of every kernel of a step, batch 4
 sanitizer 75 20 compute-sanitizer: memory and races of own kernels, fp32 and bf16; a planted error is found

@@ -7,9 +7,9 @@ say() { printf '\n$ %s\n' "$*"; }
 mkdir -p "$ELSEWHERE" && cd "$ELSEWHERE" || exit
 
 # 1. --budget 60 beside programs that ignore SIGTERM, hide, and write without end, with the limits as they are.
-export FAKE=$ELSEWHERE/fake
+export FAKE=$ELSEWHERE/fake PYTHON=$ELSEWHERE/bin/python3
 mkdir -p "$FAKE" bin
-for name in deeplab-bench deeplab-plan-check deeplab-train deeplab-make-shapes deeplab-pack gpu_tests cuda_tests gpu-planted-error mpirun; do
+for name in deeplab-bench deeplab-plan-check deeplab-train deeplab-make-shapes deeplab-pack gpu_tests cuda_tests gpu-planted-error mpirun python3; do
     ln -sf "$root/tests/jobs/fake_gpu_program.sh" "bin/$name"
 done
 left() { # of the fakes' processes
@@ -28,8 +28,8 @@ sixty() { # NAME LINE=WHAT…
     sleep 1 && left
 }
 sixty all-hang smoke=ignores-term first_engines=ignores-term step_16=ignores-term
-sixty mixed smoke=crashes first_engines=hangs step_16=forks pytorch_eager=daemon fixtures=bare-daemon engines=talks curves=fills \
-    layers_16=binary step_15=many-files step_31=ignores-term
+sixty mixed smoke=crashes first_engines=forks step_16=fills pytorch_eager=daemon fixtures=bare-daemon engines=talks curves=binary \
+    layers_16=hangs step_15=many-files step_31=ignores-term
 
 say "SIGKILL after 10 s"
 rm -f "$FAKE"/* && echo forks >"$FAKE/smoke" && echo ignores-term >"$FAKE/first_engines"
