@@ -130,7 +130,8 @@ std::vector<unsigned char> read_bytes(const fs::path& path) {
     if (!problem.empty()) {
         throw DataError(
             cat("cannot read ", path.string(), ": ", problem,
-                " — the data set needs this file — restore it or take it off the list"));
+                " — it is needed as it was named — check the path, its permissions and the file "
+                "system"));
     }
     return bytes;
 }

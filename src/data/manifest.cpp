@@ -1,11 +1,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <numeric>
+#include <set>
+#include <system_error>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/data/shard.h"
+#include "deeplab/io/foreign.h"
 #include "deeplab/io/value.h"
 
 namespace deeplab::data {
@@ -110,6 +113,30 @@ std::uint64_t parse_hash(const Fields& top) {
     return std::stoull(text, nullptr, 16);
 }
 
+// The splits of a folder, by their manifests: "train, val".
+std::string splits_of(const std::filesystem::path& dir) {
+    std::set<std::string> names;
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(dir, ignored)) {
+        const auto name = entry.path().stem().string();
+        if (entry.path().extension() == ".json") names.insert(name);
+    }
+    std::string text;
+    for (const auto& name : names) text += cat(text.empty() ? "" : ", ", name);
+    return text;
+}
+
+[[noreturn]] void refuse_missing(const std::filesystem::path& dir, const std::string& split) {
+    const std::string there = splits_of(dir);
+    throw DataError(cat(
+        "no packed split \"", split, "\" (", (dir / (split + ".json")).string(), " is missing",
+        there.empty() ? "" : cat("; the folder has: ", there), ") — there is nothing to read — ",
+        there.empty() ? ""
+                      : "name one that is there (data.train_split, data.val_split, --split), or ",
+        "pack it: deeplab-pack --out ", dir.string(), " with --voc VOC --split ", split,
+        ", or with --images, --masks, --list and --classes"));
+}
+
 }  // namespace
 
 std::string shard_name(const std::string& split, std::int64_t index, std::int64_t count) {
@@ -136,18 +163,20 @@ std::int64_t classes_that_occur(const Manifest& manifest) {
 Manifest load_manifest(const std::filesystem::path& dir, const std::string& split) {
     const std::filesystem::path path = dir / (split + ".json");
     std::error_code ignored;
-    if (!std::filesystem::is_regular_file(path, ignored))
-        throw DataError(cat(
-            "no packed split \"", split, "\" (", path.string(),
-            " is missing) — there is nothing to read — pack it: deeplab-pack --voc VOC --split ",
-            split, " --out ", dir.string()));
+    if (!std::filesystem::is_regular_file(path, ignored)) refuse_missing(dir, split);
     const std::vector<unsigned char> bytes = read_bytes(path);
+    if (const auto foreign = io::foreign_file(bytes); foreign) {
+        throw DataError(cat("the manifest ", path.string(), " is ", foreign->what,
+                            " — what the shards contain is not known — ", foreign->remedy));
+    }
     io::Value root;
     try {
         root = io::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
                               path.string());
     } catch (const Error& error) {
-        throw DataError(cat("manifest is damaged: ", error.what()));
+        throw DataError(cat("manifest is damaged: ", error.what(),
+                            " — what the shards contain cannot be trusted — restore the file or "
+                            "pack the split again"));
     }
     const Fields top(root, path.string());
     if (top.text("format") != kFormat) top.fail(cat("\"format\" is not \"", kFormat, "\""));

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <fstream>
 #include <map>
 #include <system_error>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/io/foreign.h"
 #include "deeplab/io/hdf5.h"
 #include "hdf5_support.h"
 
@@ -128,9 +130,17 @@ Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : impl_(std::make_uniq
     errno = 0;
     impl_->file = Handle(H5Fopen(impl_->path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
     const int number = errno;
-    if (!impl_->file.valid() && is_machines_failure(number))
-        throw_machines_failure("open", impl_->path, number);
-    if (!impl_->file.valid()) impl_->fail_library("open the file");
+    if (impl_->file.valid()) return;
+    if (is_machines_failure(number)) throw_machines_failure("open", impl_->path, number);
+    std::vector<unsigned char> head(1024);
+    std::ifstream in(path, std::ios::binary);
+    in.read(reinterpret_cast<char*>(head.data()), static_cast<std::streamsize>(head.size()));
+    head.resize(static_cast<std::size_t>(in.gcount()));
+    if (const auto foreign = foreign_file(head)) {
+        throw DataError(cat(impl_->path, " is ", foreign->what,
+                            " — nothing can be taken from it — ", foreign->remedy));
+    }
+    impl_->fail_library("open the file");
 }
 
 Hdf5Reader::~Hdf5Reader() {

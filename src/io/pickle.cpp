@@ -131,11 +131,22 @@ private:
     [[noreturn]] void fail(const std::string& problem) const {
         refuse(what_, cat(where_, ", byte ", opcode_at_, ": ", problem));
     }
-    // Of code that asks for more than data.
+    // Of code that asks for more than data. What stands at the pickle's very beginning is all of
+    // it.
     [[noreturn]] void fail_code(const std::string& problem) const {
-        fail(cat(problem,
-                 "; only a state dict of tensors is read, as torch.save(model.state_dict(), "
-                 "FILE) writes it"));
+        const bool whole = stack_.empty() && marks_.empty();
+        refuse_kind(
+            what_, cat(where_, ", byte ", opcode_at_, ": ", problem),
+            cat(whole ? "the file holds a Python object with its code, as torch.save(model, "
+                        "FILE) writes it"
+                      : "beside tensors the file holds Python objects with their code",
+                "; this program runs none, and reads a state dict of tensors alone"),
+            cat("where you trust the file, save its state dict alone, in Python: "
+                "torch.save(torch.load(FILE, weights_only=False)",
+                whole ? ".state_dict()"
+                      : "[KEY], OUT), KEY being the state dict's (\"state_dict\", "
+                        "\"model\", …",
+                whole ? ", OUT)" : ")"));
     }
 
     Bytes take(std::uint64_t size) {
@@ -260,8 +271,13 @@ private:
     }
 
     void protocol() {
-        if (const int version = number<std::uint8_t>(); version != 2)
-            fail_code(cat("protocol ", version, " is refused, torch.save writes 2"));
+        const int version = number<std::uint8_t>();
+        if (version == 2) return;
+        refuse_kind(what_,
+                    cat(where_, ", byte ", opcode_at_, ": protocol ", version,
+                        " is refused, torch.save writes 2"),
+                    "only what torch.save writes by default is read",
+                    "write it again in Python: torch.save(torch.load(FILE), OUT)");
     }
 
     void long_integer() {

@@ -24,7 +24,7 @@ public:
         const bool zip = bytes_.size() >= 2 && bytes_[0] == 'P' && bytes_[1] == 'K';
         file.kind = zip ? "PyTorch .pth (zip)" : "PyTorch .pth (the older stream)";
         zip ? read_archive() : read_stream();
-        collect(state_dict(), file);
+        collect(state_dict(file), file);
     }
 
 private:
@@ -35,8 +35,51 @@ private:
     }
 
     // --- The zip ---
+    bool holds(std::string_view end) const {
+        return std::any_of(entries_.begin(), entries_.end(),
+                           [&](const ZipEntry& entry) { return entry.name.ends_with(end); });
+    }
+    bool holds_folder(const std::string& inside) const {
+        return std::any_of(entries_.begin(), entries_.end(), [&](const ZipEntry& entry) {
+            return entry.name.find(inside) != std::string::npos;
+        });
+    }
+
+    // Archives of other programs, by the names in them.
+    void check_kind() const {
+        const char* why = "it is not the file of a state dict";
+        if (holds("/constants.pkl") || holds_folder("/code/")) {
+            refuse_kind(what_, "it is a TorchScript program, not a state dict",
+                        "its tensors stand in code, which this program does not run",
+                        "take them out in Python: torch.save(torch.jit.load(FILE).state_dict(), "
+                        "OUT)");
+        }
+        if (holds("serialized_exported_program.json") || holds_folder("/models/")) {
+            refuse_kind(what_, "it is a program of torch.export, not a state dict", why,
+                        "take its tensors out in Python: "
+                        "torch.save(torch.export.load(FILE).state_dict, OUT)");
+        }
+        if (holds("model.weights.h5")) {
+            refuse_kind(what_, "it is a Keras model", why,
+                        "save its tensors as safetensors or with torch.save, under the names of "
+                        "torchvision's ResNets");
+        }
+        if (holds(".npy"))
+            refuse_kind(what_, "it is an archive of NumPy arrays (.npz)", why,
+                        "save them as safetensors or with torch.save, under the names of "
+                        "torchvision's ResNets");
+        for (const char* weights : {".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5"}) {
+            for (const ZipEntry& entry : entries_) {
+                if (!entry.name.ends_with(weights)) continue;
+                refuse_kind(what_, cat("it is a zip archive that holds ", shown(entry.name)), why,
+                            "unpack it and give that file");
+            }
+        }
+    }
+
     void read_archive() {
         entries_ = read_zip(bytes_, what_);
+        check_kind();
         std::unordered_map<std::string_view, const ZipEntry*> by_name;
         std::string folder;
         const std::string suffix = "/data.pkl";
@@ -47,16 +90,18 @@ private:
             if (!folder.empty()) fail("it holds several data.pkl");
             folder = entry.name.substr(0, slash);
         }
-        if (folder.empty()) fail("it is a zip archive without data.pkl, so none of PyTorch");
+        if (folder.empty()) {
+            refuse_kind(what_, "it is a zip archive without data.pkl, so none of PyTorch",
+                        "there is no state dict in it", "give a file that torch.save wrote");
+        }
         const auto entry = [&](const std::string& name) -> const ZipEntry* {
             const auto found = by_name.find(name);
             return found == by_name.end() ? nullptr : found->second;
         };
-        if (entry(folder + "/constants.pkl") != nullptr)
-            fail("it is a TorchScript program, not a state dict");
-        if (const ZipEntry* order = entry(folder + "/byteorder");
-            order != nullptr && text_of(order->bytes) != "little")
-            fail("its numbers are not little-endian");
+        if (const ZipEntry* order = entry(folder + "/byteorder"); order != nullptr) {
+            check_crc(*order, what_);
+            if (text_of(order->bytes) != "little") fail("its numbers are not little-endian");
+        }
         const ZipEntry& data = *entry(folder + suffix);
         check_crc(data, what_);
         pickle_ = read_pickle(data.bytes, 0, what_, "data.pkl");
@@ -76,10 +121,19 @@ private:
         // Protocol 2, a long of 10 bytes, 0x1950a86a20f9469cfc6c, STOP.
         constexpr std::array<unsigned char, 15> magic = {
             0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
-        if (bytes_.size() < magic.size() || !std::equal(magic.begin(), magic.end(), bytes_.begin()))
-            fail(
-                "it does not begin with PyTorch's magic number (older than PyTorch 0.1.10, or "
-                "cut)");
+        if (bytes_.size() < magic.size())
+            fail("it ends within PyTorch's magic number, which begins the file");
+        if (text_of(bytes_.subspan(std::min<std::size_t>(bytes_.size(), 257))).starts_with("ustar"))
+            refuse_kind(what_, "it is a tar archive", "it is not the file of a state dict",
+                        "unpack it and give the file inside; what PyTorch before 0.1.10 wrote as a "
+                        "tar must be written again with torch.save");
+        if (!std::equal(magic.begin(), magic.end(), bytes_.begin()))
+            refuse_kind(what_,
+                        "it is a pickle that does not begin with PyTorch's magic number, so "
+                        "torch.save did not write it",
+                        "pickles run code when Python loads them, so only torch.save's are read",
+                        "load it in Python where you trust it, and write it with "
+                        "torch.save(state_dict, FILE)");
         const Pickle version = read_pickle(bytes_, magic.size(), what_, "protocol version");
         if (version.at(version.root).kind != Kind::integer ||
             version.at(version.root).number != 1001)
@@ -131,23 +185,40 @@ private:
     }
 
     // --- What they hold ---
-    // A state dict itself, or a training script's dict with one in it.
-    const PickleNode& state_dict() const {
+    // Keys under which training scripts keep state dicts; averaged ones come last.
+    static constexpr std::array<std::string_view, 7> plain_keys = {
+        "state_dict", "model_state_dict", "model_state", "model", "net", "network", "module"};
+    static constexpr std::array<std::string_view, 8> averaged_keys = {
+        "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema",
+        "averaged_model", "swa_model",      "model_swa"};
+
+    // A state dict itself, or a training script's dict with one in it: the model's own before an
+    // averaged one.
+    const PickleNode& state_dict(TensorFile& file) const {
         const PickleNode* dict = &pickle_.at(pickle_.root);
-        for (int level = 0; level < 3; ++level) {
-            if (dict->kind != Kind::dict) fail("it holds no state dict");
+        for (int level = 0; level < 4; ++level) {
+            if (dict->kind != Kind::dict) break;
             const PickleNode* inner = nullptr;
-            for (std::size_t i = 1; i < dict->items.size(); i += 2) {
-                if (pickle_.at(dict->items[i]).kind == Kind::tensor) return *dict;
-            }
-            for (const char* key :
-                 {"state_dict", "model_state_dict", "model_state", "model", "net"}) {
-                if (inner == nullptr) inner = pickle_.find(*dict, key);
-            }
+            std::string_view taken;
+            const auto look = [&](std::string_view key) {
+                const PickleNode* found = pickle_.find(*dict, key);
+                if (found == nullptr || found->kind != Kind::dict || found->items.empty()) return;
+                if (inner == nullptr) {
+                    inner = found;
+                    taken = key;
+                } else {
+                    file.beside.emplace_back(cat(file.taken, file.taken.empty() ? "" : ".", key));
+                }
+            };
+            std::for_each(plain_keys.begin(), plain_keys.end(), look);
+            std::for_each(averaged_keys.begin(), averaged_keys.end(), look);
             if (inner == nullptr) return *dict;
             dict = inner;
+            file.taken += cat(file.taken.empty() ? "" : ".", taken);
         }
-        fail("it holds no state dict");
+        refuse_kind(what_, "it holds no state dict",
+                    "names are needed to tell which tensor belongs where",
+                    "write one in Python: torch.save(model.state_dict(), FILE)");
     }
 
     void collect(const PickleNode& dict, TensorFile& file) const {
@@ -165,7 +236,16 @@ private:
             else
                 file.others.emplace_back(key.text);
         }
-        if (file.tensors.empty()) fail("its state dict holds no tensor");
+        if (file.tensors.empty()) {
+            refuse_kind(
+                what_,
+                file.others.empty()
+                    ? "its state dict holds no tensor"
+                    : cat("its state dict holds no tensor, only ", shown(file.others.front()),
+                          file.others.size() == 1 ? "" : " and other objects"),
+                "there is no network in it",
+                "write one in Python: torch.save(model.state_dict(), FILE)");
+        }
     }
 
     StoredTensor tensor(std::string_view tensor_name, const PickledTensor& from) const {

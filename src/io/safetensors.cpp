@@ -52,7 +52,8 @@ private:
         const auto length = little_endian<std::uint64_t>(bytes_, 0);
         if (length > largest_header) fail(cat("its header claims ", length, " bytes"));
         if (length > bytes_.size() - 8)
-            fail(cat("its header claims ", length, " bytes, ", bytes_.size() - 8, " follow"));
+            fail(cat("its header claims ", length, " bytes, ", bytes_.size() - 8,
+                     " follow: it is cut short"));
         const auto size = static_cast<std::size_t>(length);
         const std::string_view text(reinterpret_cast<const char*>(bytes_.data()) + 8, size);
         data_ = bytes_.subspan(8 + size);
@@ -116,7 +117,7 @@ private:
         const auto end = static_cast<std::uint64_t>(integer(offsets[1], key, "data_offsets"));
         if (begin > end || end > data_.size()) {
             fail(cat("the tensor ", shown(key), " lies at ", begin, "..", end, " of ", data_.size(),
-                     " bytes"));
+                     " bytes", begin > end ? "" : ": it is cut short"));
         }
         if (end - begin != *elements * size_of(*type)) {
             fail(cat("the tensor ", shown(key), " has ", end - begin, " bytes and should have ",

@@ -1,10 +1,14 @@
 #include "deeplab/io/tensor_file.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
+#include <cerrno>
 #include <cmath>
 #include <fstream>
 
 #include "deeplab/base/files.h"
+#include "deeplab/io/foreign.h"
 #include "tensor_file.h"
 
 namespace deeplab::io {
@@ -135,32 +139,87 @@ void check_name(std::string_view name, const std::string& what) {
     if (shown(name) != name) refuse(what, cat("it has a tensor named ", shown(name)));
 }
 
-Content content_of(const std::filesystem::path& file) {
-    unsigned char head[262] = {};
+namespace {
+
+struct Head {
+    std::array<unsigned char, 1024> bytes{};
+    std::size_t size = 0;
+    int error = 0;  // of the system; 0: it was read
+
+    std::string_view text() const { return {reinterpret_cast<const char*>(bytes.data()), size}; }
+};
+
+Head head_of(const std::filesystem::path& file) {
+    Head head;
+    errno = 0;
     std::ifstream in(file, std::ios::binary);
-    in.read(reinterpret_cast<char*>(head), sizeof(head));
-    const auto got = static_cast<std::size_t>(in.gcount());
-    const std::string_view bytes(reinterpret_cast<const char*>(head), got);
+    in.read(reinterpret_cast<char*>(head.bytes.data()),
+            static_cast<std::streamsize>(head.bytes.size()));
+    head.size = static_cast<std::size_t>(in.gcount());
+    if (!in.is_open() || in.bad()) head.error = errno != 0 ? errno : EIO;
+    return head;
+}
+
+Content content_of(const Head& head) {
+    const std::string_view bytes = head.text();
     if (bytes.starts_with("\x89HDF\r\n")) return Content::hdf5;
     // A zip; a pickle; a tar, which PyTorch wrote before 0.1.8 or so.
     if (bytes.starts_with("PK") || bytes.starts_with("\x80\x02") ||
-        bytes.substr(std::min<std::size_t>(got, 257)).starts_with("ustar"))
+        bytes.substr(std::min<std::size_t>(head.size, 257)).starts_with("ustar"))
         return Content::pth;
-    if (got >= 9 && head[8] == '{') return Content::safetensors;
+    // The length of the header comes first: eight bytes, the upper ones zero.
+    if (head.size >= 9 && bytes[8] == '{' && bytes[7] == '\0' && bytes[6] == '\0')
+        return Content::safetensors;
     return Content::unknown;
 }
 
+[[noreturn]] void refuse_unknown(const std::string& what, const Head& head) {
+    const std::string why = "there are no weights in it that this program reads",
+                      give =
+                          "give a checkpoint of deeplab-train, a run's folder, safetensors or a "
+                          "PyTorch .pth";
+    if (head.error != 0) {
+        refuse_kind(what, cat("it cannot be read: ", std::strerror(head.error)), why,
+                    "check its permissions and the file system");
+    }
+    if (head.size == 0)
+        refuse_kind(what, "it is empty", why, "fetch or write it again: a copy did not end");
+    if (const auto foreign = foreign_file({head.bytes.data(), head.size}))
+        refuse_kind(what, cat("it is ", foreign->what), why, foreign->remedy);
+    const std::string_view text = head.text();
+    const bool printable = std::all_of(text.begin(), text.end(), [](char c) {
+        const auto byte = static_cast<unsigned char>(c);
+        return byte >= 0x20 || byte == '\t' || byte == '\n' || byte == '\r' || byte == '\f';
+    });
+    if (printable) {
+        const std::string line = trim(text.substr(0, std::min(text.find('\n'), std::size_t{60})));
+        refuse_kind(
+            what,
+            cat("it is not a weights file, but a text that begins with \"", shown(line), "\""), why,
+            give);
+    }
+    refuse_kind(what, "it is not a weights file, by its first bytes", why, give);
+}
+
+}  // namespace
+
+Content content_of(const std::filesystem::path& file) { return content_of(head_of(file)); }
+
 TensorFile load_tensor_file(const std::filesystem::path& file) {
     const std::string what = file.string();
-    const Content content = content_of(file);
-    if (content != Content::safetensors && content != Content::pth)
-        refuse(what, "it is neither a safetensors file nor one of PyTorch");
+    const Head head = head_of(file);
+    const Content content = content_of(head);
+    if (content != Content::safetensors && content != Content::pth) refuse_unknown(what, head);
     // A ResNet-101 in double precision with its optimizer has 1.4 GB: more is another network.
     constexpr std::uintmax_t largest = std::uintmax_t{16} << 30;
     std::error_code unreadable;
     const std::uintmax_t size = std::filesystem::file_size(file, unreadable);
-    if (!unreadable && size > largest)
-        refuse(what, cat("it has ", human_bytes(size), ", no network of this program has as much"));
+    if (!unreadable && size > largest) {
+        refuse_kind(what,
+                    cat("it has ", human_bytes(size), ", no network of this program has as much"),
+                    "it holds another network, or much beside one",
+                    "save the state dict alone: torch.save(model.state_dict(), FILE)");
+    }
     std::vector<unsigned char> bytes = read_bytes(file);
     return content == Content::pth ? parse_pth(std::move(bytes), what)
                                    : parse_safetensors(std::move(bytes), what);

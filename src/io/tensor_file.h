@@ -15,11 +15,16 @@ namespace deeplab::io {
 
 using Bytes = std::span<const unsigned char>;
 
-// Ends reading: `what` names the file.
+// Ends reading: `what` names the file, which is damaged.
 [[noreturn]] inline void refuse(const std::string& what, const std::string& problem) {
     throw DataError(cat(what, " cannot be used: ", problem,
-                        " — a network would start from damaged values, or foreign code would run — "
-                        "fetch or write the file again"));
+                        " — a network would start from damaged values — fetch or write the file "
+                        "again"));
+}
+// The same of a file that is whole, and is not what is read here.
+[[noreturn]] inline void refuse_kind(const std::string& what, const std::string& problem,
+                                     const std::string& why, const std::string& remedy) {
+    throw DataError(cat(what, " cannot be used: ", problem, " — ", why, " — ", remedy));
 }
 
 // Text out of a file, fit for a terminal.

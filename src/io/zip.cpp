@@ -103,9 +103,8 @@ private:
         read_zip64(list.subspan(at + name_size, extra_size), size, packed, offset);
         at += std::size_t{name_size} + extra_size + comment_size;
         if ((flags & 1) != 0) fail(cat("the entry ", shown(name), " is encrypted"));
-        if (method != 0 || packed != size)
-            fail(cat("the entry ", shown(name), " is compressed, which PyTorch never does"));
-        return {name, data_of(name, offset, size), crc};
+        const bool stored = method == 0 && packed == size;
+        return {name, stored ? data_of(name, offset, size) : Bytes{}, crc, stored};
     }
 
     // 4.5.3: what did not fit into 32 bits, in this order.
@@ -152,6 +151,13 @@ std::vector<ZipEntry> read_zip(Bytes file, const std::string& what) {
 }
 
 void check_crc(const ZipEntry& entry, const std::string& what) {
+    if (!entry.stored) {
+        refuse_kind(what,
+                    cat("as a zip archive: the entry ", shown(entry.name),
+                        " is compressed, which PyTorch never does"),
+                    "another program has packed it, and nothing is unpacked here",
+                    "unpack it and pack it again with zip -0, or write it with torch.save");
+    }
     if (crc32(entry.bytes) != entry.crc)
         refuse(what, cat("the checksum of ", shown(entry.name), " is not that of its bytes"));
 }

@@ -49,11 +49,15 @@ void print_network(const train::WeightsFile& file) {
         if (!file.untrained().empty()) std::cout << "untrained " << file.untrained() << "\n";
         return;
     }
-    std::string network = "none of this program";
+    if (!file.taken().empty()) std::cout << "taken     " << file.taken() << "\n";
+    for (const std::string& key : file.beside()) std::cout << "not taken " << key << "\n";
+    std::string network;
     try {
         network = network_text(train::guess_info(file)) +
                   " (from names and shapes; the file does not say)";
-    } catch (const DataError&) {
+    } catch (const DataError& error) {
+        const std::string text = error.what();  // "FILE holds … — why — what to do"
+        network = cat("none of this program: ", text.substr(0, text.find(" — ")));
     }
     std::cout << "network   " << network << "\n";
 }

@@ -1,8 +1,12 @@
 #include "deeplab/train/checkpoint.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <span>
 #include <utility>
 
@@ -286,27 +290,67 @@ std::uint64_t save_in_haste(const std::filesystem::path& target, const Snapshot&
     return state;
 }
 
+namespace {
+
+// A whole file of something else.
+struct OtherHdf5 : DataError {
+    using DataError::DataError;
+};
+
+[[noreturn]] void refuse_other(const std::string& path, const io::Hdf5Reader& file) {
+    std::string what = "an HDF5 file, but not a checkpoint of this program",
+                remedy = "give a checkpoint of deeplab-train";
+    const std::string format = file.has_attribute("format") ? file.attribute_text("format") : "";
+    if (format == "deeplab-shard" || format == "deeplab-shards") {
+        what = "a shard of packed images, not a checkpoint";
+        remedy =
+            "give a checkpoint, a run's folder or weights; shards go to --data by their folder";
+    } else if (file.has_attribute("keras_version") || file.has_attribute("layer_names") ||
+               file.has("model_weights")) {
+        what = "a Keras model, not a checkpoint of this program";
+        remedy =
+            "save its tensors as safetensors or with torch.save, under the names of torchvision's "
+            "ResNets";
+    }
+    throw OtherHdf5(cat(path, " cannot be used: it is ", what,
+                        " — there are no weights in it that this program reads — ", remedy));
+}
+
+Snapshot read_checkpoint(const std::filesystem::path& path) {
+    const io::Hdf5Reader file(path);
+    if (!file.has_attribute("format") || file.attribute_text("format") != format_name)
+        refuse_other(path.string(), file);
+    if (const auto version = file.attribute_int("format_version"); version != format_version) {
+        throw OtherHdf5(cat("checkpoint ", path.string(), " cannot be used: its format version is ",
+                            version, ", this program reads ", format_version,
+                            " — what stands in it is not known here — use the version of "
+                            "deeplab-hpc that wrote it, or a newer one"));
+    }
+    Snapshot snapshot;
+    snapshot.info = read_info(file);
+    read_group(file, "parameters", snapshot.parameters, snapshot);
+    if (file.has("momentum")) read_group(file, "momentum", snapshot.momentum, snapshot);
+    read_group(file, "states", snapshot.states, snapshot);
+    if (file.attribute_text("content_hash") !=
+        hex64(content_hash(state_hash(snapshot), snapshot.info))) {
+        throw DataError("its content does not match its own checksum");
+    }
+    return snapshot;
+}
+
+}  // namespace
+
 Snapshot load_checkpoint(const std::filesystem::path& path) {
+    if (access(path.c_str(), R_OK) != 0) {
+        throw DataError(
+            cat("checkpoint ", path.string(), " cannot be read: ", std::strerror(errno),
+                " — nothing is known of what it holds — check the path, its permissions "
+                "and the file system"));
+    }
     try {
-        if (!std::filesystem::exists(path)) throw DataError("there is no such file");
-        const io::Hdf5Reader file(path);
-        if (!file.has_attribute("format") || file.attribute_text("format") != format_name) {
-            throw DataError("it is an HDF5 file, but not a checkpoint of this program");
-        }
-        if (const auto version = file.attribute_int("format_version"); version != format_version) {
-            throw DataError(
-                cat("its format version is ", version, ", this program reads ", format_version));
-        }
-        Snapshot snapshot;
-        snapshot.info = read_info(file);
-        read_group(file, "parameters", snapshot.parameters, snapshot);
-        if (file.has("momentum")) read_group(file, "momentum", snapshot.momentum, snapshot);
-        read_group(file, "states", snapshot.states, snapshot);
-        if (file.attribute_text("content_hash") !=
-            hex64(content_hash(state_hash(snapshot), snapshot.info))) {
-            throw DataError("its content does not match its own checksum");
-        }
-        return snapshot;
+        return read_checkpoint(path);
+    } catch (const OtherHdf5&) {
+        throw;
     } catch (const DataError& error) {
         throw DataError(cat(
             "checkpoint ", path.string(), " cannot be used: ", error.what(),
@@ -320,22 +364,60 @@ std::uint64_t state_hash(const Snapshot& snapshot) {
     return hash_tensors(snapshot.states, seed);
 }
 
-std::filesystem::path find_weights(const std::filesystem::path& weights) {
-    if (!std::filesystem::exists(weights)) {
-        throw DataError(cat("there are no weights at ", weights.string(),
-                            " — there is no network to start from — name a "
-                            "checkpoint file or a run's folder"));
-    }
-    if (!std::filesystem::is_directory(weights)) return weights;
-    for (const auto& folder : {weights / "checkpoints", weights}) {
-        for (const char* name : {"best.h5", "latest.h5"}) {
-            if (std::filesystem::exists(folder / name)) return folder / name;
+namespace {
+
+// Weights that somebody keeps in a folder, and how to name them; "" for none that are known.
+std::string advice_for(const std::filesystem::path& folder) {
+    std::error_code ignored;
+    std::string files;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+        const std::string name = entry.path().filename().string(),
+                          end = entry.path().extension().string();
+        if (end == ".distcp") {
+            return "it is a checkpoint of torch.distributed: make one file of it with python -m "
+                   "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE.pth";
         }
+        for (const char* known : {".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5"})
+            if (end == known) files += cat(files.empty() ? "" : ", ", name);
     }
-    throw DataError(cat("the folder ", weights.string(),
-                        " holds no checkpoint (checkpoints/best.h5 or checkpoints/latest.h5) — "
-                        "there is no network to start from — name a checkpoint file or the folder "
-                        "of a run that has one"));
+    return files.empty() ? "" : cat("name one of its files: ", files);
+}
+
+}  // namespace
+
+std::filesystem::path find_weights(const std::filesystem::path& weights) {
+    std::error_code problem;
+    const auto status = std::filesystem::status(weights, problem);
+    if (std::filesystem::is_directory(status)) {
+        for (const auto& folder : {weights / "checkpoints", weights}) {
+            for (const char* name : {"best.h5", "latest.h5"}) {
+                if (std::filesystem::exists(folder / name, problem)) return folder / name;
+            }
+        }
+        const std::string advice = advice_for(weights);
+        throw DataError(cat("the folder ", weights.string(),
+                            " holds no checkpoint (checkpoints/best.h5 or checkpoints/latest.h5) — "
+                            "there is no network to start from — ",
+                            advice.empty() ? "name a checkpoint file or the folder of a run that "
+                                             "has one"
+                                           : advice));
+    }
+    if (std::filesystem::exists(status)) return weights;
+    std::error_code ignored;
+    const auto link = std::filesystem::read_symlink(weights, ignored);
+    const std::string why = " — there is no network to start from — ";
+    if (!link.empty()) {
+        throw DataError(cat(weights.string(), " is a link to ", link.string(),
+                            ", which is not there", why,
+                            "fetch what it names (git annex get, where a clone made it), or name a "
+                            "file"));
+    }
+    if (status.type() == std::filesystem::file_type::none) {
+        throw DataError(cat(weights.string(), " cannot be looked at: ", problem.message(), why,
+                            "check the permissions of its folders"));
+    }
+    throw DataError(cat("there are no weights at ", weights.string(), why,
+                        "name a checkpoint file or a run's folder"));
 }
 
 }  // namespace deeplab::train

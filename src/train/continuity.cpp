@@ -47,8 +47,12 @@ Continuation check_resumed(const WeightsInfo& before, const WeightsInfo& now, co
                             "the run's start"));
     }
     std::string changed = compare_classes(before.classes, now.classes).text;
+    const int was_ignored = before.classes.ignore, ignored = now.classes.ignore;
     for (const std::string& text :
-         {difference(train_split.c_str(), before.train_content, now.train_content),
+         {was_ignored == ignored
+              ? std::string()
+              : cat("the label ", was_ignored, " was ignored and now ", ignored, " is"),
+          difference(train_split.c_str(), before.train_content, now.train_content),
           difference(val_split.c_str(), before.val_content, now.val_content)}) {
         if (!text.empty()) changed += cat(changed.empty() ? "" : "; ", text);
     }

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -157,9 +158,13 @@ void link_checkpoint(const fs::path& target, const std::string& name) {
     fs::create_symlink(target.filename(), temporary, error);
     if (!error) fs::rename(temporary, link, error);
     if (error) {
+        const bool no_links = error == std::errc::operation_not_permitted ||
+                              error == std::errc::operation_not_supported ||
+                              error == std::errc::function_not_supported;
         throw UsageError(cat("cannot make the link ", link.string(), ": ", error.message(),
-                             " — a resumed run would not find its checkpoint — use a file system "
-                             "with symbolic links"));
+                             " — a resumed run would not find its checkpoint — ",
+                             no_links ? "use a file system with symbolic links"
+                                      : "check the folder, its permissions and its room"));
     }
 }
 

@@ -60,6 +60,28 @@ void check_labels(const data::Manifest& manifest, std::int64_t least_classes) {
                         " — check masks and --classes of deeplab-pack, and pack again"));
 }
 
+void check_data_folder(const std::filesystem::path& data, const std::string& split) {
+    std::error_code problem;
+    const auto status = std::filesystem::status(data, problem);
+    if (std::filesystem::is_directory(status)) return;
+    if (!std::filesystem::exists(status) && status.type() != std::filesystem::file_type::none) {
+        throw DataError(cat("the data folder ", data.string(),
+                            " does not exist — there is nothing to train on — check the path, or "
+                            "pack the data there: deeplab-pack --out ",
+                            data.string(), " with --voc VOC --split ", split,
+                            ", or with --images, --masks, --list and --classes"));
+    }
+    if (problem) {
+        throw DataError(cat("the data folder ", data.string(),
+                            " cannot be looked at: ", problem.message(),
+                            " — there is nothing to train on — check its permissions and the file "
+                            "system"));
+    }
+    throw DataError(cat("--data ", data.string(),
+                        " is a file — the shards stand in a folder — give the folder that "
+                        "deeplab-pack wrote"));
+}
+
 }  // namespace
 
 void throw_error(ExitCode code, const std::string& message) {
@@ -117,12 +139,7 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
     agreed(control, true, "the splits' manifests", [&] {
         setup.config = options.config;
         Config& config = setup.config;
-        if (!std::filesystem::is_directory(options.data)) {
-            throw DataError(cat("the data folder ", options.data.string(),
-                                " does not exist — there is nothing to train on — pack "
-                                "it with deeplab-pack --voc DIR --split ",
-                                config.data.train_split, " --out ", options.data.string()));
-        }
+        check_data_folder(options.data, config.data.train_split);
         setup.train = data::load_manifest(options.data, config.data.train_split);
         const auto classes = static_cast<int>(setup.train.classes.classes.size());
         if (config.model.num_classes == 0) config.model.num_classes = classes;

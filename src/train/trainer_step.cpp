@@ -184,8 +184,9 @@ void Trainer::not_finite(const LocalStep& local, std::int64_t step) {
     if (!skip || diverged(skipped_, step)) {
         throw DeviceError(cat(
             what, " — the run has diverged and stops", skip ? ": skipping steps did not help" : "",
-            " — start again with a smaller optimizer.lr, with optimizer.warmup or "
-            "optimizer.clip_norm; the last checkpoint is intact"));
+            " — start a new run with a smaller optimizer.lr, with optimizer.warmup or "
+            "optimizer.clip_norm, from the start or with --init from a checkpoint of this one: "
+            "what it has is intact"));
     }
     if (root()) reporter_->line(cat(what, " — going back, and passing this step"));
     roll_back();

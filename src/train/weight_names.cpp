@@ -1,13 +1,29 @@
 #include "weight_names.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 #include <utility>
+
+#include "deeplab/base/text.h"
 
 namespace deeplab::train {
 
 namespace {
 
-constexpr std::string_view parallel = "module.";
+// DataParallel and DeepSpeed; torch.compile; FSDP; activation checkpoints; Lightning's strategies.
+constexpr std::string_view wrappers[] = {"module", "_orig_mod", "_fsdp_wrapped_module",
+                                         "_checkpoint_wrapped_module", "_forward_module"};
+constexpr std::string_view plain_places[] = {"model",      "net",         "network",
+                                             "state_dict", "model_state", "model_state_dict"};
+constexpr std::string_view averages[] = {"ema",       "ema_model",      "model_ema",
+                                         "ema_net",   "averaged_model", "swa_model",
+                                         "model_swa", "ema_state_dict", "state_dict_ema"};
+
+template <std::size_t N>
+bool among(const std::string_view (&list)[N], std::string_view word) {
+    return std::find(std::begin(list), std::end(list), word) != std::end(list);
+}
 
 // GitHub hualin95/Deeplab-v3plus, graphs/models/{decoder,encoder,ResNet101}.py: its module for each
 // of ours. The first that fits counts.
@@ -34,8 +50,34 @@ constexpr std::pair<std::string_view, std::string_view> reference_modules[] = {
     {"decoder.conv4.", "decoder.classifier."},
 };
 
-std::string_view without_parallel(std::string_view name) {
-    return name.starts_with(parallel) ? name.substr(parallel.size()) : name;
+// A name in parts: "model.module.layer1.0.bn1.weight" stands at "model", is called
+// "layer1.0.bn1.weight", and has the word "module".
+struct Parts {
+    std::string place, name;
+    std::vector<std::string> words;
+};
+
+Parts parts_of(std::string_view theirs) {
+    Parts parts;
+    for (const std::string& segment : split(theirs, '.')) {
+        if (among(wrappers, segment)) {
+            parts.words.push_back(segment);
+            continue;
+        }
+        const bool holds = parts.name.empty() &&
+                           (among(plain_places, segment) || among(averages, segment));
+        std::string& end = holds ? parts.place : parts.name;
+        end += (end.empty() ? "" : ".") + segment;
+    }
+    return parts;
+}
+
+std::optional<Naming> naming_of(const std::set<std::string>& names) {
+    const auto has = [&](const char* wanted) { return names.contains(wanted); };
+    if (has("backbone.conv1.weight") && has("decoder.classifier.weight")) return Naming::ours;
+    if (has("Resnet101.conv1.weight") && has("decoder.conv4.weight")) return Naming::reference;
+    if (has("conv1.weight") && has("layer1.0.conv1.weight")) return Naming::torchvision;
+    return std::nullopt;
 }
 
 }  // namespace
@@ -49,23 +91,60 @@ const char* name(Naming naming) {
     return "";
 }
 
-std::optional<Naming> naming_of(const std::vector<std::string>& names) {
-    const auto has = [&](std::string_view wanted) {
-        return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-            return without_parallel(name) == wanted;
-        });
-    };
-    if (has("backbone.conv1.weight") && has("decoder.classifier.weight")) return Naming::ours;
-    if (has("Resnet101.conv1.weight") && has("decoder.conv4.weight")) return Naming::reference;
-    if (has("conv1.weight") && has("layer1.0.conv1.weight")) return Naming::torchvision;
-    return std::nullopt;
+bool is_average(std::string_view place) {
+    const auto words = split(place, '.');
+    return std::any_of(words.begin(), words.end(),
+                       [](const std::string& word) { return among(averages, word); });
 }
 
-std::string our_name(Naming naming, std::string_view theirs, std::string& why) {
-    theirs = without_parallel(theirs);
+std::optional<Names> names_of(const std::vector<std::string>& names) {
+    std::map<std::string, std::set<std::string>> by_place;
+    Names found;
+    for (const std::string& name : names) {
+        const Parts parts = parts_of(name);
+        by_place[parts.place].insert(parts.name);
+        for (const std::string& word : parts.words)
+            if (std::find(found.words.begin(), found.words.end(), word) == found.words.end())
+                found.words.push_back(word);
+    }
+    bool any = false;
+    for (const bool averaged : {false, true}) {
+        for (const auto& [place, inside] : by_place) {
+            const auto naming = naming_of(inside);
+            if (!naming || is_average(place) != averaged) continue;
+            if (any) {
+                found.ambiguous = found.ambiguous || averaged == found.averaged;
+                found.beside.push_back(place);
+                continue;
+            }
+            any = true;
+            found.naming = *naming;
+            found.place = place;
+            found.averaged = averaged;
+        }
+    }
+    return any ? std::optional(found) : std::nullopt;
+}
+
+std::string our_name(const Names& names, std::string_view whole, std::string& why) {
+    const Parts parts = parts_of(whole);
+    const std::string_view theirs = parts.name;
+    const Naming naming = names.naming;
     if (theirs.ends_with("num_batches_tracked")) {
         why = "a counter of PyTorch's batch norm: the momentum here is constant and needs none";
         return "";
+    }
+    if (theirs == "n_averaged") {
+        why = "a counter of PyTorch's AveragedModel";
+        return "";
+    }
+    if (parts.place != names.place) {
+        if (std::find(names.beside.begin(), names.beside.end(), parts.place) !=
+            names.beside.end()) {
+            why = cat("of another network in the file, ", parts.place);
+            return "";
+        }
+        return std::string(whole);  // unknown: no tensor of ours is called so
     }
     if (naming == Naming::ours) return std::string(theirs);
     if (naming == Naming::torchvision) {
@@ -79,7 +158,7 @@ std::string our_name(Naming naming, std::string_view theirs, std::string& why) {
         if (theirs.starts_with(module))
             return std::string(ours) + std::string(theirs.substr(module.size()));
     }
-    return std::string(theirs);  // unknown: no tensor of ours is called so
+    return std::string(theirs);
 }
 
 }  // namespace deeplab::train

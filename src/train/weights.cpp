@@ -21,33 +21,64 @@ using Fate = Row::Fate;
 
 const char* const untrained_key = "untrained";
 
-std::vector<std::string> names_of(const WeightsFile& file) {
+std::vector<std::string> tensor_names(const WeightsFile& file) {
     std::vector<std::string> names;
     for (const auto& tensor : file.tensors()) names.push_back(tensor.name);
     return names;
 }
 
-Naming naming_or_refuse(const WeightsFile& file) {
-    if (const auto naming = naming_of(names_of(file))) return *naming;
+Names names_or_refuse(const WeightsFile& file) {
+    const auto names = names_of(tensor_names(file));
+    if (names && !names->ambiguous) return *names;
+    if (names) {
+        throw DataError(cat(file.path().string(), " holds several networks: ",
+                            names->place.empty() ? "one at its top" : names->place, " and ",
+                            names->beside.front(),
+                            " — it cannot be told which is meant — save the one that you want "
+                            "alone: torch.save(MODEL.state_dict(), FILE)"));
+    }
     std::string some;
     for (std::size_t i = 0; i < std::min<std::size_t>(3, file.tensors().size()); ++i)
         some += cat(i == 0 ? "" : ", ", file.tensors()[i].name);
-    throw DataError(
-        cat(file.path().string(), " holds no network that is known: ", file.tensors().size(),
-            " tensors, named ", some,
-            ", … — it cannot be told which belongs where — give weights with the names of "
-            "torchvision's ResNets, of this program's networks (backbone.…, aspp.…, "
-            "decoder.…) or of the reference implementation (Resnet101.…, encoder.…)"));
+    throw DataError(cat(file.path().string(),
+                        " holds no network that is known: ", file.tensors().size(),
+                        file.tensors().size() == 1 ? " tensor, named " : " tensors, named ", some,
+                        file.tensors().size() > 3 ? ", …" : "",
+                        " — it cannot be told which belongs where — give weights with the names of "
+                        "torchvision's ResNets, of this program's networks (backbone.…, aspp.…, "
+                        "decoder.…) or of the reference implementation (Resnet101.…, encoder.…)"));
+}
+
+std::vector<std::string> remarks_on(const WeightsFile& file, const Names& names) {
+    std::vector<std::string> remarks;
+    std::string words;
+    for (const std::string& word : names.words) words += cat(words.empty() ? "" : ", ", word);
+    if (!words.empty()) remarks.push_back(cat("left out of the names: ", words));
+    const auto place = [](const std::string& key, const std::string& before) {
+        return before.empty() || key.empty() ? before + key : cat(before, ".", key);
+    };
+    const std::string taken = place(names.place, file.taken());
+    if (!taken.empty()) {
+        remarks.push_back(
+            cat("taken from ", taken,
+                names.averaged || is_average(taken) ? ", an average of weights" : ""));
+    }
+    std::vector<std::string> beside = file.beside();
+    for (const std::string& key : names.beside) beside.push_back(place(key, file.taken()));
+    for (const std::string& key : beside)
+        remarks.push_back(
+            cat("not taken: ", key, is_average(key) ? ", an average of weights" : ""));
+    return remarks;
 }
 
 // The file's tensors by our names. Two may not claim one place.
-std::map<std::string, std::size_t> places_of(const WeightsFile& file, Naming naming,
+std::map<std::string, std::size_t> places_of(const WeightsFile& file, const Names& names,
                                              std::vector<Row>& ignored) {
     std::map<std::string, std::size_t> places;
     for (std::size_t i = 0; i < file.tensors().size(); ++i) {
         const std::string& theirs = file.tensors()[i].name;
         std::string why;
-        const std::string ours = our_name(naming, theirs, why);
+        const std::string ours = our_name(names, theirs, why);
         if (ours.empty()) {
             ignored.push_back({Fate::ignored, "", theirs, why});
         } else if (const auto [other, fresh] = places.emplace(ours, i); !fresh) {
@@ -60,6 +91,79 @@ std::map<std::string, std::size_t> places_of(const WeightsFile& file, Naming nam
     for (const std::string& name : file.others())
         ignored.push_back({Fate::ignored, "", name, "no tensor"});
     return places;
+}
+
+using Places = std::map<std::string, std::size_t>;
+
+Extents extents_at(const WeightsFile& file, const Places& places, const std::string& ours) {
+    const auto found = places.find(ours);
+    return found == places.end() ? Extents{} : file.tensors()[found->second].extents;
+}
+
+std::int64_t classes_of(const WeightsFile& file, const Places& places) {
+    const Extents classifier = extents_at(file, places, "decoder.classifier.weight");
+    return classifier.empty() ? 0 : std::min<std::int64_t>(classifier[0], 256);
+}
+
+// The ResNet that a file holds, from names and shapes.
+struct Backbone {
+    std::string name;  // "resnet50"; "" for none of this program's
+    std::string text;  // what it is, in words
+    int width_divisor = 1;
+};
+
+// A part of a block that a plain ResNet does not have: "layer1.0.se.fc.weight"; "" when all are
+// known.
+std::string unknown_part(const Places& places) {
+    constexpr std::string_view known[] = {"conv1", "conv2", "conv3",     "bn1",
+                                          "bn2",   "bn3",   "downsample"};
+    for (const auto& place : places) {
+        const auto parts = split(place.first, '.');
+        if (parts.size() < 5 || parts[0] != "backbone" || !parts[1].starts_with("layer")) continue;
+        if (std::find(std::begin(known), std::end(known), parts[3]) == std::end(known))
+            return place.first.substr(place.first.find('.') + 1);
+    }
+    return "";
+}
+
+Backbone backbone_of(const WeightsFile& file, const Places& places) {
+    const auto extents = [&](const char* ours) { return extents_at(file, places, ours); };
+    const bool bottleneck = places.contains("backbone.layer1.0.conv3.weight");
+    int blocks = 0;
+    while (places.contains(cat("backbone.layer3.", blocks, ".conv1.weight"))) ++blocks;
+    const std::map<int, int> depths = bottleneck ? std::map<int, int>{{6, 50}, {23, 101}, {36, 152}}
+                                                 : std::map<int, int>{{2, 18}, {6, 34}};
+    const auto depth = depths.find(blocks);
+    const std::string size = depth == depths.end() ? "" : cat("-", depth->second);
+    const Extents stem = extents("backbone.conv1.weight"),
+                  first = extents("backbone.layer1.0.conv1.weight"),
+                  second = extents("backbone.layer1.0.conv2.weight");
+    const std::int64_t width = stem.empty() ? 0 : stem[0];
+    if (bottleneck && first.size() == 4 && second.size() == 4 && second[1] > 0) {
+        if (const std::int64_t groups = first[0] / second[1]; groups > 1) {
+            return {"", cat("a ResNeXt", size, ", whose convolutions have ", groups,
+                            " groups, as no network of this program has")};
+        }
+        if (first[0] != width) {
+            return {"", cat("a wide ResNet", size, ", with ", first[0],
+                            " channels in its first block where a ResNet has ", width)};
+        }
+    }
+    if (const std::string part = unknown_part(places); !part.empty()) {
+        return {"", cat("a kind of ResNet", size,
+                        " with parts that no network of this program has, ", "e.g. ", part)};
+    }
+    const auto backbones = model::backbone_names();
+    const std::string name = depth == depths.end() ? "" : cat("resnet", depth->second);
+    const bool ours = std::find(backbones.begin(), backbones.end(), name) != backbones.end();
+    if (!ours || width < 2 || width > 64 || 64 % width != 0) {
+        return {"", cat("no backbone of this program: ",
+                        size.empty() ? "" : cat("a ResNet", size, ", "), blocks,
+                        bottleneck ? " bottlenecks" : " basic blocks", " in layer3, ", width,
+                        " channels behind the first convolution")};
+    }
+    const auto divisor = static_cast<int>(64 / width);
+    return {name, divisor == 1 ? name : cat(name, " of 1/", divisor, " width"), divisor};
 }
 
 const char* initialisation(graph::ParameterKind kind) {
@@ -77,12 +181,13 @@ bool is_classifier(const std::string& ours) { return ours.starts_with("decoder.c
 class Importer {
 public:
     Importer(const WeightsFile& file, const graph::Plan& plan, const ImportOptions& options)
-        : file_(file), plan_(plan), options_(options), naming_(naming_or_refuse(file)) {}
+        : file_(file), plan_(plan), options_(options), names_(names_or_refuse(file)) {}
 
     ImportedWeights run() {
         std::vector<Row> ignored;
-        places_ = places_of(file_, naming_, ignored);
-        result_.naming = name(naming_);
+        places_ = places_of(file_, names_, ignored);
+        result_.naming = name(names_.naming);
+        result_.remarks = remarks_on(file_, names_);
         for (const graph::Parameter& p : plan_.parameters) {
             place(p.name, extents_of(p), result_.snapshot.parameters, initialisation(p.kind),
                   [&] { return model::initial_value(p, plan_, options_.seed); });
@@ -107,18 +212,16 @@ public:
 
 private:
     [[noreturn]] void refuse(const std::string& difference) const {
-        std::string holds;
-        try {
-            const model::ModelConfig m = (file_.info() ? *file_.info() : guess_info(file_)).model;
-            holds = cat("the file holds ", m.backbone);
-            if (m.width_divisor != 1) holds += cat(" of 1/", m.width_divisor, " width");
-            if (m.num_classes > 0) holds += cat(", ", m.num_classes, " classes");
-        } catch (const DataError&) {
-            holds = "the file holds no network of this program";
-        }
+        const Backbone backbone = backbone_of(file_, places_);
+        std::string holds = backbone.text;
+        const std::int64_t classes = classes_of(file_, places_);
+        if (classes > 0) holds += cat(", ", classes, " classes");
         throw DataError(cat("the weights are of another network: ", difference, " (",
-                            file_.path().string(), ") — ", holds,
-                            " — give weights of this network, or the configuration of that one"));
+                            file_.path().string(), ") — the file holds ", holds, " — ",
+                            backbone.name.empty()
+                                ? "give weights of a plain ResNet-18, -50 or -101"
+                                : "give weights of this network, or the configuration of that "
+                                  "one"));
     }
 
     void refuse_shape(const std::string& ours, const WeightsFile::Tensor& tensor,
@@ -145,7 +248,8 @@ private:
         const bool reset = options_.reset_classifier && is_classifier(ours);
         const auto found = places_.find(ours);
         if (reset || found == places_.end()) {
-            const bool new_head = naming_ == Naming::torchvision && !ours.starts_with("backbone.");
+            const bool new_head = names_.naming == Naming::torchvision &&
+                                  !ours.starts_with("backbone.");
             if (!reset && !new_head)
                 refuse(cat(ours, " (", text_of(extents), ") is not in the file"));
             into[ours] = initial();
@@ -175,8 +279,8 @@ private:
     const WeightsFile& file_;
     const graph::Plan& plan_;
     const ImportOptions& options_;
-    Naming naming_;
-    std::map<std::string, std::size_t> places_;
+    Names names_;
+    Places places_;
     std::map<std::string, bool> used_;
     ImportedWeights result_;
 };
@@ -225,15 +329,9 @@ struct WeightsFile::Impl {
 
 WeightsFile::WeightsFile(const std::filesystem::path& weights) : impl_(std::make_unique<Impl>()) {
     impl_->path = find_weights(weights);
-    const io::Content content = io::content_of(impl_->path);
-    if (content == io::Content::unknown) {
-        throw DataError(
-            cat(impl_->path.string(),
-                " is not a weights file: it is empty, unreadable or of unknown content — "
-                "there is no network in it — give a checkpoint of deeplab-train, a run's "
-                "folder, safetensors or a PyTorch .pth"));
-    }
-    content == io::Content::hdf5 ? impl_->read_checkpoint() : impl_->read_tensor_file();
+    // Whatever it is: what cannot be used is told apart there.
+    io::content_of(impl_->path) == io::Content::hdf5 ? impl_->read_checkpoint()
+                                                     : impl_->read_tensor_file();
 }
 
 WeightsFile::~WeightsFile() = default;
@@ -244,6 +342,9 @@ const std::vector<WeightsFile::Tensor>& WeightsFile::tensors() const { return im
 const std::optional<WeightsInfo>& WeightsFile::info() const { return impl_->info; }
 const Metadata& WeightsFile::metadata() const { return impl_->file.metadata; }
 const std::vector<std::string>& WeightsFile::others() const { return impl_->file.others; }
+
+const std::string& WeightsFile::taken() const { return impl_->file.taken; }
+const std::vector<std::string>& WeightsFile::beside() const { return impl_->file.beside; }
 
 std::vector<float> WeightsFile::values(std::size_t tensor) const {
     if (!impl_->values.empty()) return *impl_->values.at(tensor);
@@ -282,6 +383,7 @@ std::string summary(const ImportedWeights& weights) {
         if (count++ == 0) example = row.ours.empty() ? row.theirs : row.ours;
     }
     std::string text = cat("names: ", weights.naming);
+    for (const std::string& remark : weights.remarks) text += cat("\n  ", remark);
     for (const auto& [key, group] : groups) {
         const auto& [fate, note] = key;
         const auto& [count, example] = group;
@@ -296,32 +398,16 @@ std::string summary(const ImportedWeights& weights) {
 
 WeightsInfo guess_info(const WeightsFile& file) {
     std::vector<Row> ignored;
-    const auto places = places_of(file, naming_or_refuse(file), ignored);
-    const auto extents = [&](const std::string& ours) {
-        const auto found = places.find(ours);
-        return found == places.end() ? Extents{} : file.tensors()[found->second].extents;
-    };
-    WeightsInfo info;
-    const bool bottleneck = places.contains("backbone.layer1.0.conv3.weight");
-    int blocks = 0;
-    while (places.contains(cat("backbone.layer3.", blocks, ".conv1.weight"))) ++blocks;
-    info.model.backbone = "";
-    if (!bottleneck && blocks == 2) info.model.backbone = "resnet18";
-    if (bottleneck && blocks == 6) info.model.backbone = "resnet50";
-    if (bottleneck && blocks == 23) info.model.backbone = "resnet101";
-    const Extents stem = extents("backbone.conv1.weight");
-    const std::int64_t width = stem.empty() ? 0 : stem[0];
-    if (info.model.backbone.empty() || width < 2 || width > 64 || 64 % width != 0) {
-        throw DataError(cat(file.path().string(), " holds no backbone of this program: ", blocks,
-                            bottleneck ? " bottlenecks" : " basic blocks", " in layer3, ", width,
-                            " channels behind the first convolution — nothing here could use it — "
-                            "give a ResNet-18, -50 or -101"));
+    const auto places = places_of(file, names_or_refuse(file), ignored);
+    const Backbone backbone = backbone_of(file, places);
+    if (backbone.name.empty()) {
+        throw DataError(cat(file.path().string(), " holds ", backbone.text,
+                            " — nothing here could use it — give a plain ResNet-18, -50 or -101"));
     }
-    info.model.width_divisor = static_cast<int>(64 / width);
-    const Extents classifier = extents("decoder.classifier.weight");
-    info.model.num_classes = classifier.empty()
-                                 ? 0
-                                 : static_cast<int>(std::min<std::int64_t>(classifier[0], 256));
+    WeightsInfo info;
+    info.model.backbone = backbone.name;
+    info.model.width_divisor = backbone.width_divisor;
+    info.model.num_classes = static_cast<int>(classes_of(file, places));
     return info;
 }
 

@@ -63,7 +63,7 @@ TEST(TensorFile, TheKindIsToldByContent) {
     EXPECT_EQ(load_tensor_file(golden("types.pth")).kind, "PyTorch .pth (zip)");
     EXPECT_EQ(load_tensor_file(golden("types_stream.pth")).kind, "PyTorch .pth (the older stream)");
     EXPECT_EQ(load_tensor_file(golden("types.pth")).others, std::vector<std::string>{"text"});
-    EXPECT_NE(refusal([] { load_tensor_file(golden("expected.json")); }).find("neither"),
+    EXPECT_NE(refusal([] { load_tensor_file(golden("expected.json")); }).find("not a weights file"),
               std::string::npos);
 }
 

@@ -253,7 +253,7 @@ TEST_F(MadeWeights, WhatDoesNotFitIsNamed) {
     expect_part(with([&] {
                     tensors_ = {{"classifier.weight", {{1}, {0}}}};
                 }),
-                "holds no network that is known: 1 tensors, named classifier.weight");
+                "holds no network that is known: 1 tensor, named classifier.weight");
     type_ = io::ElementType::i32;
     expect_part(with([] {}), "holds I32");
     type_ = io::ElementType::f32;
@@ -265,6 +265,113 @@ TEST_F(MadeWeights, WhatDoesNotFitIsNamed) {
         "backbone.layer1.0.conv1.weight is 2x2x3x3 in the file and 2x2x1x1 in this network");
     expect_part(refusal([&] { import_weights(file, plan_of(tiny(4, "resnet50")), {}); }),
                 "the file holds resnet18 of 1/32 width, 4 classes");
+}
+
+// Wrappers put words into the names, scripts a place before them.
+TEST_F(MadeWeights, WrappedNamesAreUnderstood) {
+    const auto whole = tensors_;
+    const auto renamed = [&](const std::function<std::string(const std::string&)>& name) {
+        tensors_.clear();
+        for (const auto& [ours, made] : whole) tensors_[name(ours)] = made;
+        const ImportedWeights weights = import_weights(written(), plan_, {});
+        for (const auto& [ours, made] : whole)
+            EXPECT_EQ(value_of(weights.snapshot, ours), made.values) << ours;
+        return summary(weights);
+    };
+    for (const char* prefix :
+         {"module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "model.", "net.",
+          "network.", "model._orig_mod.", "_orig_mod.model.", "module.model.", "state_dict.",
+          "_forward_module.model.", "module.module.", "_fsdp_wrapped_module."}) {
+        SCOPED_TRACE(prefix);
+        renamed([&](const std::string& ours) { return prefix + ours; });
+    }
+    expect_part(renamed([](const std::string& ours) { return "_orig_mod.model." + ours; }),
+                "left out of the names: _orig_mod\n  taken from model\n");
+    // A part of the network alone was compiled.
+    renamed([](const std::string& ours) {
+        const std::string part = "backbone.";
+        return ours.starts_with(part) ? part + "_orig_mod." + ours.substr(part.size()) : ours;
+    });
+    const std::string averaged = renamed([](const std::string& ours) { return "ema." + ours; });
+    expect_part(averaged, "taken from ema, an average of weights");
+}
+
+TEST_F(MadeWeights, AnAverageBesideTheNetworkIsNotTaken) {
+    const auto whole = tensors_;
+    for (const auto& [ours, made] : whole) {
+        Made other = made;
+        for (float& v : other.values) v += 1;
+        tensors_["model_ema.module." + ours] = other;
+    }
+    tensors_["model_ema.n_averaged"] = {{1}, {7}};
+    const WeightsFile file = written();
+    const ImportedWeights weights = import_weights(file, plan_, {});
+    for (const auto& [ours, made] : whole)
+        EXPECT_EQ(value_of(weights.snapshot, ours), made.values) << ours;
+    expect_whole_table(weights, plan_, file);
+    expect_part(summary(weights), "not taken: model_ema, an average of weights");
+    // AveragedModel's own state dict.
+    tensors_.clear();
+    for (const auto& [ours, made] : whole) tensors_["module." + ours] = made;
+    tensors_["n_averaged"] = {{1}, {7}};
+    expect_part(to_text(import_weights(written(), plan_, {})),
+                "n_averaged  (a counter of PyTorch's AveragedModel)");
+    // Two that might be meant.
+    tensors_.clear();
+    for (const auto& [ours, made] : whole)
+        tensors_["net." + ours] = tensors_["model." + ours] = made;
+    expect_part(refused(), "holds several networks: model and net");
+}
+
+// Files of networks that look like a ResNet of this program by their names.
+TEST_F(MadeWeights, OtherResNetsAreCalledByTheirNames) {
+    const model::ModelConfig fifty = tiny(4, "resnet50");
+    const graph::Plan plan = plan_of(fifty);
+    const auto with = [&](const std::function<void()>& change) {
+        tensors_.clear();
+        for (const auto& p : plan.parameters) {
+            if (!p.name.starts_with("backbone.")) continue;
+            const std::string theirs = p.name.substr(std::string("backbone.").size());
+            const bool weight = p.kind == graph::ParameterKind::conv_weight;
+            tensors_[theirs] = {
+                weight ? std::vector<std::int64_t>{p.shape.n, p.shape.c, p.shape.h, p.shape.w}
+                       : std::vector<std::int64_t>{p.shape.c},
+                model::initial_value(p, plan, 3)};
+        }
+        change();
+        const WeightsFile file = written();
+        const std::string guessed = refusal([&] { guess_info(file); });
+        const std::string told = refusal([&] { import_weights(file, plan, {}); });
+        expect_part(told, "give weights of a plain ResNet-18, -50 or -101");
+        EXPECT_EQ(told.find("the file holds resnet50"), std::string::npos) << told;
+        return guessed;
+    };
+    const auto reshape = [&](const std::string& name, const std::vector<std::int64_t>& extents) {
+        std::size_t count = 1;
+        for (const auto e : extents) count *= static_cast<std::size_t>(e);
+        tensors_[name] = {extents, std::vector<float>(count)};
+    };
+    expect_part(with([&] {
+                    reshape("layer1.0.conv1.weight", {4, 2, 1, 1});
+                    reshape("layer1.0.conv2.weight", {4, 1, 3, 3});
+                }),
+                "a ResNeXt-50, whose convolutions have 4 groups");
+    expect_part(with([&] {
+                    reshape("layer1.0.conv1.weight", {4, 2, 1, 1});
+                    reshape("layer1.0.conv2.weight", {4, 4, 3, 3});
+                }),
+                "a wide ResNet-50, with 4 channels in its first block where a ResNet has 2");
+    expect_part(with([&] {
+                    reshape("layer1.0.se.fc1.weight", {1, 8, 1, 1});
+                }),
+                "a kind of ResNet-50 with parts that no network of this program has, e.g. "
+                "layer1.0.se.fc1.weight");
+    expect_part(with([&] {
+                    for (int block = 6; block < 36; ++block)
+                        for (const char* conv : {"conv1", "conv3"})
+                            reshape(cat("layer3.", block, ".", conv, ".weight"), {1, 1, 1, 1});
+                }),
+                "a ResNet-152, 36 bottlenecks in layer3");
 }
 
 class SavedWeights : public MadeWeights {
@@ -387,7 +494,7 @@ TEST(Weights, OtherFilesAreRefused) {
     TempDir dir;
     std::ofstream(dir / "empty").flush();
     std::ofstream(dir / "noise.h5") << "this is no checkpoint";
-    expect_part(refusal([&] { WeightsFile(dir / "empty"); }), "not a weights file");
+    expect_part(refusal([&] { WeightsFile(dir / "empty"); }), "it is empty");
     expect_part(refusal([&] { WeightsFile(dir / "noise.h5"); }), "not a weights file");
     expect_part(refusal([&] { WeightsFile(dir / "absent"); }), "absent");
     expect_part(refusal([&] { WeightsFile(dir.path()); }), "holds no checkpoint");

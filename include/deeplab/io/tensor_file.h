@@ -43,6 +43,10 @@ struct TensorFile {
     std::vector<StoredTensor> tensors;  // in the file's order
     std::vector<std::pair<std::string, std::string>> metadata;  // of a safetensors file
     std::vector<std::string> others;  // names in a .pth's state dict that are no tensors
+    // Of a .pth that holds more than a state dict: the keys down to the one that was taken
+    // ("model"), and those of other state dicts beside it ("model_ema").
+    std::string taken;
+    std::vector<std::string> beside;
     std::vector<unsigned char> bytes;
 };
 

@@ -42,6 +42,10 @@ public:
     std::string untrained() const;
     const std::vector<std::pair<std::string, std::string>>& metadata() const;  // of safetensors
     const std::vector<std::string>& others() const;  // of a .pth: names of what is no tensor
+    // Where in a .pth the tensors stand ("model"; "" at its top), and other state dicts beside
+    // them.
+    const std::string& taken() const;
+    const std::vector<std::string>& beside() const;
 
 private:
     struct Impl;
@@ -62,8 +66,10 @@ struct ImportedWeights {
         std::string ours, theirs, note;  // names; "" where there is none
     };
 
-    Snapshot snapshot;       // parameters and states of the plan; no momentum, no info
-    std::string naming;      // "torchvision's ResNet"
+    Snapshot snapshot;   // parameters and states of the plan; no momentum, no info
+    std::string naming;  // "torchvision's ResNet"
+    // How the network stands in the file, where that is not plain: wrappers, other networks beside.
+    std::vector<std::string> remarks;
     std::vector<Row> table;  // the network's tensors in its order, then the ignored ones
 };
 
