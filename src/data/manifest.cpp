@@ -174,7 +174,8 @@ Manifest load_manifest(const std::filesystem::path& dir, const std::string& spli
         root = io::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
                               path.string());
     } catch (const Error& error) {
-        throw DataError(cat("manifest is damaged: ", error.what(),
+        const std::string text = error.what();  // "what is wrong — why — what to do"
+        throw DataError(cat("manifest is damaged: ", text.substr(0, text.find(" — ")),
                             " — what the shards contain cannot be trusted — restore the file or "
                             "pack the split again"));
     }
