@@ -10,6 +10,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/base/version.h"
 #include "deeplab/tools/support.h"
+#include "deeplab/train/rank_agreement.h"
 #include "deeplab/train/trainer.h"
 #include "deeplab/train/watchdog.h"
 
@@ -157,6 +158,8 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.stop = &tools::stop_requested();
     options.last_call = &tools::last_call();
     options.graph = !a.no_graph;
+    // Before the watchdog, whose own exchange depends on train.watchdog_s.
+    train::require_same_start(world, options);
     options.threads = tools::thread_count(world, a.threads);
     options.ends_job = true;
     const auto backend = [&] {  // a driver that hangs as it starts is somebody's, too

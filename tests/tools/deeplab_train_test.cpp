@@ -147,6 +147,23 @@ TEST_F(DeeplabTrain, SlowAReportThatCannotBeWrittenIsAWarning) {
     EXPECT_TRUE(fs::exists(dir_ / "run/checkpoints/latest.h5"));
 }
 
+// Two ranks, each with a command of its own; what they would exchange depends on what differs.
+TEST_F(DeeplabTrain, RanksThatWereStartedUnlikeAreRefused) {
+    if (!testing::have_mpirun()) GTEST_SKIP() << "skipped: no mpirun";
+    const auto unlike = [&](const std::vector<std::string>& second) {
+        std::vector<std::string> all = testing::with_ranks(2, command({}));
+        *(std::find(all.begin(), all.end(), "-np") + 1) = "1";
+        all.insert(all.end(), {":", "-np", "1"});
+        const auto other = command(second);
+        all.insert(all.end(), other.begin(), other.end());
+        return testing::run_process(all, {.environment = {}, .directory = "", .timeout_s = 30});
+    };
+    refused(unlike({"--set", "train.watchdog_s=0"}), 2, "train.watchdog_s is 0.0 on rank 1 (");
+    refused(unlike({"--set", "train.iterations=5"}), 2, "train.iterations is 5 on rank 1 (");
+    refused(unlike({"--config", (dir_ / "nowhere.toml").string()}), 2, "nowhere.toml");
+    EXPECT_FALSE(fs::exists(dir_ / "run/checkpoints"));
+}
+
 TEST_F(DeeplabTrain, RefusesWrongInput) {
     refused(train({"--data", (dir_ / "nowhere").string()}), 3, "nowhere");
     refused(train({"--set", "train.iteration=3"}), 2, "train.iterations");
