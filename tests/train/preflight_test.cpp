@@ -87,13 +87,14 @@ TEST(Preflight, AThousandRanksTakeNoMoreLinesThanOne) {
     PreflightFacts f = two_ranks();
     f.ranks.clear();
     for (int i = 0; i < 1024; ++i) {
-        f.ranks.push_back({.host = "n" + std::to_string(i / 8),
-                           .device = "CUDA device " + std::to_string(i % 4) + ": A",
-                           .own_device = true,
-                           .processors = {0},
-                           .node_processors = 4,
-                           .planned_bytes = 100,
-                           .available_bytes = i / 8 == 77 ? 300 : 400});
+        f.ranks.push_back(
+            {.host = "n" + std::to_string(i / 8),
+             .device = "CUDA device " + std::to_string(i % 4) + ": A",
+             .identity = "n" + std::to_string(i / 8) + " device " + std::to_string(i % 4),
+             .processors = {0},
+             .node_processors = 4,
+             .planned_bytes = 100,
+             .available_bytes = i / 8 == 77 ? 300 : 400});
     }
     for (int i = 0; i < 30; ++i) f.changes.push_back("key: 1 -> 2");
     f.free_bytes = 0;
