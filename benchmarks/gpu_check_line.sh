@@ -64,6 +64,7 @@ line_smoke() {
     done
     try bench startup --device cuda --precision bf16 --backbone resnet18 --crop 33 --batch 2 "${first[@]}" \
         --json "$results/startup.json"
+    ((failed)) || said '^step: '
 }
 
 whole_step() { # options…: its time is shown
@@ -118,13 +119,18 @@ train() { # RUN options…: 20 steps of a small network on generated data
     "$bin/deeplab-train" "${small[@]}" --out "$data/$1" "${@:2}"
 }
 losses() { sed -n 's/.*"loss": *\([0-9.e+-]*\).*/\1/p' "$data/$1/metrics.jsonl"; }
-compare() { # A B LIMIT: the largest relative difference of two runs' losses
-    paste <(losses "$1") <(losses "$2") | awk -v limit="$3" -v what="$1 beside $2" '
+# compare A B LIMIT: the largest relative difference of two runs' losses. A wrong gradient shows in the first five, which decide;
+# rounding grows from step to step (fp32 on a CPU, 2 ranks beside one: below 1e-4 to step 6, 8e-3 at step 16), so that the
+# others need only be near.
+compare() {
+    paste <(losses "$1") <(losses "$2") | awk -v limit="$3" -v near=1e-1 -v what="$1 beside $2" '
         NF != 2 || !($2 > 0) { bad = 1; exit }
-        { d = $1 / $2 - 1; d = d < 0 ? -d : d; if (d > worst || d != d) worst = d }
+        { d = $1 / $2 - 1; d = d < 0 ? -d : d }
+        NR <= 5 && (d > first || d != d) { first = d }
+        d > worst || d != d { worst = d }
         END {
-            printf "%s: %d losses, largest relative difference %.1e, limit %.0e\n", what, NR, worst, limit
-            exit bad || NR < 20 || !(worst <= limit)
+            printf "%s: first 5 losses differ by %.1e (limit %.0e), all %d by %.1e (%.0e)\n", what, first, limit, NR, worst, near
+            exit bad || NR < 20 || !(first <= limit) || !(worst <= near)
         }'
 }
 curve() { # NAME LIMIT options…: the losses of a run beside those on the CPU
@@ -212,7 +218,7 @@ line_sanitizer() {
 ranks() { # N: several ranks on one GPU
     "$mpirun" -np "$1" --bind-to none --oversubscribe "$bin/deeplab-train" "${small[@]}" --out "$data/ranks$1" --device cuda \
         --comm mpi "${first[@]}" --set train.global_batch=12 || return
-    (($1 == 1)) || compare "ranks$1" ranks1 2e-3 # one rank is what the others are compared with
+    (($1 == 1)) || compare "ranks$1" ranks1 1e-3 # one rank is what the others are compared with
 }
 line_ranks() {
     local n
