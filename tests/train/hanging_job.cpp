@@ -1,5 +1,5 @@
 // deeplab-hanging-job KIND: a program whose last rank hangs on purpose under a watchdog of one
-// second, for watchdog_test.cpp.
+// second (ten where it fails), for watchdog_test.cpp.
 #include <signal.h>
 
 #include <chrono>
@@ -18,7 +18,8 @@ void sleep_for(double seconds) {
 }
 
 int body(comm::Communicator& world, const std::string& kind) {
-    const train::Watchdog watchdog(world, 1);
+    // A rank that fails alone waits two seconds for the others' failures before it speaks.
+    const train::Watchdog watchdog(world, kind == "throws" ? 10 : 1);
     const comm::Phase training("training", 7);
     const int last = world.size() - 1;
     if (kind == "reads" && world.rank() == last) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -302,6 +303,34 @@ TEST_F(TrainerTest, ResumeGivesTheBitsOfTheUninterruptedRun) {
     EXPECT_EQ(again.state_hash, whole.state_hash);
 }
 
+// What is written to standard error meanwhile, at most what a pipe holds: no limit of a file's size
+// cuts it.
+class PipedErrors {
+public:
+    PipedErrors() : before_(dup(STDERR_FILENO)) {
+        EXPECT_EQ(pipe(ends_), 0);
+        dup2(ends_[1], STDERR_FILENO);
+        close(ends_[1]);
+    }
+    ~PipedErrors() { taken(); }
+    PipedErrors(const PipedErrors&) = delete;
+    PipedErrors& operator=(const PipedErrors&) = delete;
+
+    std::string taken() {
+        if (before_ < 0) return "";
+        dup2(before_, STDERR_FILENO);
+        close(std::exchange(before_, -1));
+        std::string text(std::size_t{1} << 16, '\0');
+        const ssize_t count = read(ends_[0], text.data(), text.size());
+        close(ends_[0]);
+        text.resize(static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
+        return text;
+    }
+
+private:
+    int before_, ends_[2] = {-1, -1};
+};
+
 // A limit of a file's size stands for the full disk: from step 3 to 6 nothing can be appended.
 TEST_F(TrainerTest, AFullDiskForAWhileLeavesNoGapInTheMetrics) {
     options_.config.train.log_every = 1;
@@ -316,9 +345,9 @@ TEST_F(TrainerTest, AFullDiskForAWhileLeavesNoGapInTheMetrics) {
             now.rlim_cur = fs::file_size(dir_ / "run/metrics.jsonl") + 7;
         EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &now), 0);
     };
-    ::testing::internal::CaptureStderr();
+    PipedErrors errors;
     const TrainResult result = run_training(options_, backend, *world, *world);
-    const std::string told = ::testing::internal::GetCapturedStderr();
+    const std::string told = errors.taken();
     std::signal(SIGXFSZ, handler);
     EXPECT_EQ(result.code, ExitCode::ok);
     EXPECT_EQ(result.step, 12);
