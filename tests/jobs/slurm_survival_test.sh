@@ -101,7 +101,9 @@ power_off node2
 wait_for "the job's second start" 900 has_restarts 1
 "$root/tests/jobs/slurm/node.sh" "$cluster" node2
 finish_with 120 0 "the job that lost a node"
-expect_text "resuming at step $every of $steps" "the job that lost a node"
+# Rank 0 is told to end and may still save the last whole step: the run goes on there, or at its last checkpoint.
+resumed=$(sed -n "s/.*resuming at step \([0-9]*\) of $steps.*/\1/p" <<<"$output" | head -n 1)
+expect "the job that lost a node resumes at step $every or later: $output" test "${resumed:-0}" -ge "$every"
 expect_text "waits up to 70 s for Slurm to notice" "mpirun ended first"
 expect_whole bereft "the job that lost a node"
 
