@@ -13,6 +13,8 @@
 
 #include "cuda_runtime.h"
 #include "deeplab/base/error.h"
+#include "deeplab/base/log.h"
+#include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
 #include "deeplab/comm/device_communicator.h"
 #include "deeplab/math/bf16.h"
@@ -30,10 +32,12 @@ using testing::seen;
 using Calls = std::vector<std::string>;
 
 // One rank's view of many: what it says to all comes back as if each had said it, on a host of its
-// own.
+// own, or as `other` makes another rank's answer of it.
 class Ranks final : public Communicator {
 public:
     explicit Ranks(int size) : size_(size) {}
+    std::function<std::string(const std::string& text, int rank)> other =
+        [](const std::string& text, int rank) { return text + std::to_string(rank); };
     int rank() const override { return 0; }
     int size() const override { return size_; }
     std::string description() const override { return "ranks in name only"; }
@@ -47,8 +51,7 @@ public:
     void barrier(const char*) override {}
     std::vector<std::string> all_gather(const std::string& text, const char*) override {
         std::vector<std::string> all = {text};
-        while (static_cast<int>(all.size()) < size_)
-            all.push_back(text + std::to_string(all.size()));
+        for (int rank = 1; rank < size_; ++rank) all.push_back(other(text, rank));
         return all;
     }
     std::unique_ptr<Communicator> split(int, int) override { return make_self(); }
@@ -167,6 +170,34 @@ TEST_F(NcclTest, ErrorsSayWhatTheLibrarySays) {
 
     script().without_ids = true;
     EXPECT_THAT(message_of([&] { make(); }), HasSubstr("the choice of an id"));
+}
+
+// NCCL itself would say so in the middle of its set-up, on some ranks.
+TEST_F(NcclTest, RanksThatShareADeviceAreNamed) {
+    ranks_.other = [](const std::string& text, int rank) {
+        return rank == 2 ? text : text + " of another";
+    };
+    const std::string text = message_of([&] { make(); });
+    EXPECT_THAT(text, HasSubstr("ranks 0 and 2 share " + log::host() + " device 0000:1A:00.0 — "));
+    EXPECT_THAT(seen().calls, IsEmpty());
+}
+
+TEST_F(NcclTest, ARankWithoutADeviceIsNamed) {
+    ranks_.other = [](const std::string& text, int rank) {
+        return rank == 1 ? "!node1: no CUDA-capable device is detected" : text;
+    };
+    EXPECT_THAT(message_of([&] { make(); }),
+                HasSubstr("rank 1 has no device (node1: no CUDA-capable device is detected) — "));
+    EXPECT_THAT(seen().calls, IsEmpty());
+}
+
+// As on nodes of one kind.
+TEST_F(NcclTest, DevicesOfTwoHostsMayHaveTheSamePlace) {
+    ranks_.other = [](const std::string& text, int rank) {
+        const std::string host = log::host();
+        return text.starts_with(host) ? cat("node", rank, text.substr(host.size())) : text;
+    };
+    EXPECT_EQ(message_of([&] { make(); }), "");
 }
 
 TEST_F(NcclTest, AGroupLeavesTogetherAndIsWaitedForAtItsEnd) {
