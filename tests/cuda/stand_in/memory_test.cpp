@@ -72,6 +72,22 @@ TEST(CapturedStep, SlowIsNotMadeAgainAfterALargerEvaluation) {
     EXPECT_EQ(tested.state(), expected.state());
 }
 
+// Libraries load their code in a run that is not captured: the first of each kind of micro-batch.
+TEST(CapturedStep, IsTheSecondOfItsKind) {
+    const Trainer t = trainer(true);
+    const Batch batch(2, 33);
+    std::vector<std::int64_t> captures;
+    for (int i = 0; i < 6; ++i) {
+        exec::Step step = batch.step();
+        step.first_micro = i % 2 == 0;
+        step.last_micro = i % 2 == 1;
+        const std::int64_t before = counts().captures;
+        t.executable->run(step);
+        captures.push_back(counts().captures - before);
+    }
+    EXPECT_THAT(captures, ::testing::ElementsAre(0, 0, 1, 1, 0, 0));
+}
+
 // Evaluation takes no memory for its runs where the step's suffices, and that of the largest image
 // where it does not.
 TEST(RunMemory, IsSharedAsFarAsItSuffices) {
