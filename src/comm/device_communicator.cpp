@@ -5,6 +5,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "deeplab/comm/activity.h"
 
 namespace deeplab::comm {
 namespace {
@@ -33,6 +34,7 @@ void abort_all(std::span<DeviceCommunicator* const> communicators) noexcept {
 
 void wait_until(const std::function<bool()>& done,
                 std::span<DeviceCommunicator* const> communicators, double timeout_s) {
+    const Collective inside("sums over ranks on the device");
     const Clock::time_point begin = Clock::now();
     Clock::time_point checked = begin;
     while (!done()) {

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "deeplab/base/error.h"
+#include "deeplab/comm/activity.h"
 #include "harness/mpi.h"
 
 namespace deeplab::comm {
@@ -145,6 +146,20 @@ TEST(WaitUntil, ReturnsWhenDone) {
     wait_until([] { return true; }, all, 60);
     EXPECT_EQ(gradients.checks, 2) << "nothing to wait for";
     EXPECT_FALSE(gradients.aborted);
+}
+
+// A watchdog takes a rank that is inside a collective for one that waits, not for one that is late.
+TEST(WaitUntil, IsInsideACollective) {
+    FakeCommunicator gradients("gradients");
+    const std::array<DeviceCommunicator*, 1> all = {&gradients};
+    std::string inside;
+    const auto look = [&] {
+        inside = activity().collective;
+        return true;
+    };
+    wait_until(look, all, 60);
+    EXPECT_EQ(inside, "sums over ranks on the device");
+    EXPECT_EQ(activity().collective, "");
 }
 
 // An abort may not return while a graph lives, and whoever waits does not know of graphs.

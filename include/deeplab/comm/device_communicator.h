@@ -61,9 +61,10 @@ public:
 // All communicators of a device at once: one that is aborted alone may wait for the other's work.
 void abort_all(std::span<DeviceCommunicator* const> communicators) noexcept;
 
-// Waits until done() is true (say, an event has passed), while it watches the communicators. When
-// one fails, or `timeout_s` have passed (0: no limit), DeviceError says why and names the last
-// collectives. Aborts nothing.
+// Waits until done() is true (say, an event has passed), while it watches the communicators: inside
+// a collective (activity.h), so that a watchdog names those who do not come to it. When one fails,
+// or `timeout_s` have passed (0: no limit), DeviceError says why and names the last collectives.
+// Aborts nothing.
 void wait_until(const std::function<bool()>& done,
                 std::span<DeviceCommunicator* const> communicators, double timeout_s);
 
