@@ -194,7 +194,7 @@ public:
         if (choice.engine < 0 || choice.engine >= engine_count) return std::nullopt;
         testing::HostLibrary& library = testing::host_library();
         if (library.fails) library.fails(key_, choice.engine);
-        built_.emplace(choice, Descriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR), 512);
+        built_.emplace(choice, Descriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR), library.workspace);
         plans()[built_->descriptor.get()] = {problem_, choice.engine};
         return built_->workspace;
     }
@@ -247,8 +247,9 @@ void execute(const CudnnHandle& handle, const EnginePlan& plan,
         handle.stream(),
         [plan = plans().at(plan.descriptor.get()), pointers, workspace = plan.workspace] {
             if (workspace > 0) {  // it is scratch
-                std::memset(pointers.workspace, 0x5a, 512);
-                shim::note_written(pointers.workspace, 512, shim::Type::other);
+                const auto bytes = static_cast<std::size_t>(workspace);
+                std::memset(pointers.workspace, 0x5a, bytes);
+                shim::note_written(pointers.workspace, bytes, shim::Type::other);
             }
             compute_typed(plan, pointers);
         },

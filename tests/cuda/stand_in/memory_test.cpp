@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "cpu/narrow_network.h"
+#include "cuda/executor/host_engines.h"
 #include "cuda/executor/samples.h"
 #include "deeplab/base/error.h"
 #include "deeplab/cuda/cuda_backend.h"
@@ -121,6 +122,20 @@ TEST(RunMemory, IsTakenAgainAfterALargerPlanHasFailed) {
         const shim::LimitedRoom limit(Place::device, 0);
         EXPECT_THROW(Evaluation(t, 321, 321), DeviceError);
     }
+    EXPECT_EQ(evaluation.logits(), expected);
+}
+
+// Where a larger workspace moves the scratch memory alone, a captured plan is made again, too.
+TEST(RunMemory, IsTakenAgainAfterTheScratchMemoryAloneHasMoved) {
+    const Trainer t = trainer();
+    host_library().workspace = 1 << 20;
+    const Evaluation evaluation(t, 33, 33);
+    const std::vector<float> expected = evaluation.logits();
+    evaluation.logits();  // captured
+    host_library().workspace = 2 << 20;
+    const Evaluation other(t, 33, 17);
+    host_library() = {};
+    ASSERT_LE(evaluation.executable->memory().arena_bytes, t.executable->memory().arena_bytes);
     EXPECT_EQ(evaluation.logits(), expected);
 }
 
