@@ -58,13 +58,13 @@ io::Mask labels_from_colors(const io::Image& image, const data::ClassFile& class
     }
     if (foreign.colors.empty()) return mask;
     const auto at = static_cast<std::int64_t>(first);
-    throw ForeignLabelsError(
-        cat("colour (", int{image.pixels[3 * first]}, ", ", int{image.pixels[3 * first + 1]}, ", ",
-            int{image.pixels[3 * first + 2]}, ") of pixel x ", at % image.width, ", y ",
-            at / image.width, and_more(foreign.colors.size() - 1, "colour"),
-            " belongs to no class (", what,
-            ") — the pixel has no label — correct the mask or the file of --classes"),
-        std::move(foreign));
+    // A statement of its own: as an argument it may be made after `foreign` was moved from.
+    const std::string message = cat(
+        "colour (", int{image.pixels[3 * first]}, ", ", int{image.pixels[3 * first + 1]}, ", ",
+        int{image.pixels[3 * first + 2]}, ") of pixel x ", at % image.width, ", y ",
+        at / image.width, and_more(foreign.colors.size() - 1, "colour"), " belongs to no class (",
+        what, ") — the pixel has no label — correct the mask or the file of --classes");
+    throw ForeignLabelsError(message, std::move(foreign));
 }
 
 // Values become labels in place.
@@ -78,13 +78,13 @@ void values_to_labels(io::Mask& mask, const Histogram& values, const data::Class
         const auto [value, pixels] = *foreign.values.begin();
         const std::int64_t at = std::find(mask.labels.begin(), mask.labels.end(), value) -
                                 mask.labels.begin();
-        throw ForeignLabelsError(
-            cat("label ", value, " in ", pixels, " pixels, first at x ", at % mask.width, ", y ",
-                at / mask.width, and_more(foreign.values.size() - 1, "label"),
-                " is neither a class nor ignored (", what,
-                ") — training would fail on it — correct the mask, or name the classes by "
-                "--classes"),
-            std::move(foreign));
+        // As above: before `foreign` is moved from.
+        const std::string message = cat(
+            "label ", value, " in ", pixels, " pixels, first at x ", at % mask.width, ", y ",
+            at / mask.width, and_more(foreign.values.size() - 1, "label"),
+            " is neither a class nor ignored (", what,
+            ") — training would fail on it — correct the mask, or name the classes by --classes");
+        throw ForeignLabelsError(message, std::move(foreign));
     }
     if (file.masks.plain()) return;
     for (std::uint8_t& value : mask.labels)

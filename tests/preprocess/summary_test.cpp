@@ -152,7 +152,9 @@ TEST_F(Summary, AVoidColourOfOnesOwn) {
     painted_mask("p1.png", {black, red, green, {10, 20, 30}});
     images(2);
     EXPECT_THAT(packed(3),
-                AllOf(HasSubstr("colour (0, 0, 0) of pixel x 0, y 0"),
+                AllOf(HasSubstr("colour (0, 0, 0) of pixel x 0, y 0 belongs to no class"),
+                      HasSubstr("colour (0, 0, 0) of pixel x 0, y 0, and 1 more colour, belongs "
+                                "to no class"),
                       HasSubstr("colours that no class has: [0, 0, 0] (72 pixels), [10, 20, 30] "
                                 "(36 pixels)"),
                       HasSubstr("ignore_colors = [[0, 0, 0], [10, 20, 30]]")));
@@ -167,6 +169,15 @@ TEST_F(Summary, AVoidColourOfOnesOwn) {
     for (int i = 0; i < 24; ++i) mixed.push_back({static_cast<std::uint8_t>(100 + i), 0, 0});
     painted_mask("p0.png", mixed);
     EXPECT_THAT(packed(3), HasSubstr("resized smoothly or stored as JPEG"));
+}
+
+TEST_F(Summary, CountsTheOtherLabelsWithoutAClass) {
+    gray_mask("p0.png", {0, 1, 7});
+    gray_mask("p1.png", {0, 7, 8, 9});
+    images(2);
+    EXPECT_THAT(packed(3),
+                AllOf(HasSubstr("first at x 16, y 0 is neither a class nor ignored"),
+                      HasSubstr("first at x 6, y 0, and 2 more labels, is neither a class")));
 }
 
 // Shards of an earlier packer may be of that kind.
