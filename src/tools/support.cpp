@@ -129,10 +129,11 @@ void check(const BackendChoice& choice, bool cuda) {
 std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice,
                                             comm::Communicator& world) {
     const auto node = world.split_by_node();
-    const cuda::Availability found = choice.device == Device::cpu ? cuda::Availability{}
-                                                                  : cuda::availability();
-    const bool cuda = choice.device != Device::cpu &&
-                      cuda::all_have_devices(world, found, choice.device == Device::cuda);
+    // Ranks with --device cpu take part, too: others may have another --device, and wait for them.
+    const cuda::Availability found = choice.device == Device::cpu
+                                         ? cuda::Availability{0, "--device cpu is given there"}
+                                         : cuda::availability();
+    const bool cuda = cuda::all_have_devices(world, found, choice.device == Device::cuda);
     check(choice, cuda);
     if (!cuda) return cpu::make_cpu_backend(choice.threads);
     cuda::CudaOptions options;

@@ -162,6 +162,9 @@ TEST_F(DeeplabTrain, RanksThatWereStartedUnlikeAreRefused) {
     refused(unlike({"--set", "train.iterations=5"}), 2, "train.iterations is 5 on rank 1 (");
     refused(unlike({"--config", (dir_ / "nowhere.toml").string()}), 2, "nowhere.toml");
     EXPECT_FALSE(fs::exists(dir_ / "run/checkpoints"));
+    // --device may differ, and what it says is done: no rank waits for the other's devices.
+    const ProcessResult trained = unlike({"--device", "cpu"});
+    EXPECT_EQ(trained.exit_code, 0) << trained.both();
 }
 
 TEST_F(DeeplabTrain, RefusesWrongInput) {
