@@ -157,6 +157,16 @@ void write_atomically(const fs::path& path, std::string_view text) {
     file.commit();
 }
 
+void write_atomically(const fs::path& path, const std::function<void(std::ostream&)>& write) {
+    AtomicFile file(path);
+    errno = 0;
+    std::ofstream out(file.path(), std::ios::binary);
+    write(out);
+    out.close();
+    if (!out) throw_write_error(path, "write", errno != 0 ? errno : EIO);
+    file.commit();
+}
+
 void require_writable_directory(const fs::path& dir) {
     std::error_code problem;
     fs::create_directories(dir, problem);

@@ -2,10 +2,9 @@
 // (little-endian), the header, then the tensors' bytes.
 
 #include <algorithm>
-#include <cerrno>
-#include <fstream>
 #include <limits>
 #include <optional>
+#include <ostream>
 
 #include "deeplab/base/files.h"
 #include "deeplab/io/tensor_file.h"
@@ -202,25 +201,15 @@ void write_safetensors(const std::filesystem::path& target, std::vector<TensorTo
         return sizes[0] != sizes[1] ? sizes[0] > sizes[1] : a.name < b.name;
     });
     const std::string header = header_text(tensors, metadata);
-    AtomicFile file(target);
-    errno = 0;
-    std::ofstream out(file.path(), std::ios::binary);
-    const auto put = [&](const void* data, std::size_t size) {
-        out.write(static_cast<const char*>(data), static_cast<std::streamsize>(size));
-    };
-    const std::uint64_t length = header.size();
-    put(&length, sizeof(length));
-    put(header.data(), header.size());
-    for (const TensorToWrite& tensor : tensors) put(tensor.bytes.data(), tensor.bytes.size());
-    out.close();
-    if (!out) {
-        const std::string reason = errno != 0 ? std::strerror(errno) : "the disk refused it";
-        throw UsageError(
-            cat("cannot write ", target.string(), ": ", reason,
-                " — the weights would be incomplete and were not put in place — choose "
-                "a folder that can be written and has room"));
-    }
-    file.commit();
+    write_atomically(target, [&](std::ostream& out) {
+        const auto put = [&](const void* data, std::size_t size) {
+            out.write(static_cast<const char*>(data), static_cast<std::streamsize>(size));
+        };
+        const std::uint64_t length = header.size();
+        put(&length, sizeof(length));
+        put(header.data(), header.size());
+        for (const TensorToWrite& tensor : tensors) put(tensor.bytes.data(), tensor.bytes.size());
+    });
 }
 
 }  // namespace deeplab::io

@@ -1,7 +1,7 @@
 #include "support_inference.h"
 
 #include <bit>
-#include <fstream>
+#include <ostream>
 #include <string_view>
 
 #include "deeplab/base/error.h"
@@ -50,21 +50,6 @@ std::string npy_header(std::span<const std::int64_t> shape) {
     return header + text;
 }
 
-// Through a temporary name: a full disk leaves nothing behind.
-template <class Write>
-void atomically(const std::filesystem::path& path, const Write& write) {
-    AtomicFile file(path);
-    std::ofstream out(file.path(), std::ios::binary);
-    write(out);
-    out.close();
-    if (!out) {
-        throw UsageError(cat("cannot write ", path.string(),
-                             " — the result would be incomplete — free some space, or check the "
-                             "folder's permissions"));
-    }
-    file.commit();
-}
-
 std::streamsize bytes_of(std::size_t count, std::size_t size) {
     return static_cast<std::streamsize>(count * size);
 }
@@ -96,7 +81,7 @@ void write_npy(const std::filesystem::path& path, std::span<const float> values,
     std::int64_t elements = 1;
     for (const std::int64_t extent : shape) elements *= extent;
     expects(elements == static_cast<std::int64_t>(values.size()), "the shape fits the values");
-    atomically(path, [&](std::ofstream& out) {
+    deeplab::write_atomically(path, [&](std::ostream& out) {
         const std::string header = npy_header(shape);
         out.write(header.data(), bytes_of(header.size(), 1));
         out.write(reinterpret_cast<const char*>(values.data()),
@@ -113,9 +98,8 @@ void refuse_existing(const std::filesystem::path& path) {
 }
 
 void write_atomically(const std::filesystem::path& path, std::span<const std::uint8_t> bytes) {
-    atomically(path, [&](std::ofstream& out) {
-        out.write(reinterpret_cast<const char*>(bytes.data()), bytes_of(bytes.size(), 1));
-    });
+    deeplab::write_atomically(
+        path, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
 }  // namespace deeplab::tools

@@ -101,6 +101,24 @@ TEST_F(Limits, AFileSizeLimitIsAnErrorOfTheCheckpoint) {
     EXPECT_TRUE(fs::is_empty(run() / "checkpoints"));
 }
 
+// Nor is it the user's path that a converted network, or logits, are too large for.
+TEST_F(Limits, AFileSizeLimitIsNamedForOtherResultsToo) {
+    ASSERT_EQ(shell("\"$@\"", {"--set", "train.iterations=1"}).exit_code, 0);
+    const std::string weights = run(), out = dir_ / "out";
+    for (const auto& command :
+         {std::vector<std::string>{testing::program("deeplab-weights"), "convert", weights,
+                                   out + ".safetensors"},
+          std::vector<std::string>{testing::program("deeplab-eval"), "--weights", weights, "--data",
+                                   dir_ / "data", "--split", "train", "--save-logits", out}}) {
+        std::vector<std::string> limited = {"sh", "-c", "ulimit -f 2; exec \"$@\"", "sh"};
+        limited.insert(limited.end(), command.begin(), command.end());
+        const ProcessResult result = testing::run_process(limited);
+        EXPECT_EQ(result.exit_code, 4) << result.both();
+        EXPECT_TRUE(contains(result.err, ": File too large — ")) << result.both();
+        EXPECT_TRUE(contains(result.err, "ulimit -f unlimited")) << result.both();
+    }
+}
+
 // At no limit does the program crash, and where it says why it ends, the limit is named.
 TEST_F(Limits, SlowAnAddressSpaceLimitIsNamed) {
     int named = 0;

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <iosfwd>
 #include <span>
 #include <string>
 #include <string_view>
@@ -46,6 +48,9 @@ std::vector<unsigned char> read_bytes(
 // DeviceError when the disk is full or broken, else a UsageError.
 void write_bytes(const std::filesystem::path& path, std::span<const unsigned char> bytes);
 void write_atomically(const std::filesystem::path& path, std::string_view text);
+// The same with what `write` puts into the stream.
+void write_atomically(const std::filesystem::path& path,
+                      const std::function<void(std::ostream&)>& write);
 
 // Creates `dir` (and parents) and proves that a file can be written there; UsageError otherwise.
 void require_writable_directory(const std::filesystem::path& dir);
