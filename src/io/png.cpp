@@ -128,6 +128,11 @@ public:
     void decode_mask(Mask& mask) {
         const ImageInfo header = info();
         const bool gray = png_get_color_type(png_, info_) == PNG_COLOR_TYPE_GRAY;
+        if (png_get_color_type(png_, info_) == PNG_COLOR_TYPE_GRAY_ALPHA) {
+            throw_unsupported("a gray mask with transparency", what_,
+                              "what a transparent pixel means is not told — store the ids as 8-bit "
+                              "palette or grayscale PNG");
+        }
         if (!header.palette && !gray) {
             throw_unsupported(
                 "a mask of colours instead of class ids", what_,

@@ -349,6 +349,9 @@ TEST(Png, Gray) {
     EXPECT_EQ(decode_image(packed, "test").pixels, (Bytes{17, 17, 17, 255, 255, 255}));
     EXPECT_THAT(data_error([&] { decode_mask(packed, "g4"); }),
                 HasSubstr("a gray mask of 4 bits (g4)"));
+    const Bytes clear = make_png({2, 8, PNG_COLOR_TYPE_GRAY_ALPHA, {{1, 255, 2, 0}}, 0, false, {}});
+    EXPECT_THAT(data_error([&] { decode_mask(clear, "ga"); }),
+                HasSubstr("a gray mask with transparency (ga)"));
 }
 
 TEST(Png, UnsupportedIsRefused) {
