@@ -178,6 +178,7 @@ Content content_of(const Head& head) {
                       give =
                           "give a checkpoint of deeplab-train, a run's folder, safetensors or a "
                           "PyTorch .pth";
+    if (is_machines_failure(head.error)) throw_machines_failure("read", what, head.error);
     if (head.error != 0) {
         refuse_kind(what, cat("it cannot be read: ", std::strerror(head.error)), why,
                     "check its permissions and the file system");

@@ -1,6 +1,7 @@
 #include "deeplab/io/tensor_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +9,7 @@
 #include <map>
 #include <random>
 
+#include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/value.h"
 #include "harness/temp_dir.h"
@@ -158,6 +160,28 @@ TEST_F(Safetensors, TheSameContentGivesTheSameBytes) {
     write("b.safetensors", true);
     EXPECT_EQ(read_bytes(dir_ / "a.safetensors"), read_bytes(dir_ / "b.safetensors"));
     EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir_.path()), {}), 2);
+}
+
+// The file is not at fault, and its permissions are no remedy.
+TEST_F(Safetensors, TooManyOpenFilesIsTheMachinesFailure) {
+    write("a.safetensors");
+    const std::filesystem::path file = dir_ / "a.safetensors";
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit none{0, before.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    std::string message;
+    try {
+        load_tensor_file(file);
+    } catch (const DeviceError& error) {
+        message = error.what();
+    } catch (const std::exception& error) {
+        message = cat("another kind: ", error.what());
+    }
+    setrlimit(RLIMIT_NOFILE, &before);
+    EXPECT_EQ(message, cat("cannot read ", file.string(),
+                           ": Too many open files — the work cannot "
+                           "go on — raise the limit of open files (ulimit -n)"));
 }
 
 TEST_F(Safetensors, AFailedWriteLeavesWhatWasThere) {
