@@ -121,7 +121,10 @@ std::unique_ptr<Predictor::Impl::Compiled> Predictor::Impl::compile(std::int64_t
 
 bool Predictor::Impl::fits(std::int64_t height, std::int64_t width) {
     try {
-        compile(height, width);
+        const std::unique_ptr<Compiled> network = compile(height, width);
+        // What a pass holds beside it: the pixels, the same padded, and scores that are summed up.
+        const auto pixels = volume(3, height, width), padded = volume(3, height, width),
+                   sums = volume(plain() ? 0 : model.num_classes, height, width);
         return true;
     } catch (const DeviceError&) {
         return false;

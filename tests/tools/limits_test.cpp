@@ -4,10 +4,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string>
 
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/io/image.h"
 #include "deeplab/train/checkpoint.h"
 #include "harness/process.h"
 #include "harness/temp_dir.h"
@@ -117,6 +119,32 @@ TEST_F(Limits, AFileSizeLimitIsNamedForOtherResultsToo) {
         EXPECT_TRUE(contains(result.err, ": File too large — ")) << result.both();
         EXPECT_TRUE(contains(result.err, "ulimit -f unlimited")) << result.both();
     }
+}
+
+// "Shrink the image to that" helps: the size leaves room for what a pass holds beside the network.
+TEST_F(Limits, SlowAnImageOfTheSizeThatIsNamedFits) {
+    ASSERT_EQ(shell("\"$@\"", {"--set", "train.iterations=1"}).exit_code, 0);
+    const std::string file = dir_ / "image.png";
+    const auto predict = [&](std::int64_t width, std::int64_t height) {
+        io::Image image{.width = width, .height = height, .pixels = {}};
+        image.pixels.assign(static_cast<std::size_t>(3 * width * height), 128);
+        write_bytes(file, io::encode_png(image));
+        return testing::run_process({"sh", "-c", "ulimit -v 1500000; exec \"$@\"", "sh",
+                                     testing::program("deeplab-predict"), "--weights", run(),
+                                     "--threads", "2", "--force", "--out", dir_ / "out", file});
+    };
+    const ProcessResult large = predict(4000, 3000);
+    EXPECT_EQ(large.exit_code, 4) << large.both();
+    const std::string before = "of this shape that fits is ";
+    const std::size_t at = large.err.find(before);
+    ASSERT_NE(at, std::string::npos) << large.both();
+    std::istringstream size(large.err.substr(at + before.size()));
+    std::int64_t width = 0, height = 0;
+    char times = 0;
+    size >> width >> times >> height;
+    EXPECT_GT(width, 500) << large.both();
+    const ProcessResult fits = predict(width, height);
+    EXPECT_EQ(fits.exit_code, 0) << fits.both();
 }
 
 // At no limit does the program crash, and where it says why it ends, the limit is named.
