@@ -26,6 +26,13 @@ fs::path temporary_name(const fs::path& target) {
     return name;
 }
 
+// Devices and pipes, and what /dev names (/dev/stdout): a file in their place would be damage.
+bool is_written_in_place(const fs::path& target) {
+    std::error_code ignored;
+    const fs::file_status status = fs::status(target, ignored);
+    return fs::is_other(status) || (fs::exists(status) && target.parent_path() == "/dev");
+}
+
 fs::path parent_of(const fs::path& path) {
     return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
@@ -76,15 +83,20 @@ std::string read_into(const fs::path& path, Container& content) {
 }  // namespace
 
 AtomicFile::AtomicFile(fs::path target)
-    : target_(std::move(target)), temporary_(temporary_name(target_)) {}
+    : target_(std::move(target)),
+      temporary_(is_written_in_place(target_) ? target_ : temporary_name(target_)) {}
 
 AtomicFile::~AtomicFile() {
     std::error_code ignored;
-    if (!committed_) fs::remove(temporary_, ignored);
+    if (!committed_ && temporary_ != target_) fs::remove(temporary_, ignored);
 }
 
 void AtomicFile::commit() {
     expects(!committed_, "AtomicFile::commit is called once");
+    if (temporary_ == target_) {
+        committed_ = true;
+        return;
+    }
     sync_path(temporary_, O_RDONLY, "write");
     if (std::rename(temporary_.c_str(), target_.c_str()) != 0)
         throw_write_error(target_, "write", errno);

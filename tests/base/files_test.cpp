@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -177,6 +178,25 @@ TEST(Files, Crc32OfTheCheckText) {
     EXPECT_EQ(crc32(bytes), 0xCBF43926u);
     EXPECT_EQ(crc32(bytes.subspan(4), crc32(bytes.first(4))), crc32(bytes));
     EXPECT_EQ(crc32({}), 0u);
+}
+
+// As root, --json /dev/null would take the device away from everybody.
+TEST(Files, ADeviceOrPipeIsWrittenAndNotReplaced) {
+    const testing::TempDir dir;
+    const fs::path pipe = dir / "pipe";
+    ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+    const int reader = open(pipe.c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_GE(reader, 0);
+    write_atomically(pipe, "text");
+    EXPECT_TRUE(fs::is_fifo(pipe));
+    if (fs::is_fifo(pipe)) {
+        char text[5] = {};
+        EXPECT_EQ(read(reader, text, 4), 4);
+        EXPECT_STREQ(text, "text");
+    }
+    { const AtomicFile left(pipe); }  // never committed
+    EXPECT_TRUE(fs::is_fifo(pipe));
+    close(reader);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ namespace deeplab {
 // Owns a temporary name next to `target`; commit() makes it durable under the final name (fsync,
 // rename, fsync of the directory). A writer that goes away without commit() leaves `target` as it
 // was and removes the temporary file.
+// Devices, pipes and what stands in /dev are written in place.
 class AtomicFile {
 public:
     explicit AtomicFile(std::filesystem::path target);
