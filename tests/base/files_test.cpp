@@ -14,6 +14,7 @@
 #include <iterator>
 
 #include "deeplab/base/error.h"
+#include "harness/sanitizers.h"
 #include "harness/temp_dir.h"
 
 namespace fs = std::filesystem;
@@ -70,7 +71,12 @@ TEST(Files, TheSystemsLimitsAreNamed) {
     EXPECT_NE(large.find("File too large"), std::string::npos) << large;
     EXPECT_NE(large.find("ulimit -f"), std::string::npos) << large;
     EXPECT_EQ(entries(dir.path()), 1u) << "nothing of it is left";
+}
 
+TEST(Files, TheLimitOfOpenFilesIsNamed) {
+    DEEPLAB_SKIP_UNDER_SANITIZERS();
+    const TempDir dir;
+    write(dir / "there", "text");
     const int next = open("/dev/null", O_RDONLY | O_CLOEXEC);  // the lowest free number
     close(next);
     const Limited files(RLIMIT_NOFILE, static_cast<rlim_t>(next));

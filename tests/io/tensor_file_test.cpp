@@ -12,6 +12,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/value.h"
+#include "harness/sanitizers.h"
 #include "harness/temp_dir.h"
 #include "weights_files.h"
 
@@ -164,6 +165,7 @@ TEST_F(Safetensors, TheSameContentGivesTheSameBytes) {
 
 // The file is not at fault, and its permissions are no remedy.
 TEST_F(Safetensors, TooManyOpenFilesIsTheMachinesFailure) {
+    DEEPLAB_SKIP_UNDER_SANITIZERS();
     write("a.safetensors");
     const std::filesystem::path file = dir_ / "a.safetensors";
     rlimit before{};

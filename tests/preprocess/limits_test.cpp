@@ -13,6 +13,7 @@
 
 #include "deeplab/base/log.h"
 #include "harness/process.h"
+#include "harness/sanitizers.h"
 #include "own_folder.h"
 #include "work_lock.h"
 
@@ -77,6 +78,7 @@ TEST_F(Limits, AFileSizeLimitIsNamedBeforeAndWhileWriting) {
 }
 
 TEST_F(Limits, TooManyOpenFilesAreNoBadRecords) {
+    DEEPLAB_SKIP_UNDER_SANITIZERS();
     const auto without_files = [&] {
         while (open("/dev/null", O_RDONLY) >= 0) {
         }
@@ -130,6 +132,7 @@ TEST_F(Limits, AKilledPackLeavesNoLock) {
 
 // Without flock (Lustre without -o flock, some NFS) the file itself is the lock.
 TEST_F(Limits, WithoutFlockThePackIsTheSame) {
+    DEEPLAB_SKIP_UNDER_SANITIZERS();
     write_atomically(dir / "none.c",
                      "#include <"
                      "errno.h>\n"

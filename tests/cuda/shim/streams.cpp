@@ -207,7 +207,11 @@ bool wait(CUstream_st* stream, const CUevent_st& event) {
 }
 
 void begin_capture(const CUstream_st* stream) {
-    capturing = std::make_shared<Graph>();
+    // Its streams wait for each other, which keeps them in memory: they end with it.
+    capturing = std::shared_ptr<Graph>(new Graph, [](Graph* graph) {
+        for (const auto& [captured, own] : graph->streams) own->items.clear();
+        delete graph;
+    });
     capturing->origin = make_replayed(stream->queue->priority);
     capturing->streams[stream] = capturing->origin;
 }
