@@ -104,8 +104,8 @@ TEST(CudaExecutor, Bf16StepsReadTheBf16Bias) {
     }
     ASSERT_GT(biases, 0u);
     for (int i = 0; i < 4; ++i) {
-        const double a = tested.executable->run(batch.step(5e-3)).loss_sum,
-                     b = emulated.executable->run(batch.step(5e-3)).loss_sum;
+        const double a = tested.executable->run(batch.step(5e-4)).loss_sum,
+                     b = emulated.executable->run(batch.step(5e-4)).loss_sum;
         EXPECT_NEAR(a / b, 1, 2e-2) << "step " << i;
     }
 }
