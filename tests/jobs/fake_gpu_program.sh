@@ -6,6 +6,7 @@ set -uo pipefail
 name=${0##*/} line=${DEEPLAB_CHECK_PROCESS##*.}
 me() { echo "$BASHPID" >>"$FAKE/processes"; }
 me
+: >"$FAKE/$line.started"
 
 behaviour=works
 [[ ! -f $FAKE/$line ]] || behaviour=$(<"$FAKE/$line")

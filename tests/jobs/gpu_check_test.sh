@@ -50,7 +50,7 @@ living() { # those of the fakes' processes that live
 }
 expect_none_left() { # WHAT
     local _
-    for _ in {1..50}; do # what is killed takes a moment
+    for _ in {1..300}; do # what is killed takes a moment
         [[ -n $(living) || -n $(ls "$TMPDIR") ]] || break
         sleep 0.1
     done
@@ -176,9 +176,7 @@ background() { # LINE…
 }
 behave smoke=forks first_engines=ignores-term
 background device smoke first_engines
-wait_until grep -q '^smoke' "$temporary/printed"
-wait_until test -n "$(living)"
-sleep 0.3
+wait_until test -e "$FAKE/first_engines.started"
 kill -KILL "$script"
 wait "$script" 2>/dev/null || true
 output=$(<"$temporary/printed")
@@ -190,8 +188,7 @@ expect_verdict smoke passed ""
 # --- the script is told to end
 behave first_engines=hangs
 background device smoke first_engines
-wait_until grep -q '^smoke' "$temporary/printed"
-sleep 0.3
+wait_until test -e "$FAKE/first_engines.started"
 kill -TERM "$script"
 status=0
 wait "$script" || status=$?
@@ -207,14 +204,13 @@ behave
 cat >"$tools/xz" <<END
 #!/bin/bash
 $(command -v xz) -c >"\$FAKE/packed" && head -c 100 "\$FAKE/packed"
-[[ ! -s "\$FAKE/slow" ]] || { touch "\$FAKE/half" && sleep 1; }
+# The first archive is an empty one, the second that of "device".
+echo >>"\$FAKE/archives"
+(( \$(wc -l <"\$FAKE/archives") <= 2 )) || { touch "\$FAKE/half" && sleep 5; }
 exec tail -c +101 "\$FAKE/packed"
 END
 chmod +x "$tools/xz"
 background device smoke
-wait_until grep -q '^device' "$temporary/printed"
-sleep 0.3
-echo yes >"$FAKE/slow"
 wait_until test -e "$FAKE/half"
 kill -KILL "$script"
 wait "$script" 2>/dev/null || true
