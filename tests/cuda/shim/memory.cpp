@@ -66,10 +66,10 @@ void keep(std::byte* data, std::size_t size) {
 #if defined(__SANITIZE_ADDRESS__)
         __asan_unpoison_memory_region(oldest, oldest_size);
 #endif
-        std::free(oldest);
         m.kept_bytes -= oldest_size;
         m.freed.erase(oldest);
         m.kept.pop_front();
+        std::free(oldest);
     }
 }
 
