@@ -322,7 +322,7 @@ int run(const Arguments& a, comm::Communicator& world) {
             }
             progress.one();
         };
-        return train::evaluate(predictor, shards, options, world);
+        return train::evaluate_split(predictor, shards, options, world);
     }();
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     log::info(cat(manifest.records, manifest.records == 1 ? " image in " : " images in ",

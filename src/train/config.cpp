@@ -175,4 +175,12 @@ std::vector<std::string> other_differences(const Config& run, const Config& now)
     return lines;
 }
 
+std::vector<std::pair<std::string, std::string>> shared_values(const Config& config) {
+    std::vector<std::pair<std::string, std::string>> values;
+    for (const Key& key : all_keys()) {
+        if (!key.may_differ) values.emplace_back(key.name, io::to_json(key.get(config)));
+    }
+    return values;
+}
+
 }  // namespace deeplab::train

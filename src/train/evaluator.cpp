@@ -11,8 +11,8 @@
 #include "deeplab/base/limits.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
+#include "deeplab/comm/agreement.h"
 #include "deeplab/comm/mailbox.h"
-#include "startup.h"
 
 namespace deeplab::train {
 namespace {
@@ -138,8 +138,8 @@ const char* name(Protocol protocol) {
     throw LogicError("unknown protocol");
 }
 
-Confusion evaluate(Predictor& predictor, data::ShardSet& shards, const EvaluationOptions& options,
-                   comm::Communicator& communicator) {
+Confusion evaluate_split(Predictor& predictor, data::ShardSet& shards,
+                         const EvaluationOptions& options, comm::Communicator& communicator) {
     return *evaluate_until(predictor, shards, options, communicator, [] { return false; });
 }
 
@@ -166,8 +166,8 @@ std::optional<Confusion> evaluate_until(Predictor& predictor, data::ShardSet& sh
         }
     }
     departure.wait_for_all(stop);
-    agreed(communicator, failure != nullptr, "images of the evaluation",
-           [&] { std::rethrow_exception(failure); });
+    comm::agreed(communicator, failure != nullptr, "images of the evaluation",
+                 [&] { std::rethrow_exception(failure); });
     if (departure.final()) return std::nullopt;
     confusion.reduce(communicator);
     return confusion;

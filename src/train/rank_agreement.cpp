@@ -7,7 +7,6 @@
 #include <mutex>
 #include <thread>
 
-#include "config_keys.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
@@ -15,7 +14,6 @@
 #include "deeplab/data/split_content.h"
 #include "deeplab/io/value.h"
 #include "preflight.h"
-#include "startup.h"
 
 namespace deeplab::train {
 
@@ -197,10 +195,8 @@ std::vector<Fact> facts_of_start(const TrainOptions& options) {
         {"--allow-changed-data", given(options.allow_changed_data), same_options},
         {"--trace", given(!options.trace.empty()), same_options},
     };
-    for (const Key& key : all_keys()) {
-        if (!key.may_differ)
-            facts.push_back({key.name, io::to_json(key.get(options.config)), configuration});
-    }
+    for (const auto& [name, value] : shared_values(options.config))
+        facts.push_back({name, value, configuration});
     return facts;
 }
 
@@ -261,6 +257,25 @@ void require_same_data(comm::Communicator& control,
     for (const data::Manifest* split : splits)
         if (split != nullptr) add_split(*split, facts);
     require_same(control, facts, ExitCode::data);
+}
+
+void require_same_plan(comm::Communicator& world, std::uint64_t plan_hash) {
+    const auto hashes = world.all_gather(hex64(plan_hash), "hash of the plan");
+    std::map<std::string, int> votes;
+    for (const auto& hash : hashes) ++votes[hash];
+    if (votes.size() == 1) return;
+    std::string common = hashes.front();  // with a tie: rank 0's
+    for (const auto& [hash, count] : votes) {
+        if (count > votes[common]) common = hash;
+    }
+    std::string who;
+    for (std::size_t rank = 0; rank < hashes.size(); ++rank) {
+        if (hashes[rank] != common) who += cat(who.empty() ? "" : ", ", rank);
+    }
+    throw DeviceError(
+        cat("the training plan of rank ", who,
+            " differs from that of the others — their collectives would not "
+            "match — start the same program with the same configuration on every node"));
 }
 
 void require_same_values(comm::Communicator& control, std::uint64_t hash,

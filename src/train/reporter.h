@@ -11,7 +11,7 @@
 #include "deeplab/data/shard.h"
 #include "deeplab/io/tensorboard.h"
 #include "deeplab/train/confusion.h"
-#include "deeplab/train/run_folder.h"
+#include "deeplab/train/metrics_log.h"
 
 namespace deeplab::train {
 

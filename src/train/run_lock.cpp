@@ -1,3 +1,5 @@
+#include "deeplab/train/run_lock.h"
+
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -9,12 +11,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
-#include "deeplab/train/run_folder.h"
+#include "deeplab/io/value.h"
 
 namespace deeplab::train {
 

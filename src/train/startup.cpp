@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
 #include <set>
 #include <vector>
 
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
+#include "deeplab/comm/agreement.h"
 #include "deeplab/graph/builder.h"
 #include "deeplab/train/rank_agreement.h"
 #include "deeplab/train/run_folder.h"
@@ -84,59 +84,10 @@ void check_data_folder(const std::filesystem::path& data, const std::string& spl
 
 }  // namespace
 
-void throw_error(ExitCode code, const std::string& message) {
-    switch (code) {
-        case ExitCode::usage: throw UsageError(message);
-        case ExitCode::data: throw DataError(message);
-        case ExitCode::device: throw DeviceError(message);
-        default: throw Error(code, message);
-    }
-}
-
-void agreed(comm::Communicator& control, bool mine, const char* what,
-            const std::function<void()>& body) {
-    std::string verdict;
-    if (mine) {
-        try {
-            body();
-        } catch (const Error& error) {
-            const std::string who = control.rank() == 0
-                                        ? ""
-                                        : cat("rank ", control.rank(), " (", log::host(), "): ");
-            verdict = cat(static_cast<int>(error.code()), " ", who, error.what());
-        }
-    }
-    for (const std::string& text : control.all_gather(verdict, what)) {
-        if (text.empty()) continue;
-        const auto space = text.find(' ');
-        throw_error(static_cast<ExitCode>(std::stoi(text.substr(0, space))),
-                    text.substr(space + 1));
-    }
-}
-
-void require_same_plan(comm::Communicator& world, std::uint64_t plan_hash) {
-    const auto hashes = world.all_gather(hex64(plan_hash), "hash of the plan");
-    std::map<std::string, int> votes;
-    for (const auto& hash : hashes) ++votes[hash];
-    if (votes.size() == 1) return;
-    std::string common = hashes.front();  // with a tie: rank 0's
-    for (const auto& [hash, count] : votes) {
-        if (count > votes[common]) common = hash;
-    }
-    std::string who;
-    for (std::size_t rank = 0; rank < hashes.size(); ++rank) {
-        if (hashes[rank] != common) who += cat(who.empty() ? "" : ", ", rank);
-    }
-    throw DeviceError(
-        cat("the training plan of rank ", who,
-            " differs from that of the others — their collectives would not "
-            "match — start the same program with the same configuration on every node"));
-}
-
 Setup prepare(const TrainOptions& options, comm::Communicator& control,
               std::int64_t batch_norm_ranks) {
     Setup setup;
-    agreed(control, true, "the splits' manifests", [&] {
+    comm::agreed(control, true, "the splits' manifests", [&] {
         setup.config = options.config;
         Config& config = setup.config;
         check_data_folder(options.data, config.data.train_split);
@@ -163,7 +114,7 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
         }
     });
     require_same_data(control, {&setup.train, setup.val ? &*setup.val : nullptr});
-    agreed(control, true, "start-up checks", [&] {
+    comm::agreed(control, true, "start-up checks", [&] {
         const Config& config = setup.config;
         check_batch(config, control.size());
         setup.local_batch = config.train.global_batch /
@@ -190,7 +141,7 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
 
 void check_shards(const TrainOptions& options, const Setup& setup, comm::Communicator& control) {
     const Config& config = setup.config;
-    agreed(control, control.rank() == 0, "overlap of the splits", [&] {
+    comm::agreed(control, control.rank() == 0, "overlap of the splits", [&] {
         if (!setup.val || config.data.allow_overlap) return;
         const auto train = data::ShardSet(options.data, setup.train.split).ids();
         const auto val = data::ShardSet(options.data, setup.val->split).ids();
@@ -207,7 +158,7 @@ void check_shards(const TrainOptions& options, const Setup& setup, comm::Communi
     if (!config.data.verify) return;
     const comm::Phase phase("checking the shards");
     const auto node = control.split_by_node();
-    agreed(control, true, "checksums of the shards", [&] {
+    comm::agreed(control, true, "checksums of the shards", [&] {
         for (const data::Manifest* manifest : {&setup.train, setup.val ? &*setup.val : nullptr}) {
             if (manifest == nullptr) continue;
             const auto shards = static_cast<std::int64_t>(manifest->shards.size());

@@ -2,7 +2,6 @@
 // What is checked before anything is allocated or written.
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 
@@ -31,12 +30,5 @@ void check_shards(const TrainOptions& options, const Setup& setup, comm::Communi
 // A run with a checkpoint is gone on with only when asked to: UsageError otherwise. Touches
 // nothing.
 void check_run_folder(const TrainOptions& options);
-
-[[noreturn]] void throw_error(ExitCode code, const std::string& message);
-
-// Runs `body` where `mine` is true; an Error there is thrown on every rank, so that none waits for
-// another. It names the first rank that met it, unless that is rank 0, which speaks for all.
-void agreed(comm::Communicator& control, bool mine, const char* what,
-            const std::function<void()>& body);
 
 }  // namespace deeplab::train

@@ -10,8 +10,10 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
+#include "deeplab/comm/agreement.h"
 #include "deeplab/data/split_content.h"
 #include "deeplab/train/rank_agreement.h"
+#include "deeplab/train/run_folder.h"
 #include "deeplab/train/watchdog.h"
 #include "deeplab/train/weights.h"
 #include "describe.h"
@@ -49,7 +51,7 @@ void Trainer::start() {
     require_same_start(*control_, options_);
     if (const SyncBn sync = options_.config.train.sync_bn; sync != SyncBn::global)
         batch_norm_ = batch_norm_group(sync, *gradients_);
-    agreed(*control_, root(), "the run's folder", [&] {
+    comm::agreed(*control_, root(), "the run's folder", [&] {
         if (!options_.dry_run) check_run_folder(options_);
     });
     setup_ = prepare(options_, *control_, batch_norm_->size());
@@ -59,7 +61,7 @@ void Trainer::start() {
     info_.train_content = data::to_text(data::content_of(setup_.train));
     if (setup_.val) info_.val_content = data::to_text(data::content_of(*setup_.val));
     info_.config_toml = to_toml(setup_.config);
-    agreed(*control_, samples_on_device(), "place of the samples", [&] {
+    comm::agreed(*control_, samples_on_device(), "place of the samples", [&] {
         if (backend_.takes_raw_samples()) return;
         throw UsageError(cat(
             "data.cache is \"device\", and ", log::host(), " trains on ", backend_.description(),
@@ -68,7 +70,7 @@ void Trainer::start() {
     if (options_.dry_run) return;
 
     std::string checkpoint;
-    agreed(*control_, root(), "the run's folder", [&] {
+    comm::agreed(*control_, root(), "the run's folder", [&] {
         require_writable_directory(options_.run);
         lock_ = std::make_unique<RunLock>(options_.run);
         require_writable_directory(options_.run / "checkpoints");
@@ -84,7 +86,8 @@ void Trainer::start() {
     check_shards(options_, setup_, *control_);
     backend_.allocate(setup_.plan);
     std::uint64_t hash = 0;
-    agreed(*control_, true, "weights to start from", [&] { hash = starting_values(checkpoint); });
+    comm::agreed(*control_, true, "weights to start from",
+                 [&] { hash = starting_values(checkpoint); });
     require_same_values(*control_, hash,
                         !checkpoint.empty()      ? cat("the checkpoint ", checkpoint)
                         : !options_.init.empty() ? "the weights of --init"
@@ -94,14 +97,14 @@ void Trainer::start() {
     compile();
     keep_samples();
     std::string skipped;
-    agreed(*control_, root(), "skipped steps", [&] {
+    comm::agreed(*control_, root(), "skipped steps", [&] {
         if (checkpoint.empty() && !options_.resume) forget_nonfinite(options_.run);
         for (const std::int64_t step : skipped_steps(options_.run)) skipped += cat(step, " ");
     });
     skipped = control_->all_gather(skipped, "skipped steps").front();
     for (const auto& step : split(trim(skipped), ' '))
         if (!step.empty()) skipped_.insert(std::stoll(step));
-    agreed(*control_, root(), "configuration and plan of the run", [&] {
+    comm::agreed(*control_, root(), "configuration and plan of the run", [&] {
         write_atomically(options_.run / "config.toml", info_.config_toml);
         write_atomically(options_.run / "plan.txt", plan_text(setup_.plan));
     });
@@ -195,21 +198,22 @@ void Trainer::compile() {
 void Trainer::keep_samples() {
     if (!samples_on_device()) return;
     std::vector<std::int64_t> pixels(static_cast<std::size_t>(setup_.train.records));
-    agreed(*control_, root(), "sizes of the samples",
-           [&] { pixels = data::ShardSet(options_.data, setup_.train.split).pixels(); });
+    comm::agreed(*control_, root(), "sizes of the samples",
+                 [&] { pixels = data::ShardSet(options_.data, setup_.train.split).pixels(); });
     control_->broadcast(pixels.data(), pixels.size() * sizeof(pixels[0]), 0,
                         "sizes of the samples");
-    agreed(*control_, true, "memory for the samples", [&] { backend_.keep_samples(pixels); });
+    comm::agreed(*control_, true, "memory for the samples", [&] { backend_.keep_samples(pixels); });
 }
 
 void Trainer::dry_run() {
     backend_.allocate(setup_.plan);
-    agreed(*control_, !options_.init.empty(), "weights to start from", [&] { initial_weights(); });
+    comm::agreed(*control_, !options_.init.empty(), "weights to start from",
+                 [&] { initial_weights(); });
     compile();
     keep_samples();
     preflight(setup_, backend_, *control_, {}, {});
     print_dry_run(setup_, executable_->memory(), *control_);
-    agreed(*control_, root(), "file of the plan", [&] {
+    comm::agreed(*control_, root(), "file of the plan", [&] {
         const std::string text = plan_text(setup_.plan);
         if (options_.verbose) std::cout << text;
         // A run that is there keeps the plan that it has.

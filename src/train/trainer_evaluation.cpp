@@ -8,6 +8,7 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
+#include "deeplab/comm/agreement.h"
 #include "describe.h"
 #include "trainer_run.h"
 
@@ -188,14 +189,15 @@ std::optional<Confusion> Trainer::judge(std::int64_t done, std::vector<io::Image
 void Trainer::leave_evaluation(std::int64_t done, Leave why, double needed_s) {
     result_.code = ExitCode::stopped_early;
     const bool at_start = done == first_step_;
-    agreed(*control_, root() && at_start && why == Leave::time, "time of the evaluation", [&] {
-        throw UsageError(
-            cat("the evaluation of step ", done, " takes longer than the time budget of ",
+    comm::agreed(
+        *control_, root() && at_start && why == Leave::time, "time of the evaluation", [&] {
+            throw UsageError(cat(
+                "the evaluation of step ", done, " takes longer than the time budget of ",
                 options_.time_budget_min, " minutes",
                 needed_s > 0 ? cat(" (about ", human_seconds(needed_s), ")") : "",
                 " — a start could never come to its next step — give a longer --time-budget, more "
                 "ranks, or --set train.eval_every=0 and evaluate with deeplab-eval"));
-    });
+        });
     if (!root()) return;
     reporter_->line(
         cat("the evaluation of step ", done,

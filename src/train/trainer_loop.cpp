@@ -5,6 +5,7 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
+#include "deeplab/comm/agreement.h"
 #include "nonfinite.h"
 #include "trainer_run.h"
 
@@ -30,7 +31,7 @@ AveragedStates Trainer::averaged_states() {
 // whole one; a best one that was not written is not the best.
 void Trainer::settle_checkpoint(bool on_purpose) {
     const comm::Phase phase("waiting for a checkpoint to be written", result_.step);
-    agreed(*control_, root(), "checkpoint", [&] { keeper_->settle(on_purpose); });
+    comm::agreed(*control_, root(), "checkpoint", [&] { keeper_->settle(on_purpose); });
     if (root()) info_.best_miou = keeper_->best_miou();
     control_->broadcast(&info_.best_miou, sizeof(info_.best_miou), 0, "best mIoU");
 }
@@ -53,7 +54,7 @@ void Trainer::save(std::int64_t done, bool best) {
 // No rank leaves before the last checkpoint has its name.
 void Trainer::finish_checkpoints() {
     const comm::Phase phase("waiting for the last checkpoint to be written", result_.step);
-    agreed(*control_, root(), "last checkpoint", [&] {
+    comm::agreed(*control_, root(), "last checkpoint", [&] {
         keeper_->finish();
         if (slowest_copy_s_ > 0)
             log::info(cat("checkpoints: ", keeper_->summary(), "; a step waited at most ",

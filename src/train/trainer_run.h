@@ -15,7 +15,7 @@
 #include "deeplab/data/loader.h"
 #include "deeplab/train/checkpoint_keeper.h"
 #include "deeplab/train/evaluator.h"
-#include "deeplab/train/run_folder.h"
+#include "deeplab/train/run_lock.h"
 #include "deeplab/train/trainer.h"
 #include "reporter.h"
 #include "startup.h"

@@ -7,6 +7,7 @@
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
+#include "deeplab/comm/agreement.h"
 #include "nonfinite.h"
 #include "trainer_run.h"
 
@@ -175,7 +176,7 @@ void Trainer::not_finite(const LocalStep& local, std::int64_t step) {
     const bool skip = setup_.config.train.on_nonfinite == "rollback";
     const double loss = local.loss_sum / std::max(local.valid, 1.0);
     const double lr = learning_rate(setup_.config, step);
-    agreed(*control_, root(), "record of the step", [&] {
+    comm::agreed(*control_, root(), "record of the step", [&] {
         record_nonfinite(options_.run, {step, loss, lr, all, skip});
     });
     const std::string what = cat("the loss or its gradient is not finite in step ", step + 1,
@@ -195,12 +196,12 @@ void Trainer::not_finite(const LocalStep& local, std::int64_t step) {
 void Trainer::roll_back() {
     settle_checkpoint();
     std::string checkpoint;
-    agreed(*control_, root(), "checkpoint to go back to", [&] {
+    comm::agreed(*control_, root(), "checkpoint to go back to", [&] {
         const StartingPoint begin = find_starting_point(options_.run);
         if (begin.newest) checkpoint = begin.newest->string();
     });
     checkpoint = control_->all_gather(checkpoint, "name of the checkpoint").front();
-    agreed(*control_, true, "weights to go back to", [&] {
+    comm::agreed(*control_, true, "weights to go back to", [&] {
         first_step_ = 0;
         hashed_step_ = -1;
         for (const auto& p : setup_.plan.parameters) {

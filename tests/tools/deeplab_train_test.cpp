@@ -11,7 +11,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/data/shard.h"
-#include "deeplab/train/run_folder.h"
+#include "deeplab/train/run_lock.h"
 #include "harness/process.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"

@@ -13,7 +13,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/train/checkpoint.h"
-#include "deeplab/train/run_folder.h"
+#include "deeplab/train/metrics_log.h"
 #include "harness/process.h"
 #include "harness/temp_dir.h"
 

@@ -57,7 +57,7 @@ protected:
 // Again and again, so that a letter that stayed behind would end the next one.
 TEST_F(EvaluateRanks, AStopOnOneRankEndsItOnAllWithinAnImage) {
     const auto self = comm::make_self();
-    const Confusion whole = evaluate(predictor_, *shards_, {}, *self);
+    const Confusion whole = evaluate_split(predictor_, *shards_, {}, *self);
     for (int round = 0; round < 5; ++round) {
         seen_ = 0;
         delay_ = std::chrono::milliseconds(20);
@@ -107,7 +107,7 @@ TEST_F(EvaluateRanks, AnErrorOfOneRankIsThrownOnAllAndNamesTheImage) {
     broken_ = 1;  // rank 1's first, or rank 0's second
     std::string message;
     try {
-        evaluate(predictor_, *shards_, options_, world());
+        evaluate_split(predictor_, *shards_, options_, world());
     } catch (const DeviceError& error) {
         message = error.what();
     }

@@ -69,7 +69,7 @@ TEST_F(Evaluate, CountsEveryPixelOfEveryImageOnce) {
         EXPECT_EQ(predicted.labels, predictor_.predict(image).labels);
         expected.add(truth.labels, predicted.labels);
     };
-    const Confusion whole = evaluate(predictor_, *shards_, options, *self);
+    const Confusion whole = evaluate_split(predictor_, *shards_, options, *self);
     EXPECT_EQ(order, (std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6}));
     EXPECT_EQ(whole.counts(), expected.counts());
     for (std::size_t c = 0; c < 3; ++c) {  // rows of the matrix are the data set's own statistics
@@ -80,7 +80,7 @@ TEST_F(Evaluate, CountsEveryPixelOfEveryImageOnce) {
 
 TEST_F(Evaluate, RanksShareTheImages) {
     const auto self = comm::make_self();
-    const Confusion whole = evaluate(predictor_, *shards_, {}, *self);
+    const Confusion whole = evaluate_split(predictor_, *shards_, {}, *self);
     for (const int size : {2, 3, 8}) {  // 8 ranks: the last has no image
         std::vector<std::int64_t> sum(9, 0);
         std::vector<int> seen(7, 0);
@@ -90,7 +90,7 @@ TEST_F(Evaluate, RanksShareTheImages) {
             options.on_image = [&](std::int64_t index, const auto&...) {
                 ++seen[static_cast<std::size_t>(index)];
             };
-            const Confusion part = evaluate(predictor_, *shards_, options, communicator);
+            const Confusion part = evaluate_split(predictor_, *shards_, options, communicator);
             EXPECT_EQ(communicator.reductions, 2) << "who left, and the matrix: not one an image";
             for (std::size_t i = 0; i < 9; ++i) sum[i] += part.counts()[i];
         }
@@ -125,7 +125,7 @@ TEST_F(Evaluate, CentreCropTakesTheMiddleOfTheResizedImage) {
                       resized.pixels[static_cast<std::size_t>(3 * from)]);
         }
     };
-    evaluate(predictor_, *shards_, options, *self);
+    evaluate_split(predictor_, *shards_, options, *self);
     EXPECT_EQ(images, 7);
 }
 
@@ -134,7 +134,7 @@ TEST_F(Evaluate, RefusesANetworkOfOtherClasses) {
     model::ModelConfig other = network;
     other.num_classes = 4;
     Predictor predictor(backend_, other, {});
-    EXPECT_THROW(evaluate(predictor, *shards_, {}, *self), LogicError);
+    EXPECT_THROW(evaluate_split(predictor, *shards_, {}, *self), LogicError);
 }
 
 TEST(EvaluateLabels, OneThatIsNoClassIsBadData) {
@@ -159,7 +159,7 @@ TEST(EvaluateLabels, OneThatIsNoClassIsBadData) {
     testing::SamplingBackend backend;
     Predictor predictor(backend, network, {});
     const auto self = comm::make_self();
-    EXPECT_THROW(evaluate(predictor, shards, {}, *self), DataError);
+    EXPECT_THROW(evaluate_split(predictor, shards, {}, *self), DataError);
 }
 
 }  // namespace

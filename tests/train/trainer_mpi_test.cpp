@@ -15,6 +15,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/train/checkpoint.h"
+#include "deeplab/train/rank_agreement.h"
 #include "fake_backend.h"
 #include "harness/mpi.h"
 #include "harness/temp_dir.h"

@@ -25,6 +25,7 @@
 #include "deeplab/io/value.h"
 #include "deeplab/train/checkpoint.h"
 #include "deeplab/train/run_folder.h"
+#include "deeplab/train/run_lock.h"
 #include "fake_backend.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"

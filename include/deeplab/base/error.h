@@ -39,6 +39,16 @@ struct DeviceError : Error {
     explicit DeviceError(const std::string& message) : Error(ExitCode::device, message) {}
 };
 
+// Throws the kind of Error that belongs to the code.
+[[noreturn]] inline void throw_error(ExitCode code, const std::string& message) {
+    switch (code) {
+        case ExitCode::usage: throw UsageError(message);
+        case ExitCode::data: throw DataError(message);
+        case ExitCode::device: throw DeviceError(message);
+        default: throw Error(code, message);
+    }
+}
+
 // A broken promise between parts of this program: always a bug, never the user's fault.
 struct LogicError : std::logic_error {
     using std::logic_error::logic_error;

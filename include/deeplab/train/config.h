@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deeplab/data/loader.h"
@@ -68,6 +69,9 @@ std::string config_reference();
 std::vector<std::string> frozen_differences(const Config& run, const Config& now);
 // Of the keys that may: "train.iterations: 5 -> 8".
 std::vector<std::string> other_differences(const Config& run, const Config& now);
+
+// Names and values (as JSON) of the keys that all ranks of a job must share.
+std::vector<std::pair<std::string, std::string>> shared_values(const Config& config);
 
 // Of the update that follows `step` updates: lr * (1 - step/iterations)^power, times
 // (step+1)/warmup while step < warmup.

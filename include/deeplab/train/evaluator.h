@@ -83,8 +83,8 @@ struct EvaluationOptions {
 
 // Collective: rank r takes records r, r+size, …; the result is summed over ranks and the same on
 // all, and so is an Error of one of them.
-Confusion evaluate(Predictor& predictor, data::ShardSet& shards, const EvaluationOptions& options,
-                   comm::Communicator& communicator);
+Confusion evaluate_split(Predictor& predictor, data::ShardSet& shards,
+                         const EvaluationOptions& options, comm::Communicator& communicator);
 // The same, unless `stop` says true on a rank: then all ranks leave, each after the image that it
 // is at, with nothing. It is asked on every rank before each image and while a rank waits for the
 // others; not collective.

@@ -28,14 +28,17 @@ void require_same(comm::Communicator& control, const std::vector<Fact>& facts, E
 // The first exchange of a run: the program's version, the options and the keys of the configuration
 // that all ranks must share. Those that may differ are --threads, --device, --no-graph,
 // --time-budget, paths (--data, --out, --init: what they hold is compared by the functions below)
-// and the keys with Key::may_differ. UsageError. Ends the job when the others have not come after
-// train.watchdog_s.
+// and the keys that its table lets differ. UsageError. Ends the job when the others have not come
+// after train.watchdog_s.
 void require_same_start(comm::Communicator& control, const TrainOptions& options);
 
 // The splits' contents by the checksums of their shards, and their classes; null ones are left out.
 // DataError.
 void require_same_data(comm::Communicator& control,
                        const std::vector<const data::Manifest*>& splits);
+
+// Collective: DeviceError naming the ranks whose plan differs from the others'.
+void require_same_plan(comm::Communicator& world, std::uint64_t plan_hash);
 
 // Weights, as every rank has read or made them. `origin` names them: "the checkpoint step-5.h5".
 // DataError.

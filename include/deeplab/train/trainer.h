@@ -66,7 +66,4 @@ struct TrainResult {
 TrainResult run_training(const TrainOptions& options, exec::Backend& backend,
                          comm::Communicator& world, comm::Communicator& traffic);
 
-// Collective: DeviceError naming the ranks whose plan differs from the others'.
-void require_same_plan(comm::Communicator& world, std::uint64_t plan_hash);
-
 }  // namespace deeplab::train
