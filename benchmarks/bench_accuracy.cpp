@@ -8,11 +8,11 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "deeplab/config/config.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/graph/builder.h"
 #include "deeplab/model/deeplab.h"
-#include "deeplab/train/checkpoint.h"
-#include "deeplab/train/config.h"
+#include "deeplab/weights/checkpoint.h"
 #include "network_step.h"
 #include "tensor_errors.h"
 
@@ -26,7 +26,7 @@ struct Options : PlaceOptions {
 
 // With the augmentation of the run that the weights are from.
 Input loaded(const Options& o, const data::ClassTable& classes, int outputs,
-             const train::Snapshot* weights) {
+             const weights::Snapshot* weights) {
     if (static_cast<int>(classes.classes.size()) != outputs) {
         throw DataError(cat("split ", o.split, " has ", classes.classes.size(),
                             " classes, the network of ", o.weights, " has ", outputs,
@@ -38,7 +38,7 @@ Input loaded(const Options& o, const data::ClassTable& classes, int outputs,
     options.split = o.split;
     if (weights != nullptr) {
         const std::string& config = weights->info.config_toml;
-        options.augmentation = train::parse_config(config, "the weights' configuration", {})
+        options.augmentation = config::parse_config(config, "the weights' configuration", {})
                                    .data.augmentation;
         options.normalisation = weights->info.normalisation;
     }
@@ -62,14 +62,14 @@ struct Side {
     double loss = 0;
 
     Side(std::unique_ptr<exec::Backend> b, graph::Plan plan, DType activations, const Options& o,
-         const train::Snapshot* weights, const Input& in)
+         const weights::Snapshot* weights, const Input& in)
         : backend(std::move(b)) {
         graph::set_activation_type(plan, activations);
         for (graph::Tensor& t : plan.tensors)
             t.keep = t.space == graph::Space::arena && t.parent == graph::none;
         backend->allocate(plan);
         if (weights != nullptr)
-            train::apply_snapshot(*backend, plan, *weights, false);
+            weights::apply_snapshot(*backend, plan, *weights, false);
         else
             initialise(plan, o);
         executable = backend->compile(plan, {gradients.get(), batch_norm.get()},
@@ -221,10 +221,10 @@ Report measure(const Options& o, comm::Communicator& world) {
         classes = data::load_manifest(o.data, o.split).classes;
         config.num_classes = static_cast<int>(classes.classes.size());
     }
-    std::unique_ptr<train::Snapshot> weights;
+    std::unique_ptr<weights::Snapshot> weights;
     if (!o.weights.empty()) {
-        weights = std::make_unique<train::Snapshot>(
-            train::load_checkpoint(train::find_weights(o.weights)));
+        weights = std::make_unique<weights::Snapshot>(
+            weights::load_checkpoint(weights::find_weights(o.weights)));
         config = weights->info.model;
     }
     const Input in = o.data.empty() ? generated_input(o.batch, o.crop, config.num_classes, o.seed)

@@ -11,7 +11,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/model/deeplab.h"
-#include "deeplab/train/checkpoint.h"
+#include "deeplab/weights/checkpoint.h"
 #include "network_step.h"
 
 namespace deeplab::bench {
@@ -72,7 +72,7 @@ Report run(const Options& o, comm::Communicator& world) {
             "checkpoint measures one process — rank 0 alone writes checkpoints, others would "
             "disturb it — start it without mpirun");
     require_writable_directory(o.out);
-    train::WeightsInfo info;
+    weights::WeightsInfo info;
     info.classes = data::voc_classes();
     info.model.backbone = o.backbone;
     info.model.num_classes = static_cast<int>(info.classes.classes.size());
@@ -84,14 +84,15 @@ Report run(const Options& o, comm::Communicator& world) {
     std::array<std::vector<double>, parts.size()> times;
     double bytes = 0;
     for (std::int64_t i = 0; i < o.repeats; ++i) {
-        train::Snapshot saved, loaded;
-        times[0].push_back(seconds_of([&] { saved = train::take_snapshot(*backend, plan, info); }));
-        times[1].push_back(seconds_of([&] { train::save_checkpoint(scratch.file, saved); }));
+        weights::Snapshot saved, loaded;
+        times[0].push_back(
+            seconds_of([&] { saved = weights::take_snapshot(*backend, plan, info); }));
+        times[1].push_back(seconds_of([&] { weights::save_checkpoint(scratch.file, saved); }));
         bytes = static_cast<double>(fs::file_size(scratch.file));
-        times[2].push_back(seconds_of([&] { loaded = train::load_checkpoint(scratch.file); }));
+        times[2].push_back(seconds_of([&] { loaded = weights::load_checkpoint(scratch.file); }));
         times[3].push_back(
-            seconds_of([&] { train::apply_snapshot(*backend, plan, loaded, true); }));
-        ensures(train::state_hash(loaded) == train::state_hash(saved),
+            seconds_of([&] { weights::apply_snapshot(*backend, plan, loaded, true); }));
+        ensures(weights::state_hash(loaded) == weights::state_hash(saved),
                 "a checkpoint holds the state that was saved");
     }
     Report report;

@@ -8,7 +8,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
-#include "deeplab/train/evaluator.h"
+#include "deeplab/evaluate/evaluator.h"
 #include "network_step.h"
 
 namespace deeplab::bench {
@@ -46,8 +46,8 @@ Times measure_images(const Options& o, exec::Backend& backend, const model::Mode
     const io::Image image = generated_image(o.crop, config.num_classes);
     Clock::time_point network_done;
     bool checked = false;
-    train::Predictor predictor(
-        backend, config, {.normalisation = {}, .on_pass = [&](const train::Pass& pass) {
+    evaluate::Predictor predictor(
+        backend, config, {.normalisation = {}, .on_pass = [&](const evaluate::Pass& pass) {
                               network_done = Clock::now();
                               if (checked) return;
                               checked = true;

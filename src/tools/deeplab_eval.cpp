@@ -16,10 +16,10 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/evaluate/evaluator.h"
 #include "deeplab/io/value.h"
-#include "deeplab/train/class_names.h"
-#include "deeplab/train/evaluator.h"
 #include "deeplab/train/rank_agreement.h"
+#include "deeplab/weights/class_names.h"
 #include "support_inference.h"
 #include "support_saved_logits.h"
 
@@ -129,7 +129,7 @@ std::string list_of(const std::vector<double>& numbers) {
 // A name that stands elsewhere makes the table false; another name for a class may be the same.
 void check_classes(const data::ClassTable& network, const data::Manifest& data,
                    const std::string& weights) {
-    const train::ClassDifference differs = train::compare_classes(network, data.classes);
+    const weights::ClassDifference differs = weights::compare_classes(network, data.classes);
     if (!differs) return;
     if (differs.moved) {
         throw UsageError(cat(differs.text, " (", weights, ", split ", data.split,
@@ -164,7 +164,7 @@ std::string padded(const std::string& text, std::size_t width, bool right) {
 }
 
 void print_table(const Arguments& a, const tools::Network& network, const data::Manifest& manifest,
-                 const train::Metrics& m) {
+                 const evaluate::Metrics& m) {
     std::size_t width = 24;
     for (const auto& c : manifest.classes.classes) width = std::max(width, c.name.size() + 2);
     const auto line = [&](const std::string& what, double v) {
@@ -206,8 +206,8 @@ io::Object description(const Arguments& a, const tools::Network& network,
 
 // Values that are not defined (a class in neither truth nor prediction) become null.
 std::string json_of(const Arguments& a, const tools::Network& network,
-                    const data::Manifest& manifest, const train::Confusion& confusion) {
-    const train::Metrics m = confusion.metrics();
+                    const data::Manifest& manifest, const evaluate::Confusion& confusion) {
+    const evaluate::Metrics m = confusion.metrics();
     const auto classes = static_cast<std::size_t>(confusion.classes());
     io::Object class_iou;
     io::Array matrix;
@@ -300,15 +300,16 @@ int run(const Arguments& a, comm::Communicator& world) {
                   network.backend->description()));
 
     tools::SavedLogits saved(a.logits);
-    train::InferenceOptions inference{
+    evaluate::InferenceOptions inference{
         .scales = a.scales, .flip = a.flip, .normalisation = network.info.normalisation};
     if (!a.logits.empty())
-        inference.on_pass = [&saved](const train::Pass& pass) { saved.add(pass); };
-    train::Predictor predictor(*network.backend, network.info.model, inference);
+        inference.on_pass = [&saved](const evaluate::Pass& pass) { saved.add(pass); };
+    evaluate::Predictor predictor(*network.backend, network.info.model, inference);
     world.barrier("folders of results");  // rank 0 has made them
     const std::vector<io::Rgb> palette = manifest.classes.palette();
-    train::EvaluationOptions options;
-    options.protocol = a.protocol == "full" ? train::Protocol::full : train::Protocol::centre_crop;
+    evaluate::EvaluationOptions options;
+    options.protocol = a.protocol == "full" ? evaluate::Protocol::full
+                                            : evaluate::Protocol::centre_crop;
     const Clock::time_point start = Clock::now();
     const auto confusion = [&] {
         Progress progress(manifest.records, world);
@@ -322,7 +323,7 @@ int run(const Arguments& a, comm::Communicator& world) {
             }
             progress.one();
         };
-        return train::evaluate_split(predictor, shards, options, world);
+        return evaluate::evaluate_split(predictor, shards, options, world);
     }();
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     log::info(cat(manifest.records, manifest.records == 1 ? " image in " : " images in ",

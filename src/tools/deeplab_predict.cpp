@@ -14,7 +14,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
-#include "deeplab/train/evaluator.h"
+#include "deeplab/evaluate/evaluator.h"
 #include "deeplab/train/rank_agreement.h"
 #include "support_inference.h"
 
@@ -135,7 +135,7 @@ std::string summary(const io::Mask& mask, const data::ClassTable& table) {
     return text;
 }
 
-void predict(const Arguments& a, const std::string& file, train::Predictor& predictor,
+void predict(const Arguments& a, const std::string& file, evaluate::Predictor& predictor,
              const data::ClassTable& table) {
     if (!fs::is_regular_file(file)) {
         throw DataError(
@@ -149,7 +149,7 @@ void predict(const Arguments& a, const std::string& file, train::Predictor& pred
     io::Mask mask;
     if (a.logits) {
         const std::vector<float> logits = predictor.logits(image);
-        mask = train::arg_max(logits, predictor.classes(), image.height, image.width);
+        mask = evaluate::arg_max(logits, predictor.classes(), image.height, image.width);
         const std::int64_t shape[] = {predictor.classes(), image.height, image.width};
         tools::write_npy(out.logits, logits, shape);
     } else {
@@ -184,8 +184,8 @@ int run(const Arguments& a, comm::Communicator& world) {
     world.barrier("folder of results");
     log::info(cat("deeplab-predict: ", network.file.string(), ", step ", network.info.step, ", ",
                   network.backend->description()));
-    train::Predictor predictor(*network.backend, network.info.model,
-                               {.normalisation = network.info.normalisation});
+    evaluate::Predictor predictor(*network.backend, network.info.model,
+                                  {.normalisation = network.info.normalisation});
 
     // An unreadable image fails the program in the end, but does not keep the others from being
     // done.

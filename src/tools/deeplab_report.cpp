@@ -8,7 +8,7 @@
 #include "deeplab/base/command_line.h"
 #include "deeplab/base/error.h"
 #include "deeplab/comm/communicator.h"
-#include "deeplab/train/report.h"
+#include "deeplab/report/report.h"
 
 namespace {
 
@@ -36,9 +36,9 @@ int run(int argc, char** argv) {
     }
     const fs::path folder = out.empty() ? runs[0] / "report" : fs::path(out);
     if (runs.size() == 1)
-        train::write_report(runs[0], folder);
+        report::write_report(runs[0], folder);
     else
-        train::write_comparison(runs, folder);
+        report::write_comparison(runs, folder);
     std::cout << (folder / "index.html").string() << std::endl;
     return 0;
 }

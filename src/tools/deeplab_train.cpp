@@ -11,7 +11,7 @@
 #include "deeplab/base/version.h"
 #include "deeplab/tools/support.h"
 #include "deeplab/train/rank_agreement.h"
-#include "deeplab/train/trainer.h"
+#include "deeplab/train/run_training.h"
 #include "deeplab/train/watchdog.h"
 
 namespace {
@@ -142,7 +142,7 @@ std::string summary(const train::TrainResult& r) {
 
 int run(const Arguments& a, comm::Communicator& world, const std::string& command) {
     train::TrainOptions options;
-    options.config = train::load_config(a.config, a.set);
+    options.config = config::load_config(a.config, a.set);
     options.data = a.data;
     options.run = a.out;
     options.init = a.init;
@@ -185,7 +185,7 @@ int main(int argc, char** argv) {
         Arguments arguments;
         if (!parse(argc, argv, arguments)) return 0;
         if (arguments.keys) {
-            if (session.world().rank() == 0) std::cout << train::config_reference() << std::flush;
+            if (session.world().rank() == 0) std::cout << config::config_reference() << std::flush;
             return 0;
         }
         check(arguments);

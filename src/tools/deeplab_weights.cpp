@@ -11,7 +11,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/comm/communicator.h"
 #include "deeplab/io/value.h"
-#include "deeplab/train/weights.h"
+#include "deeplab/weights/weights.h"
 
 namespace {
 
@@ -29,7 +29,7 @@ std::string shape_text(const std::vector<std::int64_t>& extents) {
     return text.empty() ? "scalar" : text;
 }
 
-std::string network_text(const train::WeightsInfo& info) {
+std::string network_text(const weights::WeightsInfo& info) {
     const auto& m = info.model;
     std::string text = m.backbone;
     if (m.width_divisor != 1) text += cat(", widths / ", m.width_divisor);
@@ -37,7 +37,7 @@ std::string network_text(const train::WeightsInfo& info) {
 }
 
 // "a, b, …" of a file that describes itself; what can be told from shapes otherwise.
-void print_network(const train::WeightsFile& file) {
+void print_network(const weights::WeightsFile& file) {
     if (const auto& info = file.info()) {
         const auto& n = info->normalisation;
         std::cout << "network   " << network_text(*info) << ", output stride "
@@ -53,7 +53,7 @@ void print_network(const train::WeightsFile& file) {
     for (const std::string& key : file.beside()) std::cout << "not taken " << key << "\n";
     std::string network;
     try {
-        network = network_text(train::guess_info(file)) +
+        network = network_text(weights::guess_info(file)) +
                   " (from names and shapes; the file does not say)";
     } catch (const DataError& error) {
         const std::string text = error.what();  // "FILE holds … — why — what to do"
@@ -63,7 +63,7 @@ void print_network(const train::WeightsFile& file) {
 }
 
 int print_info(const std::string& path) {
-    const train::WeightsFile file(path);
+    const weights::WeightsFile file(path);
     std::cout << "file      " << file.path().string() << "\nkind      " << file.kind() << "\n";
     print_network(file);
     for (const auto& [key, value] : file.metadata())
@@ -86,7 +86,7 @@ int print_info(const std::string& path) {
 }
 
 // What the weights themselves cannot tell.
-train::WeightsInfo described(const train::WeightsFile& file, const Arguments& a) {
+weights::WeightsInfo described(const weights::WeightsFile& file, const Arguments& a) {
     if (file.info()) {
         if (!a.stride.empty() || !a.classes.empty()) {
             throw UsageError(
@@ -98,7 +98,7 @@ train::WeightsInfo described(const train::WeightsFile& file, const Arguments& a)
         }
         return *file.info();
     }
-    train::WeightsInfo info = train::guess_info(file);
+    weights::WeightsInfo info = weights::guess_info(file);
     info.model.output_stride = a.stride == "8" ? 8 : 16;
     info.classes = a.classes.empty() ? data::voc_classes() : data::load_classes(a.classes);
     const auto classes = static_cast<int>(info.classes.classes.size());
@@ -115,23 +115,24 @@ train::WeightsInfo described(const train::WeightsFile& file, const Arguments& a)
 
 int convert(const Arguments& a) {
     const std::string &in = a.convert[0], &out = a.convert[1];
-    const train::WeightsFile file(in);
+    const weights::WeightsFile file(in);
     std::error_code ignored;
     if (fs::is_directory(out, ignored) || fs::equivalent(file.path(), out, ignored)) {
         throw UsageError(cat(out, " is ", fs::is_directory(out, ignored) ? "a folder" : "the input",
                              " — the weights need a file of their own — give another name"));
     }
-    const train::WeightsInfo info = described(file, a);
+    const weights::WeightsInfo info = described(file, a);
     const std::int64_t side = model::padded_size(info.model, 1);
     const graph::Plan plan = model::inference_plan(info.model, 1, side, side);
-    train::ImportedWeights weights = train::import_weights(file, plan, {});
+    weights::ImportedWeights weights = weights::import_weights(file, plan, {});
     weights.snapshot.info = info;
     const bool fresh = std::any_of(weights.table.begin(), weights.table.end(), [](const auto& row) {
-        return row.fate == train::ImportedWeights::Row::Fate::initialised;
+        return row.fate == weights::ImportedWeights::Row::Fate::initialised;
     });
-    train::save_weights(out, weights.snapshot, fresh ? "ASPP and decoder" : file.untrained());
-    std::cout << train::to_text(weights) << out << ": " << network_text(info) << ", output stride "
-              << info.model.output_stride << "; " << train::summary(weights) << std::endl;
+    weights::save_weights(out, weights.snapshot, fresh ? "ASPP and decoder" : file.untrained());
+    std::cout << weights::to_text(weights) << out << ": " << network_text(info)
+              << ", output stride " << info.model.output_stride << "; " << weights::summary(weights)
+              << std::endl;
     return 0;
 }
 

@@ -9,13 +9,13 @@
 #include "deeplab/base/text.h"
 #include "deeplab/tools/support.h"
 #include "deeplab/train/rank_agreement.h"
-#include "deeplab/train/weights.h"
+#include "deeplab/weights/weights.h"
 
 namespace deeplab::tools {
 namespace {
 
 // Nobody should take the noise of a fresh network for a result.
-train::WeightsInfo info_of(const train::WeightsFile& file) {
+weights::WeightsInfo info_of(const weights::WeightsFile& file) {
     const std::string name = file.path().string();
     if (!file.info()) {
         throw DataError(cat(name, " (", file.kind(),
@@ -59,7 +59,7 @@ std::streamsize bytes_of(std::size_t count, std::size_t size) {
 Network load_network(const std::string& weights, std::int64_t output_stride,
                      const std::string& device, std::int64_t threads, comm::Communicator& world) {
     Network network;
-    const train::WeightsFile file(weights);
+    const weights::WeightsFile file(weights);
     network.file = file.path();
     network.info = info_of(file);
     if (output_stride != 0) network.info.model.output_stride = static_cast<int>(output_stride);
@@ -70,9 +70,9 @@ Network load_network(const std::string& weights, std::int64_t output_stride,
     const std::int64_t side = model::padded_size(model, 1);
     const graph::Plan plan = model::inference_plan(model, 1, side, side);
     network.backend->allocate(plan);
-    const train::Snapshot snapshot = train::import_weights(file, plan, {}).snapshot;
-    train::require_same_values(world, train::state_hash(snapshot), "the weights");
-    train::apply_snapshot(*network.backend, plan, snapshot, false);
+    const weights::Snapshot snapshot = weights::import_weights(file, plan, {}).snapshot;
+    train::require_same_values(world, weights::state_hash(snapshot), "the weights");
+    weights::apply_snapshot(*network.backend, plan, snapshot, false);
     return network;
 }
 

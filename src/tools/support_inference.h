@@ -9,13 +9,13 @@
 
 #include "deeplab/comm/communicator.h"
 #include "deeplab/exec/backend.h"
-#include "deeplab/train/checkpoint.h"
+#include "deeplab/weights/checkpoint.h"
 
 namespace deeplab::tools {
 
 struct Network {
     std::filesystem::path file;  // that the weights came from
-    train::WeightsInfo info;
+    weights::WeightsInfo info;
     std::unique_ptr<exec::Backend> backend;
 };
 

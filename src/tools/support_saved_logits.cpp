@@ -51,7 +51,7 @@ void SavedLogits::clear(const std::filesystem::path& dir) {
     }
 }
 
-void SavedLogits::add(const train::Pass& pass) {
+void SavedLogits::add(const evaluate::Pass& pass) {
     io::Object entry;
     entry["file"] = "";  // named when the image's index is known
     entry["scale"] = pass.scale;
@@ -88,7 +88,7 @@ void SavedLogits::finish_image(std::int64_t index, const data::Record& record,
     images_.emplace_back(std::move(entry));
 }
 
-void SavedLogits::write_manifest(comm::Communicator& world, const train::WeightsInfo& network,
+void SavedLogits::write_manifest(comm::Communicator& world, const weights::WeightsInfo& network,
                                  io::Object description) {
     const auto parts = world.all_gather(io::to_json(images_), "list of saved logits");
     if (world.rank() != 0) return;

@@ -9,9 +9,9 @@
 
 #include "deeplab/comm/communicator.h"
 #include "deeplab/data/shard.h"
+#include "deeplab/evaluate/evaluator.h"
 #include "deeplab/io/value.h"
-#include "deeplab/train/checkpoint.h"
-#include "deeplab/train/evaluator.h"
+#include "deeplab/weights/checkpoint.h"
 
 namespace deeplab::tools {
 
@@ -25,12 +25,12 @@ public:
 
     // Removes the list of an earlier evaluation: its files are about to be replaced. By one rank.
     static void clear(const std::filesystem::path& dir);
-    void add(const train::Pass& pass);  // of the image at hand
+    void add(const evaluate::Pass& pass);  // of the image at hand
     // Image and truth as the protocol cut them.
     void finish_image(std::int64_t index, const data::Record& record, const io::Image& image,
                       const io::Mask& truth);
     // Collective: the images of all ranks, written by rank 0.
-    void write_manifest(comm::Communicator& world, const train::WeightsInfo& network,
+    void write_manifest(comm::Communicator& world, const weights::WeightsInfo& network,
                         io::Object description);
 
 private:

@@ -54,7 +54,7 @@ void check_best(const fs::path& run, StartingPoint& start) {
     if (start.newest == file) return;
     try {
         // The writer was killed between a better checkpoint, the newest one, and its link.
-        if (load_checkpoint(file).info.best_miou < start.best_miou)
+        if (weights::load_checkpoint(file).info.best_miou < start.best_miou)
             link_checkpoint(*start.newest, "best.h5");
     } catch (const DataError& problem) {
         // The link stays: it tells the next start too that the best one is lost.
@@ -73,7 +73,7 @@ StartingPoint find_starting_point(const fs::path& run) {
     const auto files = checkpoints_of(run);
     for (auto file = files.rbegin(); file != files.rend() && !start.newest; ++file) {
         try {
-            const Snapshot snapshot = load_checkpoint(file->second);
+            const weights::Snapshot snapshot = weights::load_checkpoint(file->second);
             start.newest = file->second;
             start.step = snapshot.info.step;
             start.best_miou = snapshot.info.best_miou;
@@ -113,11 +113,11 @@ CheckpointKeeper::~CheckpointKeeper() {
     writer_.join();
 }
 
-void CheckpointKeeper::save(Snapshot snapshot, bool best) {
+void CheckpointKeeper::save(weights::Snapshot snapshot, bool best) {
     hand_over({.snapshot = std::move(snapshot), .best = best});
 }
 
-void CheckpointKeeper::save_in_haste(Snapshot snapshot) {
+void CheckpointKeeper::save_in_haste(weights::Snapshot snapshot) {
     hand_over({.snapshot = std::move(snapshot), .in_haste = true});
 }
 
@@ -213,9 +213,9 @@ void CheckpointKeeper::work() {
 }
 
 void CheckpointKeeper::put_in_place(const Job& job) {
-    const WeightsInfo& info = job.snapshot.info;
+    const weights::WeightsInfo& info = job.snapshot.info;
     const fs::path file = checkpoint_path(run_, info.step);
-    const std::uint64_t hash = job.in_haste ? train::save_in_haste(file, job.snapshot)
+    const std::uint64_t hash = job.in_haste ? weights::save_in_haste(file, job.snapshot)
                                             : write_(file, job.snapshot);
     damaged_.erase(file);
     {

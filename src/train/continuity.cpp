@@ -3,15 +3,15 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/data/split_content.h"
-#include "deeplab/train/class_names.h"
+#include "deeplab/weights/class_names.h"
 
 namespace deeplab::train {
 
 namespace {
 
-void check_configuration(const Config& was, const Config& config,
+void check_configuration(const config::Config& was, const config::Config& config,
                          const std::filesystem::path& file) {
-    const auto names = frozen_differences(was, config);
+    const auto names = config::frozen_differences(was, config);
     if (names.empty()) return;
     std::string list;
     for (const auto& name : names) list += cat(list.empty() ? "" : ", ", name);
@@ -32,10 +32,11 @@ std::string difference(const char* what, const std::string& before, const std::s
 
 }  // namespace
 
-Continuation check_resumed(const WeightsInfo& before, const WeightsInfo& now, const Config& config,
-                           const TrainOptions& options, const std::filesystem::path& file) {
-    const Config was = parse_config(before.config_toml, cat("configuration in ", file.string()),
-                                    {});
+Continuation check_resumed(const weights::WeightsInfo& before, const weights::WeightsInfo& now,
+                           const config::Config& config, const TrainOptions& options,
+                           const std::filesystem::path& file) {
+    const config::Config was = config::parse_config(before.config_toml,
+                                                    cat("configuration in ", file.string()), {});
     check_configuration(was, config, file);
     const auto train_split = cat("split ", config.data.train_split),
                val_split = cat("split ", config.data.val_split);
@@ -46,7 +47,7 @@ Continuation check_resumed(const WeightsInfo& before, const WeightsInfo& now, co
                             ") — the order of samples would not go on — give the --data folder of "
                             "the run's start"));
     }
-    std::string changed = compare_classes(before.classes, now.classes).text;
+    std::string changed = weights::compare_classes(before.classes, now.classes).text;
     const int was_ignored = before.classes.ignore, ignored = now.classes.ignore;
     for (const std::string& text :
          {was_ignored == ignored
@@ -65,7 +66,7 @@ Continuation check_resumed(const WeightsInfo& before, const WeightsInfo& now, co
                             "run with --init ",
                             file.string()));
     }
-    Continuation result{other_differences(was, config), {}};
+    Continuation result{config::other_differences(was, config), {}};
     if (!changed.empty())
         result.notes.push_back(
             cat("going on with changed data, as --allow-changed-data says: ", changed));
@@ -78,12 +79,13 @@ Continuation check_resumed(const WeightsInfo& before, const WeightsInfo& now, co
     return result;
 }
 
-std::vector<std::string> check_initial_classes(const WeightsFile& file,
+std::vector<std::string> check_initial_classes(const weights::WeightsFile& file,
                                                const data::ClassTable& classes,
                                                const TrainOptions& options) {
     // What no training has touched knows no classes.
     if (options.reset_classifier || !file.info() || !file.untrained().empty()) return {};
-    const ClassDifference differs = compare_classes(file.info()->classes, classes);
+    const weights::ClassDifference differs = weights::compare_classes(file.info()->classes,
+                                                                      classes);
     if (!differs) return {};
     if (options.keep_classifier)
         return {cat("the classifier is kept, as --keep-classifier says: ", differs.text)};

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "deeplab/train/checkpoint.h"
-#include "deeplab/train/trainer.h"
-#include "deeplab/train/weights.h"
+#include "deeplab/train/run_training.h"
+#include "deeplab/weights/checkpoint.h"
+#include "deeplab/weights/weights.h"
 
 namespace deeplab::train {
 
@@ -19,12 +19,13 @@ struct Continuation {
 // A resumed run goes on with the same configuration (but for keys that may change), images, masks
 // and classes as the checkpoint `file`: UsageError or DataError otherwise. `now` describes this
 // start.
-Continuation check_resumed(const WeightsInfo& before, const WeightsInfo& now, const Config& config,
-                           const TrainOptions& options, const std::filesystem::path& file);
+Continuation check_resumed(const weights::WeightsInfo& before, const weights::WeightsInfo& now,
+                           const config::Config& config, const TrainOptions& options,
+                           const std::filesystem::path& file);
 
 // A classifier that is taken from --init knows the data's classes, in their order: UsageError
 // otherwise, unless options say so. Returns notes as above.
-std::vector<std::string> check_initial_classes(const WeightsFile& file,
+std::vector<std::string> check_initial_classes(const weights::WeightsFile& file,
                                                const data::ClassTable& classes,
                                                const TrainOptions& options);
 

@@ -31,7 +31,7 @@ std::vector<std::string> devices_of(exec::Backend& backend, comm::Communicator& 
 
 }  // namespace
 
-int loader_workers(const Config& config, int threads) {
+int loader_workers(const config::Config& config, int threads) {
     if (config.data.workers > 0) return static_cast<int>(config.data.workers);
     return std::clamp(threads / 2, 1, 16);
 }

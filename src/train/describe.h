@@ -11,7 +11,7 @@
 namespace deeplab::train {
 
 // Decode-and-augment threads of a rank: as configured, else half its threads, at most 16.
-int loader_workers(const Config& config, int threads);
+int loader_workers(const config::Config& config, int threads);
 
 // NCCL's variables as this rank has them once the plan is compiled. Collective.
 std::string environment_json(const TrainOptions& options, exec::Backend& backend,

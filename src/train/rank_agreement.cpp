@@ -195,7 +195,7 @@ std::vector<Fact> facts_of_start(const TrainOptions& options) {
         {"--allow-changed-data", given(options.allow_changed_data), same_options},
         {"--trace", given(!options.trace.empty()), same_options},
     };
-    for (const auto& [name, value] : shared_values(options.config))
+    for (const auto& [name, value] : config::shared_values(options.config))
         facts.push_back({name, value, configuration});
     return facts;
 }

@@ -17,7 +17,7 @@ namespace deeplab::train {
 
 namespace {
 
-void check_batch(const Config& config, std::int64_t ranks) {
+void check_batch(const config::Config& config, std::int64_t ranks) {
     const std::int64_t parts = ranks * config.train.accumulation;
     if (config.train.global_batch % parts == 0) return;
     throw UsageError(cat("train.global_batch ", config.train.global_batch, " is not divisible by ",
@@ -28,7 +28,8 @@ void check_batch(const Config& config, std::int64_t ranks) {
 }
 
 // The batch norm behind the image pooling sees one value per channel and sample.
-void check_pooling(const Config& config, std::int64_t local_batch, std::int64_t batch_norm_ranks) {
+void check_pooling(const config::Config& config, std::int64_t local_batch,
+                   std::int64_t batch_norm_ranks) {
     if (config.train.freeze_bn || local_batch * batch_norm_ranks > 1) return;
     throw UsageError(cat(
         "batch normalization behind the image pooling would see one value per channel (a "
@@ -89,7 +90,7 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
     Setup setup;
     comm::agreed(control, true, "the splits' manifests", [&] {
         setup.config = options.config;
-        Config& config = setup.config;
+        config::Config& config = setup.config;
         check_data_folder(options.data, config.data.train_split);
         setup.train = data::load_manifest(options.data, config.data.train_split);
         const auto classes = static_cast<int>(setup.train.classes.classes.size());
@@ -115,7 +116,7 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
     });
     require_same_data(control, {&setup.train, setup.val ? &*setup.val : nullptr});
     comm::agreed(control, true, "start-up checks", [&] {
-        const Config& config = setup.config;
+        const config::Config& config = setup.config;
         check_batch(config, control.size());
         setup.local_batch = config.train.global_batch /
                             (control.size() * config.train.accumulation);
@@ -140,7 +141,7 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
 }
 
 void check_shards(const TrainOptions& options, const Setup& setup, comm::Communicator& control) {
-    const Config& config = setup.config;
+    const config::Config& config = setup.config;
     comm::agreed(control, control.rank() == 0, "overlap of the splits", [&] {
         if (!setup.val || config.data.allow_overlap) return;
         const auto train = data::ShardSet(options.data, setup.train.split).ids();

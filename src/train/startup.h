@@ -8,12 +8,12 @@
 #include "deeplab/data/shard.h"
 #include "deeplab/graph/plan.h"
 #include "deeplab/model/deeplab.h"
-#include "deeplab/train/trainer.h"
+#include "deeplab/train/run_training.h"
 
 namespace deeplab::train {
 
 struct Setup {
-    Config config;  // as asked for, with the number of classes of the data set
+    config::Config config;  // as asked for, with the number of classes of the data set
     data::Manifest train;
     std::optional<data::Manifest> val;  // when the run evaluates
     std::int64_t local_batch = 0;       // samples of one micro-batch on this rank

@@ -1,4 +1,4 @@
-#include "deeplab/train/trainer.h"
+#include "deeplab/train/run_training.h"
 
 #include <cmath>
 #include <iostream>
@@ -15,21 +15,22 @@
 #include "deeplab/train/rank_agreement.h"
 #include "deeplab/train/run_folder.h"
 #include "deeplab/train/watchdog.h"
-#include "deeplab/train/weights.h"
+#include "deeplab/weights/weights.h"
 #include "describe.h"
 #include "nonfinite.h"
 #include "preflight.h"
-#include "trainer_run.h"
+#include "trainer.h"
 
 namespace deeplab::train {
 
 namespace {
 
-std::unique_ptr<comm::Communicator> batch_norm_group(SyncBn sync, comm::Communicator& traffic) {
+std::unique_ptr<comm::Communicator> batch_norm_group(config::SyncBn sync,
+                                                     comm::Communicator& traffic) {
     switch (sync) {
-        case SyncBn::global: return traffic.duplicate();
-        case SyncBn::node: return traffic.split_by_node();
-        case SyncBn::none: return comm::make_self();
+        case config::SyncBn::global: return traffic.duplicate();
+        case config::SyncBn::node: return traffic.split_by_node();
+        case config::SyncBn::none: return comm::make_self();
     }
     throw LogicError("unknown sync_bn");
 }
@@ -49,7 +50,7 @@ Trainer::Trainer(const TrainOptions& options, exec::Backend& backend, comm::Comm
 
 void Trainer::start() {
     require_same_start(*control_, options_);
-    if (const SyncBn sync = options_.config.train.sync_bn; sync != SyncBn::global)
+    if (const config::SyncBn sync = options_.config.train.sync_bn; sync != config::SyncBn::global)
         batch_norm_ = batch_norm_group(sync, *gradients_);
     comm::agreed(*control_, root(), "the run's folder", [&] {
         if (!options_.dry_run) check_run_folder(options_);
@@ -60,7 +61,7 @@ void Trainer::start() {
     info_.train_list_hash = hex64(setup_.train.list_hash);
     info_.train_content = data::to_text(data::content_of(setup_.train));
     if (setup_.val) info_.val_content = data::to_text(data::content_of(*setup_.val));
-    info_.config_toml = to_toml(setup_.config);
+    info_.config_toml = config::to_toml(setup_.config);
     comm::agreed(*control_, samples_on_device(), "place of the samples", [&] {
         if (backend_.takes_raw_samples()) return;
         throw UsageError(cat(
@@ -120,8 +121,8 @@ std::uint64_t Trainer::starting_values(const std::filesystem::path& checkpoint) 
 void Trainer::start_reporter() {
     if (!root()) return;
     reporter_.reset();
-    reporter_ = std::make_unique<Reporter>(options_.run, first_step_, iterations(),
-                                           setup_.config.train.global_batch, info_.classes);
+    reporter_ = std::make_unique<report::Reporter>(options_.run, first_step_, iterations(),
+                                                   setup_.config.train.global_batch, info_.classes);
 }
 
 std::uint64_t Trainer::fresh_values() {
@@ -140,15 +141,15 @@ std::uint64_t Trainer::fresh_values() {
 }
 
 std::uint64_t Trainer::initial_weights() {
-    const WeightsFile file(options_.init);
+    const weights::WeightsFile file(options_.init);
     const auto seed = static_cast<std::uint64_t>(setup_.config.train.seed);
-    const ImportedWeights weights = import_weights(
+    const weights::ImportedWeights weights = weights::import_weights(
         file, setup_.plan, {.seed = seed, .reset_classifier = options_.reset_classifier});
     const auto notes = check_initial_classes(file, setup_.train.classes, options_);
-    apply_snapshot(backend_, setup_.plan, weights.snapshot, false);
-    const std::uint64_t hash = state_hash(weights.snapshot);
+    weights::apply_snapshot(backend_, setup_.plan, weights.snapshot, false);
+    const std::uint64_t hash = weights::state_hash(weights.snapshot);
     if (!root()) return hash;
-    std::vector<std::string> lines = split(summary(weights), '\n');
+    std::vector<std::string> lines = split(weights::summary(weights), '\n');
     constexpr std::size_t most = 4;
     if (lines.size() > most && !options_.dry_run) {
         lines.resize(most - 1);
@@ -158,17 +159,18 @@ std::uint64_t Trainer::initial_weights() {
     for (const auto& line : lines) text += cat(&line == &lines.front() ? "" : "\n", line);
     log::info(text);
     for (const auto& note : notes) log::warn(note);
-    if (!options_.dry_run) write_atomically(options_.run / "initial_weights.txt", to_text(weights));
+    if (!options_.dry_run)
+        write_atomically(options_.run / "initial_weights.txt", weights::to_text(weights));
     return hash;
 }
 
 std::uint64_t Trainer::resume(const std::filesystem::path& file) {
-    const Snapshot snapshot = load_checkpoint(file);
+    const weights::Snapshot snapshot = weights::load_checkpoint(file);
     const Continuation from = check_resumed(snapshot.info, info_, setup_.config, options_, file);
     changes_ = from.changes;
-    apply_snapshot(backend_, setup_.plan, snapshot, true);
+    weights::apply_snapshot(backend_, setup_.plan, snapshot, true);
     first_step_ = snapshot.info.step;
-    result_.state_hash = state_hash(snapshot);
+    result_.state_hash = weights::state_hash(snapshot);
     hashed_step_ = first_step_;
     log::info(cat("resuming at step ", first_step_, " of ", iterations(), " from ",
                   file.filename().string()));
@@ -179,7 +181,7 @@ std::uint64_t Trainer::resume(const std::filesystem::path& file) {
 
 void Trainer::compile() {
     const comm::Phase phase("compiling the plan");
-    const Config::Train& train = setup_.config.train;
+    const config::Config::Train& train = setup_.config.train;
     if (ahead_) ahead_->prefetched = false;  // by the executable before
     executable_ = backend_.compile(
         setup_.plan, {gradients_.get(), batch_norm_.get()},
@@ -232,7 +234,7 @@ void Trainer::dry_run() {
 }
 
 data::LoaderOptions Trainer::loader_options() const {
-    const Config& config = setup_.config;
+    const config::Config& config = setup_.config;
     data::LoaderOptions o;
     o.dir = options_.data;
     o.split = config.data.train_split;

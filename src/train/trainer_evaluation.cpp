@@ -10,7 +10,7 @@
 #include "deeplab/comm/activity.h"
 #include "deeplab/comm/agreement.h"
 #include "describe.h"
-#include "trainer_run.h"
+#include "trainer.h"
 
 namespace deeplab::train {
 
@@ -103,7 +103,7 @@ void Trainer::evaluate_now(std::int64_t done) {
 
     const Clock::time_point start = Clock::now();
     std::vector<io::Image> pictures;
-    std::optional<Confusion> confusion;
+    std::optional<evaluate::Confusion> confusion;
     why_cut_ = Leave::no;
     try {
         confusion = judge(done, pictures);
@@ -124,7 +124,7 @@ void Trainer::evaluate_now(std::int64_t done) {
     evaluated_ = true;
     evaluation_s_ = seconds_since(start);
 
-    const Metrics metrics = confusion->metrics();
+    const evaluate::Metrics metrics = confusion->metrics();
     const std::string hash = hex64(state_hash_at(done));
     if (root()) {
         for (std::size_t i = 0; i < pictures.size(); ++i)
@@ -144,14 +144,16 @@ void Trainer::evaluate_now(std::int64_t done) {
 }
 
 // Nothing when the run is to stop; pictures: for TensorBoard.
-std::optional<Confusion> Trainer::judge(std::int64_t done, std::vector<io::Image>& pictures) {
+std::optional<evaluate::Confusion> Trainer::judge(std::int64_t done,
+                                                  std::vector<io::Image>& pictures) {
     std::optional<EvaluationMark> mark;
     if (root()) mark.emplace(mark_of(options_.run), done);
     if (!val_shards_)
         val_shards_ = std::make_unique<data::ShardSet>(options_.data, setup_.val->split);
     if (!predictor_) {
-        predictor_ = std::make_unique<Predictor>(
-            backend_, setup_.config.model, InferenceOptions{.normalisation = info_.normalisation});
+        predictor_ = std::make_unique<evaluate::Predictor>(
+            backend_, setup_.config.model,
+            evaluate::InferenceOptions{.normalisation = info_.normalisation});
     }
     constexpr std::size_t most_pictures = 3;
     const std::vector<io::Rgb> palette = info_.classes.palette();
@@ -159,7 +161,7 @@ std::optional<Confusion> Trainer::judge(std::int64_t done, std::vector<io::Image
     const double left_s = budget_left_s();
     const double images = static_cast<double>(val_shards_->size()) / control_->size();
     std::int64_t judged = 0;
-    EvaluationOptions evaluation;
+    evaluate::EvaluationOptions evaluation;
     evaluation.on_image = [&](std::int64_t, const data::Record&, const io::Image& image,
                               const io::Mask& truth, const io::Mask& predicted) {
         comm::beat();
@@ -175,12 +177,15 @@ std::optional<Confusion> Trainer::judge(std::int64_t done, std::vector<io::Image
         evaluation_s_ = seconds_since(start) / static_cast<double>(judged) * images;
         return evaluation_s_ > surely * left_s;
     };
-    AveragedStates averaged = averaged_states();
-    auto confusion = evaluate_until(*predictor_, *val_shards_, evaluation, *control_, [&] {
-        if (why_cut_ == Leave::no) why_cut_ = wish_to_leave();
-        if (why_cut_ == Leave::no && hopeless()) why_cut_ = Leave::time;
-        return why_cut_ != Leave::no;
-    });
+    weights::AveragedStates averaged = averaged_states();
+    auto confusion = evaluate::evaluate_until(*predictor_, *val_shards_, evaluation, *control_,
+                                              [&] {
+                                                  if (why_cut_ == Leave::no)
+                                                      why_cut_ = wish_to_leave();
+                                                  if (why_cut_ == Leave::no && hopeless())
+                                                      why_cut_ = Leave::time;
+                                                  return why_cut_ != Leave::no;
+                                              });
     averaged.restore();
     return confusion;
 }

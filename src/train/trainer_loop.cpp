@@ -7,24 +7,27 @@
 #include "deeplab/comm/activity.h"
 #include "deeplab/comm/agreement.h"
 #include "nonfinite.h"
-#include "trainer_run.h"
+#include "trainer.h"
 
 namespace deeplab::train {
 
 // Of what a checkpoint of this step holds; the same on all ranks. Collective.
 std::uint64_t Trainer::state_hash_at(std::int64_t done) {
     if (hashed_step_ == done) return result_.state_hash;
-    AveragedStates averaged = averaged_states();
-    if (root()) result_.state_hash = state_hash(take_snapshot(backend_, setup_.plan, info_));
+    weights::AveragedStates averaged = averaged_states();
+    if (root())
+        result_.state_hash = weights::state_hash(
+            weights::take_snapshot(backend_, setup_.plan, info_));
     averaged.restore();
     control_->broadcast(&result_.state_hash, sizeof(result_.state_hash), 0, "hash of the state");
     hashed_step_ = done;
     return result_.state_hash;
 }
 
-AveragedStates Trainer::averaged_states() {
-    const Config::Train& train = setup_.config.train;
-    return {backend_, setup_.plan, *control_, train.sync_bn != SyncBn::global && !train.freeze_bn};
+weights::AveragedStates Trainer::averaged_states() {
+    const config::Config::Train& train = setup_.config.train;
+    return {backend_, setup_.plan, *control_,
+            train.sync_bn != config::SyncBn::global && !train.freeze_bn};
 }
 
 // Waits for the checkpoint that is being written. The same Error on all ranks when the run has no
@@ -39,11 +42,11 @@ void Trainer::settle_checkpoint(bool on_purpose) {
 // After settle_checkpoint(). The steps wait for the copy only.
 void Trainer::save(std::int64_t done, bool best) {
     const comm::Phase phase("copying the state for a checkpoint", done);
-    AveragedStates averaged = averaged_states();
+    weights::AveragedStates averaged = averaged_states();
     if (root()) {
         info_.step = done;
         const Clock::time_point began = Clock::now();
-        Snapshot snapshot = take_snapshot(backend_, setup_.plan, info_);
+        weights::Snapshot snapshot = weights::take_snapshot(backend_, setup_.plan, info_);
         slowest_copy_s_ = std::max(slowest_copy_s_, seconds_since(began));
         keeper_->save(std::move(snapshot), best);
     }

@@ -9,7 +9,7 @@
 #include "deeplab/comm/activity.h"
 #include "deeplab/comm/agreement.h"
 #include "nonfinite.h"
-#include "trainer_run.h"
+#include "trainer.h"
 
 namespace deeplab::train {
 
@@ -52,7 +52,7 @@ void Trainer::last_call(std::int64_t done) {
     called_ = true;
     if (done == keeper_->newest_step()) return;
     info_.step = done;
-    Snapshot snapshot = take_snapshot(backend_, setup_.plan, info_);
+    weights::Snapshot snapshot = weights::take_snapshot(backend_, setup_.plan, info_);
     snapshot.states = states_before_;
     keeper_->save_in_haste(std::move(snapshot));
     try {
@@ -85,7 +85,7 @@ LocalStep Trainer::one_step(data::Loader& loader, std::int64_t step) {
     step_ids_.clear();
     states_before_.clear();
     // Statistics that ranks have of their own would have to be averaged first.
-    const bool own_statistics = setup_.config.train.sync_bn != SyncBn::global &&
+    const bool own_statistics = setup_.config.train.sync_bn != config::SyncBn::global &&
                                 !setup_.config.train.freeze_bn && control_->size() > 1;
     hears_last_call_ = options_.last_call != nullptr && backend_.on_host() && !own_statistics;
     if (hears_last_call_ && root())
@@ -119,7 +119,7 @@ void Trainer::run_micro(data::Loader& loader, std::int64_t step, NextBatch next,
     for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
     exec::Step inputs = this->inputs(batch);
     inputs.samples = samples;
-    inputs.learning_rate = learning_rate(setup_.config, step);
+    inputs.learning_rate = config::learning_rate(setup_.config, step);
     inputs.valid_pixels = local.valid;
     inputs.first_micro = batch.micro == 0;
     inputs.last_micro = batch.micro + 1 == setup_.config.train.accumulation;
@@ -175,7 +175,7 @@ void Trainer::not_finite(const LocalStep& local, std::int64_t step) {
         all += cat(all.empty() ? "" : " ", text);
     const bool skip = setup_.config.train.on_nonfinite == "rollback";
     const double loss = local.loss_sum / std::max(local.valid, 1.0);
-    const double lr = learning_rate(setup_.config, step);
+    const double lr = config::learning_rate(setup_.config, step);
     comm::agreed(*control_, root(), "record of the step", [&] {
         record_nonfinite(options_.run, {step, loss, lr, all, skip});
     });
@@ -228,7 +228,7 @@ bool Trainer::report(const LocalStep& local, std::int64_t step) {
     const bool due = (step + 1) % setup_.config.train.log_every == 0 || step + 1 == iterations();
     if (!local.skipped) result_.loss = local.valid > 0 ? local.loss_sum / local.valid : 0;
     interval_.loss = local.skipped ? std::nan("") : result_.loss;
-    interval_.learning_rate = learning_rate(setup_.config, step);
+    interval_.learning_rate = config::learning_rate(setup_.config, step);
     if (options_.on_step && !local.skipped)
         options_.on_step({step + 1, result_.loss, interval_.learning_rate, local.gradient_norm});
     if (!due) return false;
@@ -239,7 +239,7 @@ bool Trainer::report(const LocalStep& local, std::int64_t step) {
     trained_steps_ += interval_.steps;
     if (step + 1 == iterations()) state_hash_at(step + 1);
     if (root()) {
-        Interval mean = interval_;
+        report::Interval mean = interval_;
         mean.data_wait_s = message[0] / control_->size();
         mean.comm_exposed_s = message[1] / control_->size();
         reporter_->steps(mean, step + 1 == iterations() ? hex64(result_.state_hash) : "");

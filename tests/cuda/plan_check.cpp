@@ -15,8 +15,8 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/config/config.h"
 #include "deeplab/cuda/cuda_backend.h"
-#include "deeplab/train/config.h"
 #include "runtime_compiler.h"
 
 namespace {
@@ -55,7 +55,7 @@ Problems problems_of(const std::filesystem::path& configs) {
     }
     std::sort(files.begin(), files.end());
     for (const auto& file : files) {
-        const train::Config config = train::load_config(file, {});
+        const config::Config config = config::load_config(file, {});
         problems.add(plan_of(config.model, config.train.global_batch / config.train.accumulation,
                              config.data.augmentation.crop),
                      {Precision::bf16, Precision::tf32, Precision::fp32});

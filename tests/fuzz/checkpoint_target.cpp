@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "deeplab/train/checkpoint.h"
-#include "deeplab/train/config.h"
+#include "deeplab/config/config.h"
+#include "deeplab/weights/checkpoint.h"
 #include "fuzz/hdf5_edits.h"
 #include "fuzz/target.h"
 
@@ -40,15 +40,15 @@ const std::string kNames[] = {"backbone",
                               "states/",
                               "/"};
 
-train::Snapshot valid() {
-    train::Snapshot snapshot;
-    train::WeightsInfo& info = snapshot.info;
+weights::Snapshot valid() {
+    weights::Snapshot snapshot;
+    weights::WeightsInfo& info = snapshot.info;
     info.model.backbone = "resnet18";
     info.model.num_classes = 3;
     info.model.width_divisor = 8;
     info.classes.classes = {{"a", {0, 0, 0}}, {"b", {1, 2, 3}}, {"c", {4, 5, 6}}};
     info.step = 7;
-    info.config_toml = train::to_toml(train::Config());
+    info.config_toml = config::to_toml(config::Config());
     info.train_list_hash = "0123456789abcdef";
     snapshot.extents = {{"head.weight", {3, 2, 1, 1}}, {"head.bias", {3}}, {"head.mean", {3}}};
     snapshot.parameters = {{"head.weight", std::vector<float>(6, 1)}, {"head.bias", {1, 2, 3}}};
@@ -57,7 +57,7 @@ train::Snapshot valid() {
     return snapshot;
 }
 
-void change(FuzzedDataProvider& input, train::WeightsInfo& info) {
+void change(FuzzedDataProvider& input, weights::WeightsInfo& info) {
     const auto number = [&] { return input.ConsumeIntegral<int>(); };
     const auto real = [&] {
         return input.ConsumeBool() ? input.ConsumeFloatingPoint<float>()
@@ -85,7 +85,7 @@ void change(FuzzedDataProvider& input, train::WeightsInfo& info) {
 }
 
 // What eval, predict and --resume do with it before they look at the tensors.
-void use(const train::WeightsInfo& info) {
+void use(const weights::WeightsInfo& info) {
     const std::int64_t side = model::padded_size(info.model, 1);
     const graph::Plan plan = model::inference_plan(info.model, 1, side, side);
     require(!plan.parameters.empty(), "a network");
@@ -96,7 +96,7 @@ void use(const train::WeightsInfo& info) {
     float planes[3];
     data::normalise({1, 1, pixel}, info.normalisation, planes);
     for (const float v : planes) require(std::isfinite(v), "a pixel is a number");
-    train::parse_config(info.config_toml, "fuzz", {});
+    config::parse_config(info.config_toml, "fuzz", {});
 }
 
 }  // namespace
@@ -104,11 +104,11 @@ void use(const train::WeightsInfo& info) {
 void consume(std::span<const std::uint8_t> bytes) {
     FuzzedDataProvider input(bytes.data(), bytes.size());
     const auto path = scratch() / "step-0000007.h5";
-    train::Snapshot snapshot = valid();
+    weights::Snapshot snapshot = valid();
     for (int i = input.ConsumeIntegralInRange(0, 2); i > 0; --i) change(input, snapshot.info);
-    train::save_checkpoint(path, snapshot);
+    weights::save_checkpoint(path, snapshot);
     apply_edits(input, path, kNames);
-    const train::Snapshot loaded = train::load_checkpoint(path);
+    const weights::Snapshot loaded = weights::load_checkpoint(path);
     for (const auto* tensors : {&loaded.parameters, &loaded.states, &loaded.momentum})
         for (const auto& [name, values] : *tensors) {
             std::int64_t elements = 1;

@@ -6,7 +6,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/model/deeplab.h"
-#include "deeplab/train/weights.h"
+#include "deeplab/weights/weights.h"
 #include "fuzz/target.h"
 #include "io/weights_files.h"
 
@@ -43,11 +43,12 @@ void consume(std::span<const std::uint8_t> input) {
 
     const auto path = scratch() / "input";
     store(path, input);
-    const train::WeightsFile weights(path);
-    const train::WeightsInfo info = weights.info() ? *weights.info() : train::guess_info(weights);
+    const weights::WeightsFile weights(path);
+    const weights::WeightsInfo info = weights.info() ? *weights.info()
+                                                     : weights::guess_info(weights);
     if (!weights.info()) return;
     const graph::Plan plan = model::inference_plan(info.model, 1, 33, 33);
-    train::import_weights(weights, plan, {});
+    weights::import_weights(weights, plan, {});
 }
 
 std::vector<Bytes> seeds() {

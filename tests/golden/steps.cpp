@@ -11,12 +11,12 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/communicator.h"
+#include "deeplab/config/config.h"
 #include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/io/hdf5.h"
 #include "deeplab/model/deeplab.h"
-#include "deeplab/train/config.h"
-#include "deeplab/train/weights.h"
+#include "deeplab/weights/weights.h"
 
 namespace {
 
@@ -43,7 +43,7 @@ std::vector<std::int64_t> extents_of(const graph::Parameter& p) {
 
 // images/0000 (N,3,H,W) f32, labels/0000 (N,1,H,W) u8, …
 void write_batches(const Arguments& a) {
-    const train::Config config = train::load_config(a.config, a.set);
+    const config::Config config = config::load_config(a.config, a.set);
     data::LoaderOptions options;
     options.dir = a.data;
     options.split = config.data.train_split;
@@ -67,7 +67,7 @@ void write_batches(const Arguments& a) {
 
 class Network {
 public:
-    Network(const train::Config& config, const Shape& images, bool keep_logits, int threads)
+    Network(const config::Config& config, const Shape& images, bool keep_logits, int threads)
         : plan(model::training_plan(
               config.model,
               {.batch = images.n,
@@ -85,17 +85,17 @@ public:
         }
     }
     void load(const std::string& path) {
-        const train::ImportedWeights weights = train::import_weights(train::WeightsFile(path), plan,
-                                                                     {});
-        train::apply_snapshot(*backend, plan, weights.snapshot, false);
+        const weights::ImportedWeights weights = weights::import_weights(weights::WeightsFile(path),
+                                                                         plan, {});
+        weights::apply_snapshot(*backend, plan, weights.snapshot, false);
     }
-    void save(const std::string& path, const train::Config& config, std::int64_t steps) const {
-        train::WeightsInfo info;
+    void save(const std::string& path, const config::Config& config, std::int64_t steps) const {
+        weights::WeightsInfo info;
         info.model = config.model;
         info.classes = data::voc_classes();
         info.step = steps;
-        info.config_toml = train::to_toml(config);
-        train::save_weights(path, train::take_snapshot(*backend, plan, info), "");
+        info.config_toml = config::to_toml(config);
+        weights::save_weights(path, weights::take_snapshot(*backend, plan, info), "");
     }
     // Of the mean over valid pixels, as PyTorch has it.
     void write_gradients(io::Hdf5Writer& file, double valid_pixels) const {
@@ -121,7 +121,7 @@ public:
 
 // losses f64 (steps); with --details of the first step: logits, gradients/NAME, states/NAME.
 void run_steps(const Arguments& a) {
-    const train::Config config = train::load_config(a.config, a.set);
+    const config::Config config = config::load_config(a.config, a.set);
     const io::Hdf5Reader batches(a.batches);
     const std::vector<std::int64_t> e = batches.extents(numbered("images", a.first));
     const Shape shape{e.at(0), e.at(1), e.at(2), e.at(3)};
@@ -145,7 +145,7 @@ void run_steps(const Arguments& a) {
         exec::Step step;
         step.images = images;
         step.labels = labels;
-        step.learning_rate = train::learning_rate(config, s);
+        step.learning_rate = config::learning_rate(config, s);
         step.valid_pixels = valid;
         const exec::StepResult result = executable->run(step);
         losses.push_back(result.loss_sum / std::max(valid, 1.0));

@@ -16,10 +16,14 @@ cpu: base math graph comm exec
 cuda: base math graph comm exec
 io: base
 data: base math io
-train: base graph model math comm exec io data
-tools: base graph model math comm exec cpu cuda io data train
+config: base model io data
+weights: base graph model comm exec io data
+evaluate: base model math comm exec io data
+report: base io data evaluate
+train: base graph model math comm exec io data config weights evaluate report
+tools: base graph model math comm exec cpu cuda io data config weights evaluate report train
 preprocess: base math comm io data
-benchmarks: base graph model math comm exec cpu cuda io data train tools preprocess
+benchmarks: base graph model math comm exec cpu cuda io data config weights evaluate report train tools preprocess
 '
 
 grep -rnoE --include='*.h' --include='*.cpp' --include='*.cu' --include='*.cuh' '#include "[^"]*"' include src preprocess benchmarks |

@@ -12,8 +12,8 @@
 
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
-#include "deeplab/train/checkpoint.h"
-#include "deeplab/train/metrics_log.h"
+#include "deeplab/report/metrics_log.h"
+#include "deeplab/weights/checkpoint.h"
 #include "harness/process.h"
 #include "harness/temp_dir.h"
 
@@ -100,9 +100,10 @@ eval_every = 2
         std::ifstream(dir_ / run / "told") >> told;
         ASSERT_GT(told, 0) << cut.both();
         EXPECT_LT(ended - told, 10) << cut.both();
-        const train::Snapshot saved = train::load_checkpoint(dir_ / run / "checkpoints/latest.h5");
+        const weights::Snapshot saved = weights::load_checkpoint(dir_ / run /
+                                                                 "checkpoints/latest.h5");
         EXPECT_EQ(saved.info.step, 2) << "that of the evaluation, and no step more";
-        EXPECT_FALSE(train::MetricsLog(dir_ / run / "metrics.jsonl", 2).miou(2).has_value());
+        EXPECT_FALSE(report::MetricsLog(dir_ / run / "metrics.jsonl", 2).miou(2).has_value());
 
         const std::vector<std::string> on = {"--set", "train.eval_every=0"};
         const ProcessResult whole = testing::run_process(

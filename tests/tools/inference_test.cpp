@@ -12,10 +12,10 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/data/shard.h"
+#include "deeplab/evaluate/confusion.h"
 #include "deeplab/io/value.h"
 #include "deeplab/model/deeplab.h"
-#include "deeplab/train/checkpoint.h"
-#include "deeplab/train/confusion.h"
+#include "deeplab/weights/checkpoint.h"
 #include "harness/process.h"
 #include "harness/source_dir.h"
 #include "harness/temp_dir.h"
@@ -28,7 +28,7 @@ namespace fs = std::filesystem;
 using Strings = std::vector<std::string>;
 
 void write_checkpoint(const fs::path& file, int classes) {
-    train::Snapshot snapshot;
+    weights::Snapshot snapshot;
     snapshot.info.model = {.backbone = "resnet18", .num_classes = classes, .width_divisor = 8};
     for (int c = 0; c < classes; ++c) {
         const auto level = static_cast<std::uint8_t>(60 * c);
@@ -48,7 +48,7 @@ void write_checkpoint(const fs::path& file, int classes) {
         snapshot.states[s.name].assign(static_cast<std::size_t>(s.shape.elements()), s.initial);
         snapshot.extents[s.name] = {s.shape.c};
     }
-    train::save_checkpoint(file, snapshot);
+    weights::save_checkpoint(file, snapshot);
 }
 
 class Inference : public ::testing::Test {
@@ -116,7 +116,7 @@ TEST_F(Inference, EvalWritesTableJsonAndMasks) {
     EXPECT_EQ(top.find("class_iou")->get_if<io::Object>()->members().size(), 4u);
     // Saved masks, compared with the truth, give the confusion matrix again.
     data::ShardSet shards(*dir_ / "data", "val");
-    train::Confusion confusion(4);
+    evaluate::Confusion confusion(4);
     for (std::int64_t i = 0; i < shards.size(); ++i) {
         const data::Record record = shards.read(i);
         const io::Mask predicted = mask("masks/" + record.id + ".png");

@@ -10,7 +10,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/image.h"
-#include "deeplab/train/checkpoint.h"
+#include "deeplab/weights/checkpoint.h"
 #include "harness/process.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
@@ -65,7 +65,7 @@ lr = 0.001
     }
     fs::path run() const { return dir_ / "run"; }
     std::int64_t step() const {
-        return train::load_checkpoint(run() / "checkpoints/latest.h5").info.step;
+        return weights::load_checkpoint(run() / "checkpoints/latest.h5").info.step;
     }
 
     testing::TempDir dir_;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "deeplab/base/text.h"
-#include "deeplab/train/checkpoint.h"
+#include "deeplab/weights/checkpoint.h"
 #include "harness/process.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
@@ -76,7 +76,7 @@ lr = 0.001
     std::filesystem::path run_folder() const { return dir_ / "run"; }
 
     std::int64_t checkpoint_step() const {
-        return train::load_checkpoint(run_folder() / "checkpoints/latest.h5").info.step;
+        return weights::load_checkpoint(run_folder() / "checkpoints/latest.h5").info.step;
     }
 
     testing::TempDir dir_;

@@ -11,7 +11,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/io/tensor_file.h"
 #include "deeplab/model/deeplab.h"
-#include "deeplab/train/weights.h"
+#include "deeplab/weights/weights.h"
 #include "harness/process.h"
 #include "harness/source_dir.h"
 #include "harness/temp_dir.h"
@@ -59,8 +59,8 @@ void write_torchvision(const fs::path& file) {
 }
 
 // A network of initial values, as deeplab-train would leave it after seven steps.
-train::Snapshot some_network(int width_divisor) {
-    train::Snapshot snapshot;
+weights::Snapshot some_network(int width_divisor) {
+    weights::Snapshot snapshot;
     snapshot.info.model = {
         .backbone = "resnet18", .num_classes = 4, .width_divisor = width_divisor};
     for (int c = 0; c < 4; ++c) snapshot.info.classes.classes.push_back({cat("class", c), {}});
@@ -136,8 +136,8 @@ TEST_F(WeightPrograms, SlowABackboneIsImportedTrainedExportedAndGivesTheSameResu
         EXPECT_NE(table.find(part), std::string::npos) << part << " in\n" << table;
     }
     // A training step has changed the backbone a little.
-    const train::WeightsFile before(path("imagenet.safetensors")), after(path("run"));
-    const auto value = [](const train::WeightsFile& file, const std::string& name) {
+    const weights::WeightsFile before(path("imagenet.safetensors")), after(path("run"));
+    const auto value = [](const weights::WeightsFile& file, const std::string& name) {
         for (std::size_t i = 0; i < file.tensors().size(); ++i) {
             if (file.tensors()[i].name == name) return file.values(i);
         }
@@ -170,7 +170,7 @@ TEST_F(WeightPrograms, SlowABackboneIsImportedTrainedExportedAndGivesTheSameResu
 TEST_F(WeightPrograms, PyTorchLoadsTheExportStrictlyAndItsFilesComeBackTheSame) {
     if (testing::run_process({"/usr/bin/python3", "-c", "import torch"}).exit_code != 0)
         GTEST_SKIP() << "skipped: no PyTorch";
-    train::save_checkpoint(path("tiny.h5"), some_network(8));
+    weights::save_checkpoint(path("tiny.h5"), some_network(8));
     ASSERT_EQ(weights({"convert", path("tiny.h5"), path("strict.safetensors")}).exit_code, 0);
     const auto python = testing::run_process({"/usr/bin/python3", fixtures + "check_export.py",
                                               path("strict.safetensors"), path("torch")});
@@ -192,7 +192,7 @@ TEST_F(WeightPrograms, PyTorchLoadsTheExportStrictlyAndItsFilesComeBackTheSame) 
 }
 
 TEST_F(WeightPrograms, OtherClassesNeedToBeAskedFor) {
-    train::save_weights(path("four.safetensors"), some_network(1), "");
+    weights::save_weights(path("four.safetensors"), some_network(1), "");
     testing::write_tiny_dataset(dir_ / "three", {.split = "train", .images = 8, .classes = 3});
     const Strings three = {"--config", path("config.toml"),      "--data",    path("three"),
                            "--init",   path("four.safetensors"), "--device",  "cpu",
@@ -232,7 +232,7 @@ TEST_F(WeightPrograms, WhatDoesNotDescribeItselfIsNotRun) {
               0);
     refused(weights_of(path("five.safetensors")), 2, "5 classes");
     EXPECT_FALSE(fs::exists(path("no.json")));
-    EXPECT_EQ(train::WeightsFile(path("five.safetensors")).info()->model.output_stride, 8);
+    EXPECT_EQ(weights::WeightsFile(path("five.safetensors")).info()->model.output_stride, 8);
 }
 
 TEST_F(WeightPrograms, InfoShowsWhatAFileHolds) {
@@ -244,7 +244,7 @@ TEST_F(WeightPrograms, InfoShowsWhatAFileHolds) {
         EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
     }
     fs::create_directories(path("run/checkpoints"));
-    train::save_checkpoint(path("run/checkpoints/best.h5"), some_network(8));
+    weights::save_checkpoint(path("run/checkpoints/best.h5"), some_network(8));
     result = weights({"info", path("run")});
     EXPECT_EQ(result.exit_code, 0) << result.both();
     for (const char* part :
@@ -259,7 +259,7 @@ TEST_F(WeightPrograms, BadFilesEndWith3AndWrongUseWith2) {
         std::ofstream(path(name), std::ios::binary) << bytes;
         return path(name);
     };
-    train::save_weights(path("tiny.safetensors"), some_network(8), "");
+    weights::save_weights(path("tiny.safetensors"), some_network(8), "");
     // torch.save({'w': os.system}) of Python, spelled out.
     const std::string evil = write(
         "evil.pth", std::string("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15) +

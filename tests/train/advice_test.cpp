@@ -10,11 +10,11 @@
 #include "deeplab/base/files.h"
 #include "deeplab/data/shard.h"
 #include "deeplab/io/hdf5.h"
-#include "deeplab/train/checkpoint.h"
 #include "deeplab/train/run_folder.h"
-#include "deeplab/train/trainer.h"
-#include "deeplab/train/weights.h"
-#include "fake_backend.h"
+#include "deeplab/train/run_training.h"
+#include "deeplab/weights/checkpoint.h"
+#include "deeplab/weights/weights.h"
+#include "harness/fake_backend.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
 
@@ -46,7 +46,7 @@ protected:
         return dir_ / name;
     }
     std::string refused_weights(const fs::path& path) {
-        return refusal([&] { const WeightsFile file(path); });
+        return refusal([&] { const weights::WeightsFile file(path); });
     }
 
     testing::TempDir dir_;

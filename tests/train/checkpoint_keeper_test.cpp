@@ -23,8 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
-Snapshot snapshot_of(std::int64_t step, double best_miou = -1) {
-    Snapshot s;
+weights::Snapshot snapshot_of(std::int64_t step, double best_miou = -1) {
+    weights::Snapshot s;
     s.info.model = {.backbone = "resnet18", .num_classes = 2, .dropout = {}, .width_divisor = 8};
     s.info.classes.classes = {{"background", {}}, {"thing", {1, 2, 3}}};
     s.info.step = step;
@@ -42,7 +42,7 @@ protected:
 
     fs::path file(std::int64_t step) const { return checkpoint_path(run_, step); }
     void write(std::int64_t step, double best_miou = -1) {
-        save_checkpoint(file(step), snapshot_of(step, best_miou));
+        weights::save_checkpoint(file(step), snapshot_of(step, best_miou));
     }
     void damage(std::int64_t step) {
         std::string bytes = read_text(file(step));
@@ -77,7 +77,7 @@ TEST_F(Keeper, WritesLinksAndPrunes) {
     EXPECT_EQ(linked("latest.h5"), "step-0000005.h5");
     EXPECT_EQ(keeper.best_miou(), 0.5);
     EXPECT_EQ(keeper.state_hash(), state_hash(snapshot_of(5)));
-    EXPECT_EQ(load_checkpoint(file(5)).parameters, snapshot_of(5).parameters);
+    EXPECT_EQ(weights::load_checkpoint(file(5)).parameters, snapshot_of(5).parameters);
 }
 
 // A write that the test lets go on.
@@ -86,9 +86,9 @@ struct SlowWrite {
     std::shared_future<void> gone{go.get_future()};
     std::atomic<int> written{0};
     CheckpointKeeper::Write function() {
-        return [this](const fs::path& file, const Snapshot& snapshot) {
+        return [this](const fs::path& file, const weights::Snapshot& snapshot) {
             gone.wait();
-            const std::uint64_t hash = save_checkpoint(file, snapshot);
+            const std::uint64_t hash = weights::save_checkpoint(file, snapshot);
             ++written;
             return hash;
         };
@@ -124,17 +124,18 @@ TEST_F(Keeper, LeavingFinishesTheWrite) {
         keeper.save(snapshot_of(7), false);
     }
     later.join();
-    EXPECT_EQ(load_checkpoint(file(7)).info.step, 7);
+    EXPECT_EQ(weights::load_checkpoint(file(7)).info.step, 7);
 }
 
 TEST_F(Keeper, SignalsReachTheCallersThreadOnly) {
     std::promise<bool> blocked;
-    CheckpointKeeper keeper(run_, 3, {}, [&](const fs::path& path, const Snapshot& snapshot) {
-        sigset_t mask;
-        pthread_sigmask(SIG_SETMASK, nullptr, &mask);
-        blocked.set_value(sigismember(&mask, SIGTERM) == 1 && sigismember(&mask, SIGUSR1) == 1);
-        return save_checkpoint(path, snapshot);
-    });
+    CheckpointKeeper keeper(
+        run_, 3, {}, [&](const fs::path& path, const weights::Snapshot& snapshot) {
+            sigset_t mask;
+            pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+            blocked.set_value(sigismember(&mask, SIGTERM) == 1 && sigismember(&mask, SIGUSR1) == 1);
+            return weights::save_checkpoint(path, snapshot);
+        });
     keeper.save(snapshot_of(1), false);
     EXPECT_TRUE(blocked.get_future().get());
     sigset_t mask;
@@ -144,9 +145,9 @@ TEST_F(Keeper, SignalsReachTheCallersThreadOnly) {
 
 TEST_F(Keeper, AFailureIsAWarningWhileAnOlderOneIsWholeAndAnErrorAtTheEnd) {
     bool full = false;  // changed while nothing is being written
-    const auto write = [&](const fs::path& path, const Snapshot& snapshot) {
+    const auto write = [&](const fs::path& path, const weights::Snapshot& snapshot) {
         if (full) throw DeviceError("the disk is full");
-        return save_checkpoint(path, snapshot);
+        return weights::save_checkpoint(path, snapshot);
     };
     CheckpointKeeper keeper(run_, 3, {}, write);
     keeper.save(snapshot_of(1, 0.25), true);
@@ -166,9 +167,10 @@ TEST_F(Keeper, AFailureIsAWarningWhileAnOlderOneIsWholeAndAnErrorAtTheEnd) {
 }
 
 TEST_F(Keeper, AFailureWithoutAnyWholeOneEndsTheRun) {
-    CheckpointKeeper keeper(run_, 3, {}, [](const fs::path&, const Snapshot&) -> std::uint64_t {
-        throw DeviceError("the disk is full");
-    });
+    CheckpointKeeper keeper(run_, 3, {},
+                            [](const fs::path&, const weights::Snapshot&) -> std::uint64_t {
+                                throw DeviceError("the disk is full");
+                            });
     EXPECT_FALSE(keeper.lost());
     keeper.save(snapshot_of(1), false);
     EXPECT_THROW(keeper.settle(), DeviceError);

@@ -10,11 +10,11 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/data/split_content.h"
-#include "deeplab/train/checkpoint.h"
-#include "deeplab/train/class_names.h"
-#include "deeplab/train/trainer.h"
-#include "deeplab/train/weights.h"
-#include "fake_backend.h"
+#include "deeplab/train/run_training.h"
+#include "deeplab/weights/checkpoint.h"
+#include "deeplab/weights/class_names.h"
+#include "deeplab/weights/weights.h"
+#include "harness/fake_backend.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
 
@@ -34,7 +34,7 @@ class Continuity : public ::testing::Test {
 protected:
     void SetUp() override {
         pack("train", 1);
-        options_.config = parse_config(R"(
+        options_.config = config::parse_config(R"(
 [model]
 backbone = "resnet18"
 [data]
@@ -44,7 +44,7 @@ crop = 33
 iterations = 2
 global_batch = 2
 )",
-                                       "test", {});
+                                               "test", {});
         options_.config.model.width_divisor = 8;
         options_.data = dir_ / "data";
         options_.run = dir_ / "run";
@@ -127,11 +127,11 @@ TEST_F(Continuity, ClassesAreComparedOnResume) {
 TEST_F(Continuity, AnOldCheckpointIsGoneOnWithAndThatIsSaid) {
     ASSERT_EQ(refused(options_), "");
     const fs::path file = fs::canonical(options_.run / "checkpoints/latest.h5");
-    Snapshot snapshot = load_checkpoint(file);
+    weights::Snapshot snapshot = weights::load_checkpoint(file);
     EXPECT_NE(snapshot.info.train_content, "");
     snapshot.info.train_content.clear();
-    save_checkpoint(file, snapshot);
-    EXPECT_EQ(load_checkpoint(file).info.train_content, "");
+    weights::save_checkpoint(file, snapshot);
+    EXPECT_EQ(weights::load_checkpoint(file).info.train_content, "");
     pack("train", 9);
     const auto [said, refusal] = outcome(next());
     EXPECT_EQ(refusal, "");
@@ -179,9 +179,10 @@ TEST_F(Continuity, RenamedClassesAreNotTakenFromInit) {
 // The same in safetensors; a head that no training has touched knows no classes.
 TEST_F(Continuity, WeightsOfSafetensorsToo) {
     ASSERT_EQ(refused(options_), "");
-    const Snapshot trained = load_checkpoint(options_.run / "checkpoints/latest.h5");
-    save_weights(dir_ / "trained.safetensors", trained, "");
-    save_weights(dir_ / "backbone.safetensors", trained, "ASPP and decoder");
+    const weights::Snapshot trained = weights::load_checkpoint(options_.run /
+                                                               "checkpoints/latest.h5");
+    weights::save_weights(dir_ / "trained.safetensors", trained, "");
+    weights::save_weights(dir_ / "backbone.safetensors", trained, "ASPP and decoder");
     rename({"class0", "one", "class2", "class3"});
     options_.run = dir_ / "second";
     options_.init = dir_ / "trained.safetensors";
@@ -196,13 +197,15 @@ TEST(ClassNames, MovedAndRenamed) {
         for (const auto& name : names) made.classes.push_back({name, {0, 0, 0}});
         return made;
     };
-    EXPECT_FALSE(compare_classes(table({"a", "b"}), table({"a", "b"})));
-    const ClassDifference renamed = compare_classes(table({"a", "b"}), table({"a", "c"}));
+    EXPECT_FALSE(weights::compare_classes(table({"a", "b"}), table({"a", "b"})));
+    const weights::ClassDifference renamed = weights::compare_classes(table({"a", "b"}),
+                                                                      table({"a", "c"}));
     EXPECT_TRUE(renamed);
     EXPECT_FALSE(renamed.moved);
-    EXPECT_TRUE(compare_classes(table({"a", "b"}), table({"c", "a"})).moved);
-    EXPECT_TRUE(compare_classes(table({"a", "b", "c"}), table({"a", "c", "d"})).moved);
-    expect_part(compare_classes(table({"a"}), table({"a", "b"})).text, "1 classes, the data has 2");
+    EXPECT_TRUE(weights::compare_classes(table({"a", "b"}), table({"c", "a"})).moved);
+    EXPECT_TRUE(weights::compare_classes(table({"a", "b", "c"}), table({"a", "c", "d"})).moved);
+    expect_part(weights::compare_classes(table({"a"}), table({"a", "b"})).text,
+                "1 classes, the data has 2");
 }
 
 }  // namespace

@@ -13,7 +13,7 @@
 #include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/io/value.h"
 #include "deeplab/model/deeplab.h"
-#include "deeplab/train/trainer.h"
+#include "deeplab/train/run_training.h"
 #include "harness/mpi.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
@@ -55,7 +55,7 @@ protected:
             testing::write_tiny_dataset(*dir_ / "data", {.split = "train"});
         }
         path_ = world.all_gather(dir_ ? dir_->path().string() : "", "folder").front();
-        options_.config = parse_config(R"toml(
+        options_.config = config::parse_config(R"toml(
 [model]
 backbone = "resnet18"
 [data]
@@ -72,7 +72,7 @@ lr = 1e-4
 match = "^(aspp|decoder)"
 lr_multiplier = 10
 )toml",
-                                       "test", {});
+                                               "test", {});
         options_.config.model.width_divisor = 4;
         options_.data = path_ / "data";
     }

@@ -12,8 +12,8 @@
 #include "deeplab/base/text.h"
 #include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/io/value.h"
-#include "deeplab/train/checkpoint.h"
-#include "deeplab/train/trainer.h"
+#include "deeplab/train/run_training.h"
+#include "deeplab/weights/checkpoint.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
 
@@ -28,7 +28,7 @@ protected:
         testing::write_tiny_dataset(dir_ / "data", {.split = "train"});
         testing::write_tiny_dataset(dir_ / "data",
                                     {.split = "val", .images = 5, .shards = 1, .seed = 2});
-        options_.config = parse_config(R"(
+        options_.config = config::parse_config(R"(
 [model]
 backbone = "resnet18"
 [data]
@@ -47,7 +47,7 @@ lr = 0.02
 [checkpoint]
 every = 10
 )",
-                                       "test", {});
+                                               "test", {});
         options_.config.model.width_divisor = 4;
         options_.data = dir_ / "data";
         options_.run = dir_ / "run";
@@ -92,7 +92,7 @@ TEST_F(CpuTraining, LearnsEvaluatesAndResumesBitwise) {
     EXPECT_EQ(evaluations, (std::vector<std::int64_t>{12, 24}));
     EXPECT_EQ(hash, hex64(whole.state_hash));
     EXPECT_TRUE(fs::exists(options_.run / "checkpoints/best.h5"));
-    EXPECT_EQ(load_checkpoint(options_.run / "checkpoints/latest.h5").info.step, 24);
+    EXPECT_EQ(weights::load_checkpoint(options_.run / "checkpoints/latest.h5").info.step, 24);
 
     // Stopped at a step at which an evaluation was due: the run that goes on makes up for it.
     TrainOptions part = options_;

@@ -12,9 +12,9 @@
 #include "deeplab/comm/communicator.h"
 #include "deeplab/cpu/cpu_backend.h"
 #include "deeplab/data/loader.h"
+#include "deeplab/evaluate/confusion.h"
 #include "deeplab/math/bilinear.h"
 #include "deeplab/model/deeplab.h"
-#include "deeplab/train/confusion.h"
 #include "harness/temp_dir.h"
 
 namespace deeplab {
@@ -145,7 +145,7 @@ TEST(Overfit, SlowSixteenRealImagesAreLearntByHeart) {
         options.first_step = 0;
         options.last_step = images / batch;
         data::Loader again(options);
-        train::Confusion confusion(network.num_classes);
+        evaluate::Confusion confusion(network.num_classes);
         for (int i = 0; i < images / batch; ++i) {
             const data::Batch fixed = again.next();
             forward->run({.images = fixed.images, .labels = {}, .samples = {}});

@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "../../src/train/config_keys.h"
+#include "../../src/config/keys.h"
 #include "deeplab/base/text.h"
-#include "deeplab/train/checkpoint.h"
-#include "fake_backend.h"
+#include "deeplab/weights/checkpoint.h"
+#include "harness/fake_backend.h"
 #include "harness/mpi.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
@@ -60,7 +60,7 @@ protected:
 
     TrainOptions options_of(const std::vector<std::string>& overrides) const {
         TrainOptions options;
-        options.config = parse_config(R"(
+        options.config = config::parse_config(R"(
 [model]
 backbone = "resnet18"
 [data]
@@ -70,7 +70,7 @@ crop = 33
 iterations = 2
 global_batch = 12
 )",
-                                      "test", overrides);
+                                              "test", overrides);
         options.config.model.width_divisor = 8;
         options.data = path_ / "data";
         options.run = path_ / "run";
@@ -165,7 +165,7 @@ const std::map<std::string, std::string> other_values = {
 
 TEST_F(RankAgreement, EveryKeyThatCountsIsCompared) {
     std::set<std::string> own;
-    for (const Key& key : all_keys()) {
+    for (const config::Key& key : config::all_keys()) {
         if (key.may_differ) {
             own.insert(key.name);
             continue;
@@ -237,9 +237,9 @@ TEST_F(RankAgreement, OtherWeightsOnOneNodeAreFound) {
     if (world().size() == 1) GTEST_SKIP() << "skipped: needs several ranks";
     EXPECT_EQ(refused(options_), "");
     const auto name = [&](int rank) { return path_ / cat("weights-", rank, ".h5"); };
-    Snapshot weights = load_checkpoint(options_.run / "checkpoints/latest.h5");
+    weights::Snapshot weights = weights::load_checkpoint(options_.run / "checkpoints/latest.h5");
     if (odd_one()) weights.parameters.begin()->second[0] += 0.5f;
-    save_checkpoint(name(world().rank()), weights);
+    weights::save_checkpoint(name(world().rank()), weights);
     options_.run = path_ / "second";
     options_.init = name(world().rank());
     expect_part(refused(options_), "3 the hash of the weights of --init is ");

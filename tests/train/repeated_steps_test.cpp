@@ -10,8 +10,8 @@
 #include "cpu/tiny_plan.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/config/config.h"
 #include "deeplab/cpu/cpu_backend.h"
-#include "deeplab/train/config.h"
 #include "harness/source_dir.h"
 
 namespace deeplab::testing {
@@ -78,7 +78,7 @@ void expect_trajectory(const std::string& kind, bool accumulate_decay) {
     const auto a = comm::make_self(), b = comm::make_self();
     network.t.set_up(*backend);
     const auto executable = backend->compile(network.t.plan, {a.get(), b.get()}, {.poison = true});
-    train::Config config;
+    config::Config config;
     config.train.iterations = static_cast<std::int64_t>(f.number("scheduled"));
     config.optimizer.lr = f.number("lr");
     config.optimizer.power = f.number("power");
@@ -91,7 +91,7 @@ void expect_trajectory(const std::string& kind, bool accumulate_decay) {
         const std::vector<float> gradient = floats(f[cat("gradient ", i)]);
         std::copy(gradient.begin(), gradient.end(), inputs.begin() + 1);  // behind the one pixel
         step.images = inputs;
-        step.learning_rate = train::learning_rate(config, i);
+        step.learning_rate = config::learning_rate(config, i);
         step.valid_pixels = 1;
         ASSERT_TRUE(executable->run(step).finite);
         for (std::size_t k = 0; k < std::size(steps_per_iteration); ++k) {

@@ -14,10 +14,10 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/value.h"
-#include "deeplab/train/checkpoint.h"
 #include "deeplab/train/run_folder.h"
-#include "deeplab/train/trainer.h"
-#include "fake_backend.h"
+#include "deeplab/train/run_training.h"
+#include "deeplab/weights/checkpoint.h"
+#include "harness/fake_backend.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
 
@@ -36,7 +36,7 @@ protected:
         testing::write_tiny_dataset(dir_ / "data", {.split = "train", .images = 8});
         testing::write_tiny_dataset(dir_ / "data",
                                     {.split = "val", .images = images, .shards = 1, .seed = 2});
-        options_.config = parse_config(R"(
+        options_.config = config::parse_config(R"(
 [model]
 backbone = "resnet18"
 [data]
@@ -52,7 +52,7 @@ eval_every = 4
 [optimizer]
 lr = 0.01
 )",
-                                       "test", {});
+                                               "test", {});
         options_.config.model.width_divisor = 8;
         options_.data = dir_ / "data";
         options_.run = dir_ / "run";
@@ -106,8 +106,8 @@ lr = 0.01
     std::string best() const {
         return fs::read_symlink(options_.run / "checkpoints/best.h5").filename().string();
     }
-    Snapshot checkpoint(std::int64_t step) const {
-        return load_checkpoint(checkpoint_path(options_.run, step));
+    weights::Snapshot checkpoint(std::int64_t step) const {
+        return weights::load_checkpoint(checkpoint_path(options_.run, step));
     }
 
     testing::TempDir dir_;
@@ -242,11 +242,11 @@ TEST_F(TrainerEvaluation, OneThatWasKilledIsToldOfByTheNextStart) {
 TEST_F(TrainerEvaluation, ABestCheckpointThatWasNotLinkedIsLinkedByTheNextStart) {
     train_until(images - 1);
     ASSERT_EQ(best(), "step-0000004.h5");
-    Snapshot before = checkpoint(4);
+    weights::Snapshot before = checkpoint(4);
     EXPECT_GT(before.info.best_miou, 0);
     const double miou = before.info.best_miou;
     before.info.best_miou = -1;
-    save_checkpoint(checkpoint_path(options_.run, 4), before);
+    weights::save_checkpoint(checkpoint_path(options_.run, 4), before);
     fs::remove(options_.run / "checkpoints/best.h5");
     options_.config.train.iterations = 5;
     options_.config.train.eval_every = 4;

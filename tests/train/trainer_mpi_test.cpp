@@ -1,6 +1,6 @@
 // The trainer on 1, 2 and 3 ranks around a fake network: agreement, resume on other numbers of
 // ranks, statistics.
-#include "deeplab/train/trainer.h"
+#include "deeplab/train/run_training.h"
 
 #include <gtest/gtest.h>
 
@@ -14,9 +14,9 @@
 
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
-#include "deeplab/train/checkpoint.h"
 #include "deeplab/train/rank_agreement.h"
-#include "fake_backend.h"
+#include "deeplab/weights/checkpoint.h"
+#include "harness/fake_backend.h"
 #include "harness/mpi.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
@@ -36,7 +36,7 @@ protected:
             testing::write_tiny_dataset(*dir_ / "data", {.split = "train", .images = 10});
         }
         path_ = world().all_gather(dir_ ? dir_->path().string() : "", "folder of the test").front();
-        options_.config = parse_config(R"(
+        options_.config = config::parse_config(R"(
 [model]
 backbone = "resnet18"
 [data]
@@ -49,7 +49,7 @@ log_every = 2
 [optimizer]
 lr = 0.01
 )",
-                                       "test", {});
+                                               "test", {});
         options_.config.model.width_divisor = 8;
         options_.data = path_ / "data";
         options_.run = path_ / "run";
@@ -192,11 +192,11 @@ TEST_F(TrainerRanks, WithoutSyncBnCheckpointsHoldTheMeanOfTheStatistics) {
     options_.config.train.iterations = 1;
     train(options_, world());
     world().barrier("first run");
-    const Snapshot global = load_checkpoint(path_ / "run/checkpoints/latest.h5");
+    const weights::Snapshot global = weights::load_checkpoint(path_ / "run/checkpoints/latest.h5");
     options_.run = path_ / "none";
-    options_.config.train.sync_bn = SyncBn::none;
+    options_.config.train.sync_bn = config::SyncBn::none;
     train(options_, world());
-    const Snapshot none = load_checkpoint(path_ / "none/checkpoints/latest.h5");
+    const weights::Snapshot none = weights::load_checkpoint(path_ / "none/checkpoints/latest.h5");
     // The fake statistics are linear in the batch, so the mean over ranks is what one group would
     // hold.
     const auto& name = global.states.begin()->first;
@@ -241,7 +241,7 @@ TEST_F(TrainerRanks, ACheckpointThatCannotBeWrittenEndsTheRunOnAllRanks) {
     EXPECT_THROW(train(options_, world()), UsageError);
     EXPECT_EQ(losses_.size(), 9u);
     world().barrier("end of the run");
-    EXPECT_EQ(load_checkpoint(options_.run / "before/latest.h5").info.step, 2);
+    EXPECT_EQ(weights::load_checkpoint(options_.run / "before/latest.h5").info.step, 2);
 }
 
 TEST_F(TrainerRanks, TheRankWhosePlanDiffersIsNamed) {

@@ -1,5 +1,5 @@
 // The trainer around a fake network: what it checks, refuses, writes, and how it goes on.
-#include "deeplab/train/trainer.h"
+#include "deeplab/train/run_training.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -23,10 +23,10 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/value.h"
-#include "deeplab/train/checkpoint.h"
 #include "deeplab/train/run_folder.h"
 #include "deeplab/train/run_lock.h"
-#include "fake_backend.h"
+#include "deeplab/weights/checkpoint.h"
+#include "harness/fake_backend.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
 
@@ -40,7 +40,7 @@ class TrainerTest : public ::testing::Test {
 protected:
     void SetUp() override {
         testing::write_tiny_dataset(dir_ / "data", {.split = "train", .images = 10});
-        options_.config = parse_config(R"(
+        options_.config = config::parse_config(R"(
 [model]
 backbone = "resnet18"
 [data]
@@ -54,7 +54,7 @@ log_every = 2
 [optimizer]
 lr = 0.01
 )",
-                                       "test", {});
+                                               "test", {});
         options_.config.model.width_divisor = 8;
         options_.data = dir_ / "data";
         options_.run = dir_ / "run";
@@ -117,7 +117,7 @@ TEST_F(TrainerTest, WritesTheRunsFolder) {
     EXPECT_EQ(result.step, 12);
     ASSERT_EQ(losses_.size(), 12u);
     EXPECT_EQ(result.loss, losses_.back());
-    const Snapshot last = load_checkpoint(dir_ / "run/checkpoints/latest.h5");
+    const weights::Snapshot last = weights::load_checkpoint(dir_ / "run/checkpoints/latest.h5");
     EXPECT_EQ(last.info.step, 12);
     EXPECT_EQ(last.info.model.num_classes, 4) << "the manifest's";
     EXPECT_EQ(state_hash(last), result.state_hash);
@@ -127,10 +127,11 @@ TEST_F(TrainerTest, WritesTheRunsFolder) {
     EXPECT_EQ(*lines[5].find("loss")->get_if<double>(), losses_.back());
     EXPECT_EQ(*lines[5].find("state_hash")->get_if<std::string>(), hex64(result.state_hash));
     EXPECT_EQ(lines[4].find("state_hash"), nullptr) << "only where the run ends";
-    EXPECT_DOUBLE_EQ(*lines[1].find("lr")->get_if<double>(), learning_rate(options_.config, 3));
+    EXPECT_DOUBLE_EQ(*lines[1].find("lr")->get_if<double>(),
+                     config::learning_rate(options_.config, 3));
     for (const char* key : {"images_per_s", "data_wait", "comm_exposed"})
         EXPECT_NE(lines[0].find(key), nullptr) << key;
-    EXPECT_EQ(load_config(dir_ / "run/config.toml", {}).model.num_classes, 4);
+    EXPECT_EQ(config::load_config(dir_ / "run/config.toml", {}).model.num_classes, 4);
     const io::Value environment = io::parse_json(read_text(dir_ / "run/environment.json"),
                                                  "environment");
     for (const char* key : {"version", "git_hash", "ranks", "devices"}) {
@@ -281,7 +282,7 @@ TEST_F(TrainerTest, ResumeGivesTheBitsOfTheUninterruptedRun) {
         EXPECT_EQ(stopped.code, ExitCode::stopped_early);
         EXPECT_EQ(stopped.step, 5);
     }
-    EXPECT_EQ(load_checkpoint(part.run / "checkpoints/latest.h5").info.step, 5);
+    EXPECT_EQ(weights::load_checkpoint(part.run / "checkpoints/latest.h5").info.step, 5);
     stop = false;
     const TrainResult resumed = train(part);
     EXPECT_EQ(resumed.code, ExitCode::ok);
@@ -401,7 +402,7 @@ TEST_F(TrainerTest, ADamagedCheckpointIsSkippedAndNothingElseIsLost) {
     EXPECT_TRUE(contains(warnings, "skipped: checkpoint " + last.string())) << warnings;
     EXPECT_EQ(losses_.size(), 3u) << "from step 9";
     EXPECT_EQ(resumed.state_hash, whole.state_hash);
-    EXPECT_EQ(load_checkpoint(last).info.step, 12);
+    EXPECT_EQ(weights::load_checkpoint(last).info.step, 12);
     const auto after = metrics();
     ASSERT_EQ(after.size(), lines.size()) << "neither a gap nor a duplicate";
     for (std::size_t i = 0; i < lines.size(); ++i) {
@@ -469,7 +470,7 @@ TEST_F(TrainerTest, TheTimeBudgetStopsWithACheckpoint) {
     const TrainResult result = train(options_);
     EXPECT_EQ(result.code, ExitCode::stopped_early);
     EXPECT_EQ(result.step, 1);
-    EXPECT_EQ(load_checkpoint(dir_ / "run/checkpoints/latest.h5").info.step, 1);
+    EXPECT_EQ(weights::load_checkpoint(dir_ / "run/checkpoints/latest.h5").info.step, 1);
 }
 
 TEST_F(TrainerTest, ANonFiniteStepStopsTheRunAndNamesItsImages) {
@@ -481,7 +482,7 @@ TEST_F(TrainerTest, ANonFiniteStepStopsTheRunAndNamesItsImages) {
         EXPECT_TRUE(contains(error.what(), "step 5")) << error.what();
         EXPECT_TRUE(contains(error.what(), "images ")) << error.what();
     }
-    EXPECT_EQ(load_checkpoint(dir_ / "run/checkpoints/latest.h5").info.step, 3);
+    EXPECT_EQ(weights::load_checkpoint(dir_ / "run/checkpoints/latest.h5").info.step, 3);
     options_.resume = true;
     EXPECT_EQ(train(options_).step, 12);
 }
@@ -508,7 +509,7 @@ TEST_F(TrainerTest, WrongStartsAreRefusedBeforeAnythingIsWritten) {
     expect(o, 2, "one value per channel");
     o.config.train.global_batch = 4;
     o.config.train.accumulation = 4;
-    o.config.train.sync_bn = SyncBn::none;
+    o.config.train.sync_bn = config::SyncBn::none;
     expect(o, 2, "one value per channel");
     o = options_;
     o.config.model.num_classes = 21;
@@ -591,8 +592,8 @@ TEST_F(TrainerTest, InitTakesTheBestCheckpointOfARun) {
     options_.config.train.iterations = 1;
     options_.config.optimizer.lr = 0;
     train(options_);
-    const Snapshot old = load_checkpoint(dir_ / "run/checkpoints/latest.h5");
-    const Snapshot now = load_checkpoint(dir_ / "second/checkpoints/latest.h5");
+    const weights::Snapshot old = weights::load_checkpoint(dir_ / "run/checkpoints/latest.h5");
+    const weights::Snapshot now = weights::load_checkpoint(dir_ / "second/checkpoints/latest.h5");
     EXPECT_EQ(now.parameters, old.parameters);
     EXPECT_NE(now.momentum, old.momentum) << "a new run starts with fresh momentum";
     EXPECT_NE(state_hash(now), before.state_hash);

@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "deeplab/base/error.h"
-#include "deeplab/train/trainer.h"
-#include "fake_backend.h"
+#include "deeplab/train/run_training.h"
+#include "harness/fake_backend.h"
 
 using namespace deeplab;
 
@@ -63,7 +63,7 @@ private:
 
 int body(comm::Communicator& world, const std::string& kind, const char* data, const char* run) {
     train::TrainOptions options;
-    options.config = train::parse_config(R"(
+    options.config = config::parse_config(R"(
 [model]
 backbone = "resnet18"
 [data]
@@ -77,7 +77,7 @@ every = 2
 [optimizer]
 lr = 0.01
 )",
-                                         "test", {});
+                                          "test", {});
     options.config.model.width_divisor = 8;
     options.config.train.watchdog_s = kind == "hangs-at-start" ? 3 : 60;
     options.data = data;

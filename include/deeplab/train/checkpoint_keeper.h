@@ -13,7 +13,7 @@
 #include <string>
 #include <thread>
 
-#include "deeplab/train/checkpoint.h"
+#include "deeplab/weights/checkpoint.h"
 
 namespace deeplab::train {
 
@@ -40,18 +40,19 @@ StartingPoint find_starting_point(const std::filesystem::path& run);
 class CheckpointKeeper {
 public:
     // Puts a snapshot into a file, whole or not at all, and returns its state_hash.
-    using Write = std::function<std::uint64_t(const std::filesystem::path&, const Snapshot&)>;
+    using Write = std::function<std::uint64_t(const std::filesystem::path&,
+                                              const weights::Snapshot&)>;
 
     CheckpointKeeper(std::filesystem::path run, std::int64_t keep, StartingPoint start,
-                     Write write = save_checkpoint);
+                     Write write = weights::save_checkpoint);
     ~CheckpointKeeper();  // finishes the write under way
     CheckpointKeeper(const CheckpointKeeper&) = delete;
     CheckpointKeeper& operator=(const CheckpointKeeper&) = delete;
 
     // Hands a snapshot over, after settle(). best: best.h5 is to name it.
-    void save(Snapshot snapshot, bool best);
+    void save(weights::Snapshot snapshot, bool best);
     // The same by save_in_haste(): the process may be killed any moment.
-    void save_in_haste(Snapshot snapshot);
+    void save_in_haste(weights::Snapshot snapshot);
     // Waits for the write under way; says so the first time that it takes more than a second,
     // unless the caller waits on purpose. Throws its Error when it failed and the run has no whole
     // checkpoint.
@@ -70,7 +71,7 @@ public:
 
 private:
     struct Job {
-        Snapshot snapshot;
+        weights::Snapshot snapshot;
         bool best = false, in_haste = false;
     };
 

@@ -8,7 +8,7 @@
 
 #include "deeplab/comm/communicator.h"
 #include "deeplab/data/shard.h"
-#include "deeplab/train/trainer.h"
+#include "deeplab/train/run_training.h"
 
 namespace deeplab::train {
 

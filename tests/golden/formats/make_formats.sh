@@ -13,4 +13,4 @@ for split in "train --shards 2" "val --shards 1 --encoding raw"; do
     # shellcheck disable=SC2086
     "$build/bin/deeplab-pack" --voc "$work" --classes "$work/classes.toml" --split $split --out "$out"
 done
-DEEPLAB_WRITE_CHECKPOINT=$out/checkpoint-v1.h5 "$build/tests/train_tests" --gtest_filter=Formats.Version1Checkpoint
+DEEPLAB_WRITE_CHECKPOINT=$out/checkpoint-v1.h5 "$build/tests/weights_tests" --gtest_filter=Formats.Version1Checkpoint

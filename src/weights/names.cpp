@@ -1,0 +1,164 @@
+#include "names.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "deeplab/base/text.h"
+
+namespace deeplab::weights {
+
+namespace {
+
+// DataParallel and DeepSpeed; torch.compile; FSDP; activation checkpoints; Lightning's strategies.
+constexpr std::string_view wrappers[] = {"module", "_orig_mod", "_fsdp_wrapped_module",
+                                         "_checkpoint_wrapped_module", "_forward_module"};
+constexpr std::string_view plain_places[] = {"model",      "net",         "network",
+                                             "state_dict", "model_state", "model_state_dict"};
+constexpr std::string_view averages[] = {"ema",       "ema_model",      "model_ema",
+                                         "ema_net",   "averaged_model", "swa_model",
+                                         "model_swa", "ema_state_dict", "state_dict_ema"};
+
+template <std::size_t N>
+bool among(const std::string_view (&list)[N], std::string_view word) {
+    return std::find(std::begin(list), std::end(list), word) != std::end(list);
+}
+
+// GitHub hualin95/Deeplab-v3plus, graphs/models/{decoder,encoder,ResNet101}.py: its module for each
+// of ours. The first that fits counts.
+constexpr std::pair<std::string_view, std::string_view> reference_modules[] = {
+    {"Resnet101.", "backbone."},
+    {"encoder.ASPP._atrous_convolution1.0.", "aspp.branch0.conv."},
+    {"encoder.ASPP._atrous_convolution1.1.", "aspp.branch0.bn."},
+    {"encoder.ASPP._atrous_convolution2.0.", "aspp.branch1.conv."},
+    {"encoder.ASPP._atrous_convolution2.1.", "aspp.branch1.bn."},
+    {"encoder.ASPP._atrous_convolution3.0.", "aspp.branch2.conv."},
+    {"encoder.ASPP._atrous_convolution3.1.", "aspp.branch2.bn."},
+    {"encoder.ASPP._atrous_convolution4.0.", "aspp.branch3.conv."},
+    {"encoder.ASPP._atrous_convolution4.1.", "aspp.branch3.bn."},
+    {"encoder.ASPP._image_pool.1.", "aspp.pool.conv."},  // 0 is the pooling itself
+    {"encoder.ASPP._image_pool.2.", "aspp.pool.bn."},
+    {"encoder.conv1.", "aspp.project.conv."},
+    {"encoder.bn1.", "aspp.project.bn."},
+    {"decoder.conv1.", "decoder.low.conv."},
+    {"decoder.bn1.", "decoder.low.bn."},
+    {"decoder.conv2.", "decoder.refine1.conv."},
+    {"decoder.bn2.", "decoder.refine1.bn."},
+    {"decoder.conv3.", "decoder.refine2.conv."},
+    {"decoder.bn3.", "decoder.refine2.bn."},
+    {"decoder.conv4.", "decoder.classifier."},
+};
+
+// A name in parts: "model.module.layer1.0.bn1.weight" stands at "model", is called
+// "layer1.0.bn1.weight", and has the word "module".
+struct Parts {
+    std::string place, name;
+    std::vector<std::string> words;
+};
+
+Parts parts_of(std::string_view theirs) {
+    Parts parts;
+    for (const std::string& segment : split(theirs, '.')) {
+        if (among(wrappers, segment)) {
+            parts.words.push_back(segment);
+            continue;
+        }
+        const bool holds = parts.name.empty() &&
+                           (among(plain_places, segment) || among(averages, segment));
+        std::string& end = holds ? parts.place : parts.name;
+        end += (end.empty() ? "" : ".") + segment;
+    }
+    return parts;
+}
+
+std::optional<Naming> naming_of(const std::set<std::string>& names) {
+    const auto has = [&](const char* wanted) { return names.contains(wanted); };
+    if (has("backbone.conv1.weight") && has("decoder.classifier.weight")) return Naming::ours;
+    if (has("Resnet101.conv1.weight") && has("decoder.conv4.weight")) return Naming::reference;
+    if (has("conv1.weight") && has("layer1.0.conv1.weight")) return Naming::torchvision;
+    return std::nullopt;
+}
+
+}  // namespace
+
+const char* name(Naming naming) {
+    switch (naming) {
+        case Naming::ours: return "this program's";
+        case Naming::torchvision: return "torchvision's ResNet";
+        case Naming::reference: return "the reference implementation's";
+    }
+    return "";
+}
+
+bool is_average(std::string_view place) {
+    const auto words = split(place, '.');
+    return std::any_of(words.begin(), words.end(),
+                       [](const std::string& word) { return among(averages, word); });
+}
+
+std::optional<Names> names_of(const std::vector<std::string>& names) {
+    std::map<std::string, std::set<std::string>> by_place;
+    Names found;
+    for (const std::string& name : names) {
+        const Parts parts = parts_of(name);
+        by_place[parts.place].insert(parts.name);
+        for (const std::string& word : parts.words)
+            if (std::find(found.words.begin(), found.words.end(), word) == found.words.end())
+                found.words.push_back(word);
+    }
+    bool any = false;
+    for (const bool averaged : {false, true}) {
+        for (const auto& [place, inside] : by_place) {
+            const auto naming = naming_of(inside);
+            if (!naming || is_average(place) != averaged) continue;
+            if (any) {
+                found.ambiguous = found.ambiguous || averaged == found.averaged;
+                found.beside.push_back(place);
+                continue;
+            }
+            any = true;
+            found.naming = *naming;
+            found.place = place;
+            found.averaged = averaged;
+        }
+    }
+    return any ? std::optional(found) : std::nullopt;
+}
+
+std::string our_name(const Names& names, std::string_view whole, std::string& why) {
+    const Parts parts = parts_of(whole);
+    const std::string_view theirs = parts.name;
+    const Naming naming = names.naming;
+    if (theirs.ends_with("num_batches_tracked")) {
+        why = "a counter of PyTorch's batch norm: the momentum here is constant and needs none";
+        return "";
+    }
+    if (theirs == "n_averaged") {
+        why = "a counter of PyTorch's AveragedModel";
+        return "";
+    }
+    if (parts.place != names.place) {
+        if (std::find(names.beside.begin(), names.beside.end(), parts.place) !=
+            names.beside.end()) {
+            why = cat("of another network in the file, ", parts.place);
+            return "";
+        }
+        return std::string(whole);  // unknown: no tensor of ours is called so
+    }
+    if (naming == Naming::ours) return std::string(theirs);
+    if (naming == Naming::torchvision) {
+        if (theirs.starts_with("fc.")) {
+            why = "the classifier of whole images: this network has a decoder instead";
+            return "";
+        }
+        return "backbone." + std::string(theirs);
+    }
+    for (const auto& [module, ours] : reference_modules) {
+        if (theirs.starts_with(module))
+            return std::string(ours) + std::string(theirs.substr(module.size()));
+    }
+    return std::string(theirs);
+}
+
+}  // namespace deeplab::weights

@@ -1,0 +1,431 @@
+#include "deeplab/weights/weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <span>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/text.h"
+#include "deeplab/io/tensor_file.h"
+#include "extents.h"
+#include "metadata.h"
+#include "names.h"
+
+namespace deeplab::weights {
+
+namespace {
+
+using Row = ImportedWeights::Row;
+using Fate = Row::Fate;
+
+const char* const untrained_key = "untrained";
+
+std::vector<std::string> tensor_names(const WeightsFile& file) {
+    std::vector<std::string> names;
+    for (const auto& tensor : file.tensors()) names.push_back(tensor.name);
+    return names;
+}
+
+Names names_or_refuse(const WeightsFile& file) {
+    const auto names = names_of(tensor_names(file));
+    if (names && !names->ambiguous) return *names;
+    if (names) {
+        throw DataError(cat(file.path().string(), " holds several networks: ",
+                            names->place.empty() ? "one at its top" : names->place, " and ",
+                            names->beside.front(),
+                            " — it cannot be told which is meant — save the one that you want "
+                            "alone: torch.save(MODEL.state_dict(), FILE)"));
+    }
+    std::string some;
+    for (std::size_t i = 0; i < std::min<std::size_t>(3, file.tensors().size()); ++i)
+        some += cat(i == 0 ? "" : ", ", file.tensors()[i].name);
+    throw DataError(cat(file.path().string(),
+                        " holds no network that is known: ", file.tensors().size(),
+                        file.tensors().size() == 1 ? " tensor, named " : " tensors, named ", some,
+                        file.tensors().size() > 3 ? ", …" : "",
+                        " — it cannot be told which belongs where — give weights with the names of "
+                        "torchvision's ResNets, of this program's networks (backbone.…, aspp.…, "
+                        "decoder.…) or of the reference implementation (Resnet101.…, encoder.…)"));
+}
+
+std::vector<std::string> remarks_on(const WeightsFile& file, const Names& names) {
+    std::vector<std::string> remarks;
+    std::string words;
+    for (const std::string& word : names.words) words += cat(words.empty() ? "" : ", ", word);
+    if (!words.empty()) remarks.push_back(cat("left out of the names: ", words));
+    const auto place = [](const std::string& key, const std::string& before) {
+        return before.empty() || key.empty() ? before + key : cat(before, ".", key);
+    };
+    const std::string taken = place(names.place, file.taken());
+    if (!taken.empty()) {
+        remarks.push_back(
+            cat("taken from ", taken,
+                names.averaged || is_average(taken) ? ", an average of weights" : ""));
+    }
+    std::vector<std::string> beside = file.beside();
+    for (const std::string& key : names.beside) beside.push_back(place(key, file.taken()));
+    for (const std::string& key : beside)
+        remarks.push_back(
+            cat("not taken: ", key, is_average(key) ? ", an average of weights" : ""));
+    return remarks;
+}
+
+// The file's tensors by our names. Two may not claim one place.
+std::map<std::string, std::size_t> places_of(const WeightsFile& file, const Names& names,
+                                             std::vector<Row>& ignored) {
+    std::map<std::string, std::size_t> places;
+    for (std::size_t i = 0; i < file.tensors().size(); ++i) {
+        const std::string& theirs = file.tensors()[i].name;
+        std::string why;
+        const std::string ours = our_name(names, theirs, why);
+        if (ours.empty()) {
+            ignored.push_back({Fate::ignored, "", theirs, why});
+        } else if (const auto [other, fresh] = places.emplace(ours, i); !fresh) {
+            throw DataError(cat(file.path().string(), " cannot be used: ",
+                                file.tensors()[other->second].name, " and ", theirs,
+                                " are the same tensor of the network — it cannot be told which is "
+                                "meant — keep one of them"));
+        }
+    }
+    for (const std::string& name : file.others())
+        ignored.push_back({Fate::ignored, "", name, "no tensor"});
+    return places;
+}
+
+using Places = std::map<std::string, std::size_t>;
+
+Extents extents_at(const WeightsFile& file, const Places& places, const std::string& ours) {
+    const auto found = places.find(ours);
+    return found == places.end() ? Extents{} : file.tensors()[found->second].extents;
+}
+
+std::int64_t classes_of(const WeightsFile& file, const Places& places) {
+    const Extents classifier = extents_at(file, places, "decoder.classifier.weight");
+    return classifier.empty() ? 0 : std::min<std::int64_t>(classifier[0], 256);
+}
+
+// The ResNet that a file holds, from names and shapes.
+struct Backbone {
+    std::string name;  // "resnet50"; "" for none of this program's
+    std::string text;  // what it is, in words
+    int width_divisor = 1;
+};
+
+// A part of a block that a plain ResNet does not have: "layer1.0.se.fc.weight"; "" when all are
+// known.
+std::string unknown_part(const Places& places) {
+    constexpr std::string_view known[] = {"conv1", "conv2", "conv3",     "bn1",
+                                          "bn2",   "bn3",   "downsample"};
+    for (const auto& place : places) {
+        const auto parts = split(place.first, '.');
+        if (parts.size() < 5 || parts[0] != "backbone" || !parts[1].starts_with("layer")) continue;
+        if (std::find(std::begin(known), std::end(known), parts[3]) == std::end(known))
+            return place.first.substr(place.first.find('.') + 1);
+    }
+    return "";
+}
+
+Backbone backbone_of(const WeightsFile& file, const Places& places) {
+    const auto extents = [&](const char* ours) { return extents_at(file, places, ours); };
+    const bool bottleneck = places.contains("backbone.layer1.0.conv3.weight");
+    int blocks = 0;
+    while (places.contains(cat("backbone.layer3.", blocks, ".conv1.weight"))) ++blocks;
+    const std::map<int, int> depths = bottleneck ? std::map<int, int>{{6, 50}, {23, 101}, {36, 152}}
+                                                 : std::map<int, int>{{2, 18}, {6, 34}};
+    const auto depth = depths.find(blocks);
+    const std::string size = depth == depths.end() ? "" : cat("-", depth->second);
+    const Extents stem = extents("backbone.conv1.weight"),
+                  first = extents("backbone.layer1.0.conv1.weight"),
+                  second = extents("backbone.layer1.0.conv2.weight");
+    const std::int64_t width = stem.empty() ? 0 : stem[0];
+    if (bottleneck && first.size() == 4 && second.size() == 4 && second[1] > 0) {
+        if (const std::int64_t groups = first[0] / second[1]; groups > 1) {
+            return {"", cat("a ResNeXt", size, ", whose convolutions have ", groups,
+                            " groups, as no network of this program has")};
+        }
+        if (first[0] != width) {
+            return {"", cat("a wide ResNet", size, ", with ", first[0],
+                            " channels in its first block where a ResNet has ", width)};
+        }
+    }
+    if (const std::string part = unknown_part(places); !part.empty()) {
+        return {"", cat("a kind of ResNet", size,
+                        " with parts that no network of this program has, ", "e.g. ", part)};
+    }
+    const auto backbones = model::backbone_names();
+    const std::string name = depth == depths.end() ? "" : cat("resnet", depth->second);
+    const bool ours = std::find(backbones.begin(), backbones.end(), name) != backbones.end();
+    if (!ours || width < 2 || width > 64 || 64 % width != 0) {
+        return {"", cat("no backbone of this program: ",
+                        size.empty() ? "" : cat("a ResNet", size, ", "), blocks,
+                        bottleneck ? " bottlenecks" : " basic blocks", " in layer3, ", width,
+                        " channels behind the first convolution")};
+    }
+    const auto divisor = static_cast<int>(64 / width);
+    return {name, divisor == 1 ? name : cat(name, " of 1/", divisor, " width"), divisor};
+}
+
+const char* initialisation(graph::ParameterKind kind) {
+    switch (kind) {
+        case graph::ParameterKind::conv_weight: return "He normal, fan in";
+        case graph::ParameterKind::bias: return "U(+-1/sqrt(fan in))";
+        case graph::ParameterKind::bn_gamma: return "1";
+        case graph::ParameterKind::bn_beta: return "0";
+    }
+    return "";
+}
+
+bool is_classifier(const std::string& ours) { return ours.starts_with("decoder.classifier."); }
+
+class Importer {
+public:
+    Importer(const WeightsFile& file, const graph::Plan& plan, const ImportOptions& options)
+        : file_(file), plan_(plan), options_(options), names_(names_or_refuse(file)) {}
+
+    ImportedWeights run() {
+        std::vector<Row> ignored;
+        places_ = places_of(file_, names_, ignored);
+        result_.naming = name(names_.naming);
+        result_.remarks = remarks_on(file_, names_);
+        for (const graph::Parameter& p : plan_.parameters) {
+            place(p.name, extents_of(p), result_.snapshot.parameters, initialisation(p.kind),
+                  [&] { return model::initial_value(p, plan_, options_.seed); });
+        }
+        for (const graph::State& s : plan_.states) {
+            place(s.name, extents_of(s), result_.snapshot.states, s.initial == 0 ? "0" : "1", [&] {
+                return std::vector<float>(static_cast<std::size_t>(s.shape.elements()), s.initial);
+            });
+        }
+        for (const auto& [ours, index] : places_) {
+            if (used_.contains(ours)) continue;
+            const auto& tensor = file_.tensors()[index];
+            if (!options_.reset_classifier || !is_classifier(ours)) {
+                refuse(cat(tensor.name, " (", text_of(tensor.extents),
+                           ") is in the file and not in this network"));
+            }
+            ignored.push_back({Fate::ignored, "", tensor.name, "the classifier starts afresh"});
+        }
+        result_.table.insert(result_.table.end(), ignored.begin(), ignored.end());
+        return std::move(result_);
+    }
+
+private:
+    [[noreturn]] void refuse(const std::string& difference) const {
+        const Backbone backbone = backbone_of(file_, places_);
+        std::string holds = backbone.text;
+        const std::int64_t classes = classes_of(file_, places_);
+        if (classes > 0) holds += cat(", ", classes, " classes");
+        throw DataError(cat("the weights are of another network: ", difference, " (",
+                            file_.path().string(), ") — the file holds ", holds, " — ",
+                            backbone.name.empty()
+                                ? "give weights of a plain ResNet-18, -50 or -101"
+                                : "give weights of this network, or the configuration of that "
+                                  "one"));
+    }
+
+    void refuse_shape(const std::string& ours, const WeightsFile::Tensor& tensor,
+                      const Extents& extents) const {
+        const std::string named = tensor.name == ours ? ours : cat(tensor.name, " (", ours, ")");
+        const std::string shapes = cat(named, " is ", text_of(tensor.extents), " in the file and ",
+                                       text_of(extents), " in this network");
+        if (is_classifier(ours) && tensor.extents.size() == extents.size() &&
+            std::equal(extents.begin() + 1, extents.end(), tensor.extents.begin() + 1)) {
+            throw DataError(cat("the weights have another number of classes: ", shapes, " (",
+                                file_.path().string(),
+                                ") — their classifier knows other classes than this data set has — "
+                                "give --reset-classifier to start it afresh and keep the rest, or "
+                                "weights of these classes"));
+        }
+        refuse(shapes);
+    }
+
+    template <class Initial>
+    void place(const std::string& ours, const Extents& extents,
+               std::map<std::string, std::vector<float>>& into, const char* how,
+               const Initial& initial) {
+        result_.snapshot.extents[ours] = extents;
+        const bool reset = options_.reset_classifier && is_classifier(ours);
+        const auto found = places_.find(ours);
+        if (reset || found == places_.end()) {
+            const bool new_head = names_.naming == Naming::torchvision &&
+                                  !ours.starts_with("backbone.");
+            if (!reset && !new_head)
+                refuse(cat(ours, " (", text_of(extents), ") is not in the file"));
+            into[ours] = initial();
+            result_.table.push_back({Fate::initialised, ours, "",
+                                     cat(reset ? "as asked for: " : "not in the file: ", how)});
+            return;
+        }
+        used_.emplace(ours, true);
+        const WeightsFile::Tensor& tensor = file_.tensors()[found->second];
+        if (tensor.extents != extents) refuse_shape(ours, tensor, extents);
+        if (!tensor.floating)
+            refuse(cat(tensor.name, " holds ", tensor.type, ", a weight is a floating number"));
+        std::vector<float> values = file_.values(found->second);
+        const auto bad = std::find_if(values.begin(), values.end(),
+                                      [](float v) { return !std::isfinite(v); });
+        if (bad != values.end()) {
+            throw DataError(cat(tensor.name, " in ", file_.path().string(), " holds ", *bad,
+                                " at element ", bad - values.begin(),
+                                " — a network would give nothing else — give weights of a run that "
+                                "did not diverge"));
+        }
+        into[ours] = std::move(values);
+        result_.table.push_back({Fate::loaded, ours, tensor.name,
+                                 tensor.type == "F32" ? "" : cat("from ", tensor.type)});
+    }
+
+    const WeightsFile& file_;
+    const graph::Plan& plan_;
+    const ImportOptions& options_;
+    Names names_;
+    Places places_;
+    std::map<std::string, bool> used_;
+    ImportedWeights result_;
+};
+
+std::string padded(const std::string& text, std::size_t width) {
+    return text + std::string(width > text.size() ? width - text.size() : 0, ' ');
+}
+
+}  // namespace
+
+struct WeightsFile::Impl {
+    std::filesystem::path path;
+    std::string kind;
+    std::vector<Tensor> tensors;
+    std::optional<WeightsInfo> info;
+    io::TensorFile file;                            // of safetensors and .pth
+    Snapshot snapshot;                              // of a checkpoint
+    std::vector<const std::vector<float>*> values;  // of a checkpoint, in the order of tensors
+
+    void read_checkpoint() {
+        kind = "a checkpoint of this program";
+        snapshot = load_checkpoint(path);
+        info = snapshot.info;
+        for (const auto* group : {&snapshot.parameters, &snapshot.states}) {
+            for (const auto& [name, content] : *group) {
+                tensors.push_back({name, "F32", snapshot.extents.at(name), true});
+                values.push_back(&content);
+            }
+        }
+        snapshot.momentum.clear();
+    }
+    void read_tensor_file() {
+        file = io::load_tensor_file(path);
+        kind = file.kind;
+        for (const io::StoredTensor& t : file.tensors)
+            tensors.push_back({t.name, io::name(t.type), t.extents, io::is_floating(t.type)});
+        try {
+            info = from_metadata(file.metadata);
+        } catch (const DataError& error) {
+            throw DataError(cat(path.string(), " cannot be used: ", error.what(),
+                                " — it does not say of which network it is — convert or fetch it "
+                                "again"));
+        }
+    }
+};
+
+WeightsFile::WeightsFile(const std::filesystem::path& weights) : impl_(std::make_unique<Impl>()) {
+    impl_->path = find_weights(weights);
+    // Whatever it is: what cannot be used is told apart there.
+    io::content_of(impl_->path) == io::Content::hdf5 ? impl_->read_checkpoint()
+                                                     : impl_->read_tensor_file();
+}
+
+WeightsFile::~WeightsFile() = default;
+
+const std::filesystem::path& WeightsFile::path() const { return impl_->path; }
+const std::string& WeightsFile::kind() const { return impl_->kind; }
+const std::vector<WeightsFile::Tensor>& WeightsFile::tensors() const { return impl_->tensors; }
+const std::optional<WeightsInfo>& WeightsFile::info() const { return impl_->info; }
+const Metadata& WeightsFile::metadata() const { return impl_->file.metadata; }
+const std::vector<std::string>& WeightsFile::others() const { return impl_->file.others; }
+
+const std::string& WeightsFile::taken() const { return impl_->file.taken; }
+const std::vector<std::string>& WeightsFile::beside() const { return impl_->file.beside; }
+
+std::vector<float> WeightsFile::values(std::size_t tensor) const {
+    if (!impl_->values.empty()) return *impl_->values.at(tensor);
+    return io::to_f32(impl_->file.tensors.at(tensor));
+}
+
+std::string WeightsFile::untrained() const {
+    const std::string* found = find(impl_->file.metadata, untrained_key);
+    return found == nullptr ? "" : *found;
+}
+
+ImportedWeights import_weights(const WeightsFile& file, const graph::Plan& plan,
+                               const ImportOptions& options) {
+    return Importer(file, plan, options).run();
+}
+
+std::string to_text(const ImportedWeights& weights) {
+    constexpr const char* fates[] = {"loaded", "initialised", "ignored"};
+    std::size_t width = 0;
+    for (const Row& row : weights.table) width = std::max(width, row.ours.size());
+    std::string text;
+    for (const Row& row : weights.table) {
+        text += padded(fates[static_cast<int>(row.fate)], 13);
+        text += padded(row.ours.empty() ? "-" : row.ours, width + 2);
+        std::string rest = row.theirs == row.ours ? "" : row.theirs;
+        if (!row.note.empty()) rest += cat(rest.empty() ? "" : "  ", "(", row.note, ")");
+        text += rest + "\n";
+    }
+    return text;
+}
+
+std::string summary(const ImportedWeights& weights) {
+    std::map<std::pair<Fate, std::string>, std::pair<std::int64_t, std::string>> groups;
+    for (const Row& row : weights.table) {
+        auto& [count, example] = groups[{row.fate, row.fate == Fate::loaded ? "" : row.note}];
+        if (count++ == 0) example = row.ours.empty() ? row.theirs : row.ours;
+    }
+    std::string text = cat("names: ", weights.naming);
+    for (const std::string& remark : weights.remarks) text += cat("\n  ", remark);
+    for (const auto& [key, group] : groups) {
+        const auto& [fate, note] = key;
+        const auto& [count, example] = group;
+        if (fate == Fate::loaded)
+            text += cat("\n  loaded       ", count, " tensors");
+        else
+            text += cat("\n  ", fate == Fate::ignored ? "ignored      " : "initialised  ", count,
+                        ", e.g. ", example, " (", note, ")");
+    }
+    return text;
+}
+
+WeightsInfo guess_info(const WeightsFile& file) {
+    std::vector<Row> ignored;
+    const auto places = places_of(file, names_or_refuse(file), ignored);
+    const Backbone backbone = backbone_of(file, places);
+    if (backbone.name.empty()) {
+        throw DataError(cat(file.path().string(), " holds ", backbone.text,
+                            " — nothing here could use it — give a plain ResNet-18, -50 or -101"));
+    }
+    WeightsInfo info;
+    info.model.backbone = backbone.name;
+    info.model.width_divisor = backbone.width_divisor;
+    info.model.num_classes = static_cast<int>(classes_of(file, places));
+    return info;
+}
+
+void save_weights(const std::filesystem::path& target, const Snapshot& snapshot,
+                  const std::string& untrained) {
+    std::vector<io::TensorToWrite> tensors;
+    for (const auto* group : {&snapshot.parameters, &snapshot.states}) {
+        for (const auto& [name, values] : *group) {
+            tensors.push_back({name,
+                               io::ElementType::f32,
+                               snapshot.extents.at(name),
+                               {reinterpret_cast<const unsigned char*>(values.data()),
+                                values.size() * sizeof(float)}});
+        }
+    }
+    Metadata metadata = to_metadata(snapshot.info);
+    if (!untrained.empty()) metadata.emplace_back(untrained_key, untrained);
+    io::write_safetensors(target, std::move(tensors), metadata);
+}
+
+}  // namespace deeplab::weights

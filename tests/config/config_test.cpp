@@ -1,0 +1,265 @@
+#include "deeplab/config/config.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
+#include "harness/source_dir.h"
+
+namespace deeplab::config {
+namespace {
+
+// The message of the UsageError that `text` is refused with; "" when it is accepted.
+std::string refusal(const std::string& text, const std::vector<std::string>& overrides = {}) {
+    try {
+        parse_config(text, "test.toml", overrides);
+    } catch (const UsageError& error) {
+        return error.what();
+    }
+    return "";
+}
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+TEST(Config, EveryKeyIsRead) {
+    const Config c = parse_config(R"(
+[model]
+backbone = "resnet50"
+output_stride = 8
+num_classes = 5
+dropout = [0.1, 0.2, 0]
+[data]
+train_split = "a"
+val_split = "b"
+crop = 129
+workers = 3
+resize = {mode = "factor", range = [0.5, 2], step = 0.5}
+flip = 0.25
+blur = 0
+pad_label = "ignore"
+pad_color = [1, 2, 255]
+cache = "host"
+allow_overlap = true
+verify = false
+[train]
+iterations = 77
+global_batch = 12
+accumulation = 3
+sync_bn = "node"
+freeze_bn = true
+seed = 9
+deterministic = false
+log_every = 2
+eval_every = 5
+[optimizer]
+lr = 1
+momentum = 0.8
+weight_decay = 0.001
+power = 1.5
+warmup = 4
+clip_norm = 2.5
+accumulate_decay = true
+[[optimizer.groups]]
+match = "^aspp"
+lr_multiplier = 10
+steps_per_iteration = 4
+[[optimizer.groups]]
+match = "bias$"
+weight_decay = 0
+[checkpoint]
+every = 6
+minutes = 1.5
+keep = 2
+)",
+                                  "test.toml", {});
+    EXPECT_EQ(c.model.backbone, "resnet50");
+    EXPECT_EQ(c.model.output_stride, 8);
+    EXPECT_EQ(c.model.num_classes, 5);
+    EXPECT_EQ(c.model.dropout, (std::array<float, 3>{0.1f, 0.2f, 0.0f}));
+    EXPECT_EQ(c.data.train_split, "a");
+    EXPECT_EQ(c.data.val_split, "b");
+    EXPECT_EQ(c.data.augmentation.crop, 129);
+    EXPECT_EQ(c.data.workers, 3);
+    EXPECT_EQ(c.data.augmentation.resize, data::Augmentation::Resize::factor);
+    EXPECT_EQ(c.data.augmentation.range_low, 0.5);
+    EXPECT_EQ(c.data.augmentation.range_high, 2.0);
+    EXPECT_EQ(c.data.augmentation.step, 0.5);
+    EXPECT_EQ(c.data.augmentation.flip, 0.25);
+    EXPECT_EQ(c.data.augmentation.blur, 0.0);
+    EXPECT_EQ(c.data.augmentation.pad_label, data::Augmentation::PadLabel::ignore);
+    EXPECT_EQ(c.data.augmentation.pad_color, (std::array<std::uint8_t, 3>{1, 2, 255}));
+    EXPECT_EQ(c.data.cache, "host");
+    EXPECT_TRUE(c.data.allow_overlap);
+    EXPECT_FALSE(c.data.verify);
+    EXPECT_EQ(c.train.iterations, 77);
+    EXPECT_EQ(c.train.global_batch, 12);
+    EXPECT_EQ(c.train.accumulation, 3);
+    EXPECT_EQ(c.train.sync_bn, SyncBn::node);
+    EXPECT_TRUE(c.train.freeze_bn);
+    EXPECT_EQ(c.train.seed, 9);
+    EXPECT_FALSE(c.train.deterministic);
+    EXPECT_EQ(c.train.log_every, 2);
+    EXPECT_EQ(c.train.eval_every, 5);
+    EXPECT_EQ(c.optimizer.lr, 1.0);
+    EXPECT_EQ(c.optimizer.momentum, 0.8);
+    EXPECT_EQ(c.optimizer.power, 1.5);
+    EXPECT_EQ(c.optimizer.warmup, 4);
+    EXPECT_EQ(c.optimizer.clip_norm, 2.5);
+    EXPECT_TRUE(c.optimizer.accumulate_decay);
+    ASSERT_EQ(c.optimizer.groups.size(), 2u);
+    EXPECT_EQ(c.optimizer.groups[0].match, "^aspp");
+    EXPECT_EQ(c.optimizer.groups[0].lr_multiplier, 10.0f);
+    EXPECT_EQ(c.optimizer.groups[0].steps, 4);
+    EXPECT_EQ(c.optimizer.groups[0].weight_decay, 0.001f);  // the optimizer's
+    EXPECT_EQ(c.optimizer.groups[1].weight_decay, 0.0f);
+    EXPECT_EQ(c.checkpoint.every, 6);
+    EXPECT_EQ(c.checkpoint.minutes, 1.5);
+    EXPECT_EQ(c.checkpoint.keep, 2);
+
+    const std::string text = to_toml(c);
+    const Config again = parse_config(text, "again", {});
+    EXPECT_EQ(to_toml(again), text);
+    EXPECT_TRUE(frozen_differences(c, again).empty());
+    EXPECT_EQ(again.optimizer.groups[0].weight_decay, c.optimizer.groups[0].weight_decay);
+    EXPECT_EQ(again.model.dropout, c.model.dropout);
+}
+
+TEST(Config, DefaultsSurviveARoundTrip) {
+    const Config c = load_config("", {});
+    EXPECT_EQ(c.optimizer.lr, 0.007);
+    EXPECT_EQ(c.data.augmentation.range_high, 1026);
+    const std::string text = to_toml(c);
+    EXPECT_EQ(to_toml(parse_config(text, "again", {})), text);
+    EXPECT_TRUE(contains(text, "weight_decay"));
+}
+
+TEST(Config, UnknownKeysNameKeyLineAndTheNearestOne) {
+    const std::string message = refusal("[train]\nseed = 3\niteration = 5\n");
+    EXPECT_TRUE(contains(message, "train.iteration ")) << message;
+    EXPECT_TRUE(contains(message, "line 3")) << message;
+    EXPECT_TRUE(contains(message, "train.iterations")) << message;
+    EXPECT_TRUE(contains(refusal("[optimiser]\nlr = 1\n"), "did you mean optimizer"));
+    EXPECT_TRUE(contains(refusal("lr = 1\n"), "optimizer.lr"));
+    EXPECT_TRUE(contains(refusal("[data]\nresize = {mod = \"factor\"}\n"), "data.resize.mode"));
+    EXPECT_TRUE(contains(refusal("[[optimizer.groups]]\nmatch = \"a\"\nlr_multiplyer = 2\n"),
+                         "lr_multiplier"));
+    EXPECT_TRUE(contains(refusal("", {"train.sed=3"}), "train.seed"));
+}
+
+TEST(Config, WrongTypesAndValuesAreRefused) {
+    for (const char* text : {"[train]\niterations = \"many\"",
+                             "[train]\niterations = 0",
+                             "[train]\niterations = 1.5",
+                             "[data]\ncrop = 32",
+                             "[data]\nflip = 1.5",
+                             "[data]\nflip = true",
+                             "[data]\npad_color = [0, 0]",
+                             "[data]\npad_color = [0, 0, 256]",
+                             "[data]\nresize = \"factor\"",
+                             "[train]\nfreeze_bn = 1",
+                             "[model]\nbackbone = \"vgg\"",
+                             "[model]\noutput_stride = 32",
+                             "[model]\nnum_classes = 1",
+                             "[model]\ndropout = 0.5",
+                             "[optimizer]\nlr = -1",
+                             "[optimizer]\nlr = nan",
+                             "model = 3",
+                             "[optimizer]\ngroups = 3",
+                             "[[optimizer.groups]]\nlr_multiplier = 2",
+                             "[[optimizer.groups]]\nmatch = \"(\"",
+                             "[checkpoint]\nkeep = 0",
+                             "[data]\nresize = {mode = \"factor\"}",
+                             "[data]\nresize = {range = [0.5, 2.0]}",
+                             "[data]\nresize = {range = [900, 300]}",
+                             "[train]\nglobal_batch = 16\naccumulation = 3",
+                             "[train]\nseed = -1",
+                             "[train\nseed = 1"}) {
+        EXPECT_FALSE(refusal(text).empty()) << text;
+    }
+    EXPECT_TRUE(contains(refusal("[train]\n\niterations = \"many\""), "line 3"));
+    EXPECT_TRUE(contains(refusal("", {"train.seed"}), "="));
+    EXPECT_THROW(load_config("/nowhere/at/all.toml", {}), UsageError);
+}
+
+TEST(Config, WhatIsPromisedForLaterIsRefusedWithASentence) {
+    const std::string message = refusal("[model]\nseparable = true");
+    EXPECT_TRUE(contains(message, "not implemented yet")) << message;
+}
+
+// std::regex is recursive: these would exhaust the stack.
+TEST(Config, LongPatternsAreRefused) {
+    const auto pattern = [](const std::string& text) {
+        return refusal("[[optimizer.groups]]\nmatch = \"" + text + "\"\n");
+    };
+    const std::string open(50000, '('), close(50000, ')');
+    EXPECT_TRUE(contains(pattern(open + close), "at most 1000 characters"));
+    EXPECT_TRUE(contains(pattern(std::string(1001, 'a')), "optimizer.groups.match"));
+    EXPECT_EQ(pattern(open.substr(0, 500) + close.substr(0, 500)), "");
+    EXPECT_EQ(pattern(std::string(1000, 'a')), "");
+}
+
+TEST(Config, OverridesComeLastAndABareWordIsAString) {
+    const Config c = parse_config(
+        "[train]\nseed = 3\n", "test.toml",
+        {"train.seed=4", "model.backbone=resnet18", "data.resize.mode=none", "data.flip = 0",
+         "model.dropout=[0, 0, 0]", "data.resize={mode = \"factor\", range = [1, 1]}"});
+    EXPECT_EQ(c.train.seed, 4);
+    EXPECT_EQ(c.model.backbone, "resnet18");
+    EXPECT_EQ(c.data.augmentation.flip, 0.0);
+    EXPECT_EQ(c.data.augmentation.resize, data::Augmentation::Resize::factor);
+}
+
+TEST(Config, OnResumeOnlyWhatLeavesTheNumbersAloneMayChange) {
+    const Config a = load_config("", {});
+    EXPECT_TRUE(frozen_differences(a, load_config("", {"train.iterations=5", "train.log_every=1",
+                                                       "train.eval_every=7", "checkpoint.every=3",
+                                                       "checkpoint.minutes=2", "checkpoint.keep=9",
+                                                       "data.workers=3", "data.cache=host"}))
+                    .empty());
+    EXPECT_EQ(frozen_differences(
+                  a, load_config("", {"train.seed=5", "optimizer.lr=1", "data.resize.step=3"})),
+              (std::vector<std::string>{"data.resize.step", "train.seed", "optimizer.lr"}));
+}
+
+TEST(Config, TellsWhatMayAndDidChange) {
+    EXPECT_EQ(other_differences(
+                  load_config("", {"train.iterations=4"}),
+                  load_config("", {"train.iterations=5", "train.seed=5", "checkpoint.keep=9"})),
+              (std::vector<std::string>{"train.iterations: 4 -> 5", "checkpoint.keep: 3 -> 9"}));
+}
+
+TEST(Schedule, WarmUpThenPoly) {
+    Config c;
+    c.train.iterations = 100;
+    c.optimizer.lr = 2;
+    c.optimizer.power = 0.9;
+    EXPECT_DOUBLE_EQ(learning_rate(c, 0), 2.0);
+    EXPECT_NEAR(learning_rate(c, 50), 2 * 0.535886731268146, 1e-12);  // 0.5^0.9
+    EXPECT_NEAR(learning_rate(c, 99), 2 * 0.015848931924611, 1e-12);  // 0.01^0.9
+    c.optimizer.warmup = 4;
+    EXPECT_DOUBLE_EQ(learning_rate(c, 0), 0.5);
+    EXPECT_NEAR(learning_rate(c, 1), 1.0 * 0.990995480, 1e-8);  // 0.99^0.9
+    EXPECT_NEAR(learning_rate(c, 4), 2 * 0.963927, 1e-5);       // 0.96^0.9
+    EXPECT_THROW(learning_rate(c, 100), LogicError);
+}
+
+TEST(Config, ThePageOfKeysIsTheTable) {
+    const std::string page = read_text(testing::source_dir() / "jobs/configs/README.md");
+    EXPECT_TRUE(page.ends_with(config_reference()))
+        << "jobs/configs/README.md does not end with what deeplab-train --keys prints";
+}
+
+TEST(Config, AnUnknownKeyPointsToTheList) {
+    EXPECT_TRUE(contains(refusal("", {"nothing.like.this.at.all=1"}), "deeplab-train --keys"));
+    EXPECT_TRUE(contains(refusal("", {"TRAIN.ITERATIONS=5"}), "did you mean train.iterations?"));
+    EXPECT_TRUE(contains(refusal("", {"other.BN_MOMENTUM=5"}), "did you mean model.bn_momentum?"));
+}
+
+}  // namespace
+}  // namespace deeplab::config
