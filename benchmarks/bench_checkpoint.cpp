@@ -1,12 +1,12 @@
 #include "bench_checkpoint.h"
 
 #include <array>
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
@@ -32,12 +32,6 @@ struct Scratch {
         fs::remove(file, ignored);
     }
 };
-
-double seconds_of(const std::function<void()>& work) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 graph::Plan plan_of(const model::ModelConfig& config) {
     return model::training_plan(config, {.batch = 2, .height = 65, .width = 65},

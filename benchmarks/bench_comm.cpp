@@ -1,13 +1,13 @@
 #include "bench_comm.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <memory>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/graph/plan.h"
@@ -16,9 +16,6 @@
 
 namespace deeplab::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
 struct Options {
     std::string backbone = "both";
     std::int64_t repeats = 11, warmup = 2;
@@ -58,7 +55,7 @@ double seconds_of(const Options& o, std::int64_t count, comm::Communicator& worl
         const Clock::time_point start = Clock::now();
         world.finish(world.start_all_reduce(data.data(), data.size(), type, comm::ReduceOp::sum,
                                             "message of the benchmark"));
-        double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+        double seconds = seconds_since(start);
         const T sum = static_cast<T>(ranks * (ranks + 1) / 2);
         if (std::any_of(data.begin(), data.end(), [sum](T v) { return v != sum; }))
             throw DeviceError(

@@ -1,11 +1,11 @@
 #include "bench_infer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <vector>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/evaluate/evaluator.h"
@@ -17,12 +17,6 @@ namespace {
 struct Options : NetworkOptions {
     std::int64_t steps = 5, warmup = 2;
 };
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_between(Clock::time_point from, Clock::time_point to) {
-    return std::chrono::duration<double>(to - from).count();
-}
 
 // The bytes of step_input.h's picture.
 io::Image generated_image(std::int64_t side, int classes) {

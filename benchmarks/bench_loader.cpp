@@ -1,9 +1,9 @@
 #include "bench_loader.h"
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
@@ -11,9 +11,6 @@
 
 namespace deeplab::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
 constexpr std::int64_t checked_batches = 16;
 
 struct Options {
@@ -69,7 +66,7 @@ Figures measure(const Options& o, std::int64_t workers) {
         while (seconds < o.seconds / static_cast<double>(o.windows)) {
             loader.recycle(loader.next());
             images += o.batch;
-            seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+            seconds = seconds_since(begin);
         }
         const data::StageTimes after = loader.times();
         images_per_s.push_back(static_cast<double>(images) / seconds);

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <chrono>
 #include <ctime>
 #include <fstream>
 #include <iterator>
@@ -10,6 +9,7 @@
 #include <sstream>
 #include <utility>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "network_step.h"
@@ -41,13 +41,6 @@ double process_start() {
             "/proc/self/stat does not tell when this process began — start-up cannot be measured "
             "without — run it where /proc is mounted");
     return std::stod(field) / static_cast<double>(sysconf(_SC_CLK_TCK));
-}
-
-template <class F>
-double seconds_of(const F& work) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 Report run(const NetworkOptions& o, comm::Communicator& world) {

@@ -1,7 +1,6 @@
 #include "bench_step.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -9,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/cuda/cuda_backend.h"
@@ -22,9 +22,6 @@ struct Options : NetworkOptions {
     std::int64_t steps = 5, warmup = 2;
     bool layers = false, whole = false;
 };
-
-using Clock = std::chrono::steady_clock;
-
 // What the table splits a step into.
 const char* group_of(const graph::Op& op) {
     return std::visit(
@@ -65,7 +62,7 @@ Times whole_steps(const Options& o, Subject& subject, comm::Communicator& world)
         const Clock::time_point start = Clock::now();
         const exec::StepResult result = subject.step();
         if (i < o.warmup) continue;
-        times.seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+        times.seconds.push_back(seconds_since(start));
         times.exposed.push_back(result.comm_exposed_s);
         times.gaps.push_back(subject.host_gap());
     }

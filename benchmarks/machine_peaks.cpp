@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/graph/builder.h"
 
 namespace deeplab::bench {
@@ -24,8 +25,8 @@ double best_of_last_node(exec::Backend& backend, const graph::Plan& plan,
     const std::vector<float> images(
         static_cast<std::size_t>(plan.tensor(plan.images).shape.elements()), 1.0f);
     double best = 0;
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < 6 || std::chrono::steady_clock::now() - start < patience; ++i) {
+    const auto start = Clock::now();
+    for (int i = 0; i < 6 || Clock::now() - start < patience; ++i) {
         executable->run({.images = images, .labels = {}, .samples = {}});
         const double seconds = executable->node_seconds().back();
         best = i < 2 ? seconds : std::min(best, seconds);

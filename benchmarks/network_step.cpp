@@ -1,16 +1,12 @@
 #include "network_step.h"
 
-#include <chrono>
-
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/graph/builder.h"
 #include "deeplab/tools/support.h"
 #include "report.h"
 
 namespace deeplab::bench {
-
-using Clock = std::chrono::steady_clock;
-
 void add_place_options(CommandLine& line, PlaceOptions& o) {
     line.option("--device", o.device, "where to run", {false, {"auto", "cpu", "cuda"}, ""});
     line.option("--comm", o.comm, "how gradients travel", {false, {"auto", "nccl", "mpi"}, ""});
@@ -80,7 +76,7 @@ Subject::Subject(const NetworkOptions& o, comm::Communicator& world, bool time_n
     Clock::time_point start = Clock::now();
     const auto passed = [&](const char* stage) {
         const Clock::time_point now = Clock::now();
-        stages.emplace_back(stage, std::chrono::duration<double>(now - start).count());
+        stages.emplace_back(stage, seconds_between(start, now));
         start = now;
     };
     const model::ModelConfig config = model_of(o);
@@ -117,7 +113,7 @@ exec::StepResult Subject::step() {
                           .valid_pixels = valid_,
                           .prefetched = prefetched_};
     executable->start(step);
-    if (finished_) host_gap_ = std::chrono::duration<double>(Clock::now() - *finished_).count();
+    if (finished_) host_gap_ = seconds_since(*finished_);
     executable->prefetch(step);
     prefetched_ = true;
     const exec::StepResult result = executable->finish();

@@ -2,7 +2,6 @@
 // A network with initial values on one device, ready to take training steps on generated input:
 // what the sub-commands that measure steps share.
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/command_line.h"
 #include "deeplab/comm/communicator.h"
 #include "deeplab/exec/backend.h"
@@ -62,7 +62,7 @@ private:
     Input input_;
     double valid_ = 0;
     bool prefetched_ = false, graph_;
-    std::optional<std::chrono::steady_clock::time_point> finished_;
+    std::optional<Clock::time_point> finished_;
     double host_gap_ = 0;
 };
 

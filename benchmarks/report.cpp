@@ -60,8 +60,8 @@ std::string table_line(const std::vector<std::string>& cells, const std::vector<
                        const std::vector<std::size_t>& widths) {
     std::string line;
     for (std::size_t i = 0; i < cells.size(); ++i) {
-        const std::string space(widths[i] - cells[i].size(), ' ');
-        line += "  " + (text[i] ? cells[i] + space : space + cells[i]);
+        line += "  ";
+        line += text[i] ? left_aligned(cells[i], widths[i]) : right_aligned(cells[i], widths[i]);
     }
     return line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
 }

@@ -22,11 +22,6 @@ std::string clean(std::string text) {
     return text;
 }
 
-std::string padded(std::string text, std::size_t width) {
-    if (text.size() < width) text.append(width - text.size(), ' ');
-    return text;
-}
-
 }  // namespace
 
 std::string reason_of(const std::exception& error, const std::string& file) {
@@ -64,8 +59,8 @@ std::string table(const std::vector<Finding>& findings, const std::filesystem::p
     const auto lines = [&](std::size_t count) {
         std::string out;
         for (std::size_t i = 0; i < count; ++i)
-            out += cat("  ", padded(rows[i][0], widths[0]), "  ", padded(rows[i][1], widths[1]),
-                       "  ", rows[i][2], "\n");
+            out += cat("  ", left_aligned(rows[i][0], widths[0]), "  ",
+                       left_aligned(rows[i][1], widths[1]), "  ", rows[i][2], "\n");
         return out;
     };
     if (findings.size() <= kMaxLines) return lines(rows.size());

@@ -3,11 +3,11 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <optional>
 #include <utility>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
@@ -264,7 +264,7 @@ int judge(const data::Manifest& manifest, const Survey& found, const Source& sou
 }  // namespace
 
 int pack(const PackOptions& options, comm::Communicator& comm) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const bool root = comm.rank() == 0;
     Source source = find_source(options);
     const data::ClassTable voc = data::voc_classes();
@@ -300,9 +300,7 @@ int pack(const PackOptions& options, comm::Communicator& comm) {
     if (root) {
         remove_stale(options.out, source.split, manifest.shards);
         data::save_manifest(options.out, manifest);
-        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() -
-                                                             start)
-                                   .count();
+        const double seconds = seconds_since(start);
         log::info(cat("packed ", n, " images, ", human_bytes(static_cast<std::uint64_t>(total)),
                       " in ", shards, shards == 1 ? " shard" : " shards", ", ",
                       human_seconds(seconds), ", ",

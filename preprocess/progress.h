@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "deeplab/base/status_line.h"
+
 namespace deeplab::preprocess {
 
 class Progress {
@@ -17,11 +19,12 @@ public:
     void step();
 
 private:
-    void draw(std::int64_t percent) const;
+    void draw(std::int64_t percent);
 
     std::string label_;
     std::int64_t total_, done_ = 0, last_percent_ = 0;
-    bool shown_, terminal_;
+    bool shown_;
+    StatusLine status_;
 };
 
 }  // namespace deeplab::preprocess

@@ -13,11 +13,6 @@ constexpr double kManyIgnored = 0.5;  // of all pixels
 constexpr std::size_t kMostNamed = 5;
 constexpr std::size_t kSmooth = 20;  // colours without a class: more are no one's choice
 
-std::string padded(const std::string& text, std::size_t width, bool right) {
-    const std::string space(width > text.size() ? width - text.size() : 0, ' ');
-    return right ? space + text : text + space;
-}
-
 std::int64_t labelled_pixels(const data::Manifest& m) {
     return std::accumulate(m.class_pixels.begin(), m.class_pixels.end(), std::int64_t{0});
 }
@@ -104,8 +99,8 @@ std::string class_table(const data::Manifest& m) {
     const auto line = [&](const std::string& index, const std::string& name,
                           const std::string& pixels, const std::string& share,
                           const std::string& images) {
-        return cat("  ", padded(index, 3, true), "  ", padded(name, width, false),
-                   padded(pixels, 15, true), padded(share, 10, true), padded(images, 9, true),
+        return cat("  ", right_aligned(index, 3), "  ", left_aligned(name, width),
+                   right_aligned(pixels, 15), right_aligned(share, 10), right_aligned(images, 9),
                    "\n");
     };
     std::string text = cat("classes of split ", m.split, ": ", m.records, " images, ", all,

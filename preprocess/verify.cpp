@@ -141,10 +141,6 @@ private:
     std::vector<Finding> own_;
 };
 
-std::string padded(const std::string& text, std::size_t width) {
-    return text.size() < width ? text + std::string(width - text.size(), ' ') : text;
-}
-
 // What lies beside the shards and belongs to no manifest: harmless, but it takes room.
 void warn_of_leftovers(const fs::path& dir, const std::set<std::string>& known) {
     for (const fs::directory_entry& entry : fs::directory_iterator(dir)) {
@@ -159,13 +155,13 @@ void warn_of_leftovers(const fs::path& dir, const std::set<std::string>& known) 
 }  // namespace
 
 int verify(const fs::path& dir, comm::Communicator& comm) {
-    std::string lines = cat(padded("split", 16), padded("records", 10), padded("shards", 8),
-                            padded("bytes", 12), "problems\n");
+    std::string lines = cat(left_aligned("split", 16), left_aligned("records", 10),
+                            left_aligned("shards", 8), left_aligned("bytes", 12), "problems\n");
     std::vector<Finding> all;
     std::set<std::string> known;
     for (const std::string& split : splits_in(dir)) {
         std::vector<Finding> findings;
-        std::string description = padded("?", 30);
+        std::string description = left_aligned("?", 30);
         try {
             SplitCheck check(dir, split, comm);
             findings = check.run();
@@ -174,13 +170,13 @@ int verify(const fs::path& dir, comm::Communicator& comm) {
                 bytes += shard.bytes;
                 known.insert(shard.file);
             }
-            description = padded(cat(check.manifest().records), 10) +
-                          padded(cat(check.manifest().shards.size()), 8) +
-                          padded(human_bytes(static_cast<std::uint64_t>(bytes)), 12);
+            description = left_aligned(cat(check.manifest().records), 10) +
+                          left_aligned(cat(check.manifest().shards.size()), 8) +
+                          left_aligned(human_bytes(static_cast<std::uint64_t>(bytes)), 12);
         } catch (const DataError& error) {  // of the manifest: all ranks read the same file
             findings.push_back({0, "", split + ".json", reason_of(error, "")});
         }
-        lines += padded(split, 16) + description + cat(findings.size()) + "\n";
+        lines += left_aligned(split, 16) + description + cat(findings.size()) + "\n";
         all.insert(all.end(), findings.begin(), findings.end());
     }
     if (comm.rank() == 0) {

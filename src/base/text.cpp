@@ -52,6 +52,18 @@ std::string trim(std::string_view text) {
     return std::string(text.substr(begin, text.find_last_not_of(space) - begin + 1));
 }
 
+std::string left_aligned(std::string_view text, std::size_t width) {
+    std::string out(text);
+    if (out.size() < width) out.append(width - out.size(), ' ');
+    return out;
+}
+
+std::string right_aligned(std::string_view text, std::size_t width, char fill) {
+    std::string out(text);
+    if (out.size() < width) out.insert(0, width - out.size(), fill);
+    return out;
+}
+
 namespace {
 
 // Insertions, deletions, replacements, and swaps of neighbours, each at cost 1.

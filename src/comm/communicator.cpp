@@ -12,6 +12,7 @@
 #include <system_error>
 #include <thread>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/limits.h"
 #include "deeplab/base/log.h"
@@ -31,9 +32,9 @@ bool told_by_another(Communicator& everyone, const std::string& message) {
     std::int64_t all = 1;
     const Request everybody = everyone.start_all_reduce(&all, 1, DType::i64, ReduceOp::min,
                                                         "failure of all ranks");
-    const auto end = std::chrono::steady_clock::now() + others_wait;
+    const auto end = Clock::now() + others_wait;
     while (!everyone.done(everybody)) {
-        if (std::chrono::steady_clock::now() >= end) return false;
+        if (Clock::now() >= end) return false;
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     everyone.finish(everybody);

@@ -3,15 +3,13 @@
 #include <chrono>
 #include <thread>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/activity.h"
 
 namespace deeplab::comm {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
 // A step takes milliseconds: waking up this late costs less than a percent of it.
 constexpr std::chrono::microseconds spin{500}, nap{30};
 constexpr std::chrono::milliseconds between_checks{5};
@@ -42,7 +40,7 @@ void wait_until(const std::function<bool()>& done,
         if (now - checked > between_checks) {
             checked = now;
             for (DeviceCommunicator* communicator : communicators) communicator->check();
-            if (timeout_s > 0 && std::chrono::duration<double>(now - begin).count() > timeout_s)
+            if (timeout_s > 0 && seconds_between(begin, now) > timeout_s)
                 time_out(communicators, timeout_s);
         }
         if (now - begin > spin) std::this_thread::sleep_for(nap);

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
@@ -15,9 +16,6 @@
 
 namespace deeplab::comm {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
 constexpr const char* advice =
     " — the ranks cannot go on together — look for the first rank that failed (NCCL_DEBUG=INFO "
     "says more), then start again with --resume";
@@ -160,7 +158,7 @@ private:
         const Collective inside(cat("NCCL: ", what, " of \"", options_.name, "\"").c_str());
         const Clock::time_point begin = Clock::now();
         while (result == ncclInProgress) {
-            if (std::chrono::duration<double>(Clock::now() - begin).count() > options_.timeout_s) {
+            if (seconds_since(begin) > options_.timeout_s) {
                 failed_ = true;
                 throw DeviceError(cat("NCCL has not finished ", what, " of \"", options_.name,
                                       "\" within ", human_seconds(options_.timeout_s), advice));

@@ -3,8 +3,8 @@
 #include "executable.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/math/bf16.h"
@@ -12,10 +12,6 @@
 
 namespace deeplab::cpu {
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // N C H W on the host to N H W C.
 template <class T>
@@ -91,7 +87,7 @@ void CpuExecutable::load_inputs() {
 }
 
 void CpuExecutable::wait(comm::Communicator& communicator, comm::Request request) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     communicator.finish(request);
     result_.comm_exposed_s += seconds_since(start);
 }
@@ -143,7 +139,7 @@ void CpuExecutable::start(const exec::Step& step) {
     for (std::size_t i = 0; i < steps_.size(); ++i) {
         updated = updated || std::holds_alternative<graph::Update>(plan_.nodes[i].op);
         if (step.between_nodes && !updated) step.between_nodes();
-        const auto start = std::chrono::steady_clock::now();
+        const auto start = Clock::now();
         steps_[i]();
         if (options_.time_nodes) node_seconds_[i] = seconds_since(start);
         progress();

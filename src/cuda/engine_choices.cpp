@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
@@ -101,7 +102,7 @@ Choice EngineChoices::choose(Engines& engines) {
     const Choice choice = find(engines, key);
     cache_.insert(key, choice);
     if (choice.milliseconds > 0) timed_.insert(key);
-    const auto now = std::chrono::steady_clock::now();
+    const auto now = Clock::now();
     if (now - saved_ >= tuning_.save_every) {
         saved_ = now;
         cache_.save();

@@ -2,7 +2,6 @@
 // The engine of every convolution of a backend: known from the file or from another rank, found by
 // timing, or the first that runs.
 
-#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "choice_cache.h"
+#include "deeplab/base/clock.h"
 #include "deeplab/comm/communicator.h"
 #include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/exec/backend.h"
@@ -56,7 +56,7 @@ private:
     std::map<std::string, Choice> first_;  // that ran, where nothing was timed
     std::set<std::string> timed_, known_;  // keys
     std::set<std::string> warned_;         // engines and reasons
-    std::chrono::steady_clock::time_point saved_ = std::chrono::steady_clock::now();
+    Clock::time_point saved_ = Clock::now();
 };
 
 }  // namespace deeplab::cuda

@@ -5,14 +5,12 @@
 #include <set>
 #include <utility>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 
 namespace deeplab::cuda {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
 // What is wrong, without why that matters and what to do: of one engine it may not matter.
 std::string reason(const DeviceError& error) {
     const std::string text = error.what();
@@ -55,9 +53,7 @@ void recover(Engines& engines, const std::string& what) {
 void try_one(Engines& engines, const TuningOptions& options, Trial trial, Attempt& attempt) {
     const Choice& choice = attempt.candidate.choice;
     const Clock::time_point begin = Clock::now();
-    const auto built = [&] {
-        attempt.build_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    };
+    const auto built = [&] { attempt.build_seconds = seconds_since(begin); };
     try {
         const std::optional<std::int64_t> workspace = engines.build(choice);
         built();

@@ -1,7 +1,6 @@
 #include "deeplab/data/loader.h"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -11,6 +10,7 @@
 #include <thread>
 
 #include "augment.h"
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "labelled_image.h"
@@ -329,7 +329,7 @@ struct Loader::Impl {
 
     Batch next() {
         expects(batches_left > 0, "next() is called once per micro-batch of the steps asked for");
-        const auto begin = std::chrono::steady_clock::now();
+        const auto begin = Clock::now();
         std::unique_ptr<Pending> front;
         {
             std::unique_lock lock(mutex);
@@ -342,8 +342,7 @@ struct Loader::Impl {
             --batches_left;
         }
         room.notify_all();
-        last_wait_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
-                          .count();
+        last_wait_s = seconds_since(begin);
         return std::move(front->batch);
     }
 

@@ -1,9 +1,6 @@
 #include "deeplab/report/reporter.h"
 
-#include <unistd.h>
-
 #include <cmath>
-#include <cstdio>
 
 #include "data.h"
 #include "deeplab/base/files.h"
@@ -21,13 +18,6 @@ std::int64_t purge_step(const std::filesystem::path& folder, std::int64_t first_
                                                                                  : -1;
 }
 
-std::string bar(double done) {
-    constexpr int width = 20;
-    const int full = static_cast<int>(done * width);
-    return "[" + std::string(static_cast<std::size_t>(full), '=') +
-           std::string(static_cast<std::size_t>(width - full), ' ') + "]";
-}
-
 }  // namespace
 
 Reporter::Reporter(const std::filesystem::path& run, std::int64_t first_step,
@@ -36,7 +26,6 @@ Reporter::Reporter(const std::filesystem::path& run, std::int64_t first_step,
       classes_(classes),
       iterations_(iterations),
       images_(images),
-      terminal_(isatty(STDERR_FILENO) == 1),
       metrics_(run / "metrics.jsonl", first_step) {
     const std::filesystem::path folder = run / "tensorboard";
     const std::int64_t purge = purge_step(folder, first_step);
@@ -73,19 +62,17 @@ void Reporter::steps(const Interval& v, const std::string& state_hash) {
                                  " images/s  data-wait ", fixed(100 * wait, 0), " %  ETA ",
                                  human_seconds(left),
                                  v.skipped > 0 ? cat("  skipped ", v.skipped) : "");
-    if (!terminal_) {
+    if (!status_.visible()) {
         log::info(text);
         return;
     }
     const double done = static_cast<double>(v.step) / static_cast<double>(iterations_);
-    std::fprintf(stderr, "\r%s %s\033[K", bar(done).c_str(), text.c_str());
-    bar_open_ = true;
+    status_.write(cat(progress_bar(done, 20), " ", text));
     if (v.step == iterations_) line("");
 }
 
 void Reporter::line(const std::string& text) {
-    if (bar_open_) std::fputc('\n', stderr);
-    bar_open_ = false;
+    status_.keep();
     if (!text.empty()) log::info(text);
 }
 

@@ -1,9 +1,6 @@
 // deeplab-eval: metrics of trained weights on a packed split.
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
@@ -11,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/command_line.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
+#include "deeplab/base/status_line.h"
 #include "deeplab/base/text.h"
 #include "deeplab/evaluate/evaluator.h"
 #include "deeplab/io/value.h"
@@ -26,8 +25,6 @@
 namespace {
 
 using namespace deeplab;
-using Clock = std::chrono::steady_clock;
-
 struct Arguments {
     std::string weights, data, split = "val", json, protocol = "full", stride, masks, logits,
                                device = "auto", precision = "fp32";
@@ -158,17 +155,12 @@ void compare_ranks(const Arguments& a, comm::Communicator& world) {
 
 std::string percent(double v) { return std::isnan(v) ? "n/a" : fixed(100 * v, 2); }
 
-std::string padded(const std::string& text, std::size_t width, bool right) {
-    const std::string space(width > text.size() ? width - text.size() : 0, ' ');
-    return right ? space + text : text + space;
-}
-
 void print_table(const Arguments& a, const tools::Network& network, const data::Manifest& manifest,
                  const evaluate::Metrics& m) {
     std::size_t width = 24;
     for (const auto& c : manifest.classes.classes) width = std::max(width, c.name.size() + 2);
     const auto line = [&](const std::string& what, double v) {
-        std::cout << "  " << padded(what, width, false) << padded(percent(v), 8, true) << '\n';
+        std::cout << "  " << left_aligned(what, width) << right_aligned(percent(v), 8) << '\n';
     };
     std::cout << "split " << manifest.split << ", " << manifest.records
               << (manifest.records == 1 ? " image" : " images") << ", protocol " << a.protocol
@@ -177,8 +169,8 @@ void print_table(const Arguments& a, const tools::Network& network, const data::
               << "\nweights " << network.file.string() << ", step " << network.info.step << ", "
               << network.info.model.backbone << ", output stride "
               << network.info.model.output_stride << ", scales " << list_of(a.scales)
-              << (a.flip ? ", flip" : ", no flip") << "\n\n  " << padded("class", width, false)
-              << padded("IoU %", 8, true) << '\n';
+              << (a.flip ? ", flip" : ", no flip") << "\n\n  " << left_aligned("class", width)
+              << right_aligned("IoU %", 8) << '\n';
     for (std::size_t i = 0; i < m.class_iou.size(); ++i)
         line(manifest.classes.classes[i].name, m.class_iou[i]);
     std::cout << '\n';
@@ -235,28 +227,23 @@ std::string json_of(const Arguments& a, const tools::Network& network,
 class Progress {
 public:
     Progress(std::int64_t images, const comm::Communicator& world)
-        : images_(images),
-          size_(world.size()),
-          visible_(world.rank() == 0 && isatty(STDERR_FILENO) != 0) {}
-    ~Progress() {
-        if (visible_ && done_ > 0) std::cerr << "\r\x1b[K" << std::flush;
-    }
+        : images_(images), size_(world.size()), status_(world.rank() == 0) {}
+    ~Progress() { status_.clear(); }
     Progress(const Progress&) = delete;
     Progress& operator=(const Progress&) = delete;
 
     void one() {
         done_ = std::min(images_, done_ + size_);
-        if (!visible_) return;
-        const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+        if (!status_.visible()) return;
+        const double seconds = seconds_since(start_);
         const double speed = static_cast<double>(done_) / std::max(seconds, 1e-9);
-        std::cerr << "\r\x1b[K" << done_ << "/" << images_ << " images  " << fixed(speed, 1)
-                  << " images/s  ETA "
-                  << human_seconds(static_cast<double>(images_ - done_) / speed) << std::flush;
+        status_.write(cat(done_, "/", images_, " images  ", fixed(speed, 1), " images/s  ETA ",
+                          human_seconds(static_cast<double>(images_ - done_) / speed)));
     }
 
 private:
     std::int64_t images_, size_, done_ = 0;
-    bool visible_;
+    StatusLine status_;
     Clock::time_point start_ = Clock::now();
 };
 
@@ -325,7 +312,7 @@ int run(const Arguments& a, comm::Communicator& world) {
         };
         return evaluate::evaluate_split(predictor, shards, options, world);
     }();
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    const double seconds = seconds_since(start);
     log::info(cat(manifest.records, manifest.records == 1 ? " image in " : " images in ",
                   fixed(seconds, 2), " s"));
     if (!a.logits.empty())

@@ -1,7 +1,6 @@
 // deeplab-predict: segmentation of image files.
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -9,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/command_line.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
@@ -191,7 +191,7 @@ int run(const Arguments& a, comm::Communicator& world) {
     // done.
     std::int64_t failed = 0;
     const auto images = static_cast<std::int64_t>(a.images.size());
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     for (std::int64_t i = world.rank(); i < images; i += world.size()) {
         const std::string& file = a.images[static_cast<std::size_t>(i)];
         try {
@@ -206,9 +206,9 @@ int run(const Arguments& a, comm::Communicator& world) {
         }
     }
     world.all_reduce(&failed, 1, DType::i64, comm::ReduceOp::sum, "images that failed");
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    const double passed = seconds_since(start);
     log::info(cat(images - failed, images - failed == 1 ? " image in " : " images in ",
-                  fixed(passed.count(), 2),
+                  fixed(passed, 2),
                   " s, files read and written, without the loading of the network"));
     if (failed == 0) return 0;
     if (world.rank() == 0) {

@@ -76,8 +76,8 @@ int print_info(const std::string& path) {
         std::int64_t elements = 1;
         for (const std::int64_t e : t.extents) elements *= e;
         values += elements;
-        std::cout << t.name << std::string(width + 2 - t.name.size(), ' ') << t.type
-                  << std::string(6 - std::min<std::size_t>(5, t.type.size()), ' ')
+        std::cout << left_aligned(t.name, width + 2)
+                  << left_aligned(t.type, std::max<std::size_t>(6, t.type.size() + 1))
                   << shape_text(t.extents) << "\n";
     }
     std::cout << "total     " << file.tensors().size() << " tensors, " << values << " values"

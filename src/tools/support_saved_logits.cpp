@@ -29,11 +29,6 @@ io::Array floats(std::span<const float> values) {
     return out;
 }
 
-std::string padded(std::int64_t number, std::size_t digits) {
-    const std::string text = cat(number);
-    return std::string(digits > text.size() ? digits - text.size() : 0, '0') + text;
-}
-
 std::int64_t index_of(const io::Value& image) {
     return *image.get_if<io::Object>()->find("index")->get_if<std::int64_t>();
 }
@@ -71,7 +66,7 @@ void SavedLogits::finish_image(std::int64_t index, const data::Record& record,
                                const io::Image& image, const io::Mask& truth) {
     io::Array passes;
     for (Pass& pass : passes_) {
-        const std::string file = cat(padded(index, 6), "-", passes.size(), ".npy");
+        const std::string file = cat(right_aligned(cat(index), 6, '0'), "-", passes.size(), ".npy");
         write_npy(dir_ / file, pass.logits, pass.shape);
         pass.entry["file"] = file;
         passes.emplace_back(std::move(pass.entry));

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
@@ -190,16 +191,16 @@ void CheckpointKeeper::work() {
         const Job& job = *job_;  // nobody else touches it until it is reset
         std::exception_ptr failure;
         held.unlock();
-        const auto began = std::chrono::steady_clock::now();
+        const auto began = Clock::now();
         try {
             put_in_place(job);
         } catch (...) {
             failure = std::current_exception();
         }
-        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+        const double took = seconds_since(began);
         held.lock();
         written_ += failure ? 0 : 1;
-        slowest_s_ = std::max(slowest_s_, took.count());
+        slowest_s_ = std::max(slowest_s_, took);
         failure_ = failure;
         if (failure) {
             log::warn(cat("the checkpoint of step ", job.snapshot.info.step,

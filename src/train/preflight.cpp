@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -12,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
@@ -150,10 +150,9 @@ double measure_bandwidth(comm::Communicator& control) {
                            "bandwidth before the first step");
     };
     round();
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < repeats; ++i) round();
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
-                               .count();
+    const double seconds = seconds_of([&] {
+        for (int i = 0; i < repeats; ++i) round();
+    });
     return repeats * 4.0 * static_cast<double>(message.size()) / std::max(seconds, 1e-9);
 }
 

@@ -39,9 +39,7 @@ fs::path linked(const fs::path& run, const char* name) {
 }  // namespace
 
 fs::path checkpoint_path(const fs::path& run, std::int64_t step) {
-    std::string digits = std::to_string(step);
-    if (digits.size() < 7) digits.insert(0, 7 - digits.size(), '0');
-    return checkpoint_folder(run) / cat("step-", digits, ".h5");
+    return checkpoint_folder(run) / cat("step-", right_aligned(cat(step), 7, '0'), ".h5");
 }
 
 std::map<std::int64_t, fs::path> checkpoints_of(const fs::path& run) {

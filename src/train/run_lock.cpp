@@ -15,6 +15,7 @@
 #include <string>
 #include <thread>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
@@ -82,8 +83,8 @@ bool beats(const std::filesystem::path& lock, std::chrono::milliseconds heartbea
         return {info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
     };
     const auto first = stamp();
-    const auto until = std::chrono::steady_clock::now() + 3 * heartbeat;
-    while (std::chrono::steady_clock::now() < until) {
+    const auto until = Clock::now() + 3 * heartbeat;
+    while (Clock::now() < until) {
         std::this_thread::sleep_for(heartbeat / 4);
         if (stamp() != first) return true;
     }

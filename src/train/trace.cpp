@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/value.h"
@@ -52,13 +53,12 @@ void Trace::event(int thread, std::string_view name, std::string_view detail, st
 
 void Trace::loop(std::string_view name, std::int64_t step, Clock::time_point start,
                  Clock::time_point end) {
-    event(loop_thread, name, "", step, std::chrono::duration<double>(start - zero_).count(),
-          std::chrono::duration<double>(end - start).count());
+    event(loop_thread, name, "", step, seconds_between(zero_, start), seconds_between(start, end));
 }
 
 void Trace::nodes(const graph::Plan& plan, std::int64_t step, Clock::time_point start,
                   std::span<const double> seconds) {
-    double clock = std::chrono::duration<double>(start - zero_).count();
+    double clock = seconds_between(zero_, start);
     for (std::size_t i = 0; i < seconds.size(); ++i) {
         const graph::Node& node = plan.nodes[i];
         const graph::TensorId id = !node.out.empty()  ? node.out[0]

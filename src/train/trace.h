@@ -3,7 +3,6 @@
 // chrome://tracing or ui.perfetto.dev. A process is a rank; its threads are the loop (waiting for
 // data, the step) and the nodes of the plan, one after the other.
 
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -11,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/comm/communicator.h"
 #include "deeplab/graph/plan.h"
 
@@ -18,8 +18,6 @@ namespace deeplab::train {
 
 class Trace {
 public:
-    using Clock = std::chrono::steady_clock;
-
     // Steps of this process that are drawn: [first, first + count). The first ones are slower.
     static constexpr std::int64_t first = 2, count = 3;
 

@@ -1,7 +1,6 @@
 #pragma once
 // A training run, as run_training makes one: its state, and its functions in three files.
 
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -11,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/evaluate/evaluator.h"
 #include "deeplab/report/reporter.h"
@@ -48,11 +48,6 @@ public:
     TrainResult run();
 
 private:
-    using Clock = std::chrono::steady_clock;
-    static double seconds_since(Clock::time_point start) {
-        return std::chrono::duration<double>(Clock::now() - start).count();
-    }
-
     bool root() const { return control_->rank() == 0; }
     std::int64_t iterations() const { return setup_.config.train.iterations; }
 

@@ -5,6 +5,7 @@
 #include <exception>
 #include <map>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
@@ -12,9 +13,6 @@
 namespace deeplab::train {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
 constexpr std::size_t ranks_named = 8;
 
 std::string rank_list(const std::vector<std::size_t>& ranks) {
@@ -155,7 +153,7 @@ bool Watchdog::sleep() {
     // The end is near and the others are waiting: no long naps.
     const double nap_s = before == Wish::close ? 0.002 : period_s_;
     wake_.wait_for(lock, std::chrono::duration<double>(nap_s), [&] { return wish_ != before; });
-    const double slept_s = std::chrono::duration<double>(Clock::now() - start).count();
+    const double slept_s = seconds_since(start);
     // More than that, and the process was stopped: nobody else's fault.
     clock_s_ += std::min(slept_s, 3 * period_s_);
     return wish_ != Wish::leave;

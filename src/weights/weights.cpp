@@ -285,10 +285,6 @@ private:
     ImportedWeights result_;
 };
 
-std::string padded(const std::string& text, std::size_t width) {
-    return text + std::string(width > text.size() ? width - text.size() : 0, ' ');
-}
-
 }  // namespace
 
 struct WeightsFile::Impl {
@@ -367,8 +363,8 @@ std::string to_text(const ImportedWeights& weights) {
     for (const Row& row : weights.table) width = std::max(width, row.ours.size());
     std::string text;
     for (const Row& row : weights.table) {
-        text += padded(fates[static_cast<int>(row.fate)], 13);
-        text += padded(row.ours.empty() ? "-" : row.ours, width + 2);
+        text += left_aligned(fates[static_cast<int>(row.fate)], 13);
+        text += left_aligned(row.ours.empty() ? "-" : row.ours, width + 2);
         std::string rest = row.theirs == row.ours ? "" : row.theirs;
         if (!row.note.empty()) rest += cat(rest.empty() ? "" : "  ", "(", row.note, ")");
         text += rest + "\n";

@@ -74,6 +74,14 @@ TEST(Text, CatTakesAnythingThatPrints) {
     EXPECT_EQ(cat("step ", 3, ": ", 0.5, ' ', "x"), "step 3: 0.5 x");
 }
 
+TEST(Text, ColumnsAreAligned) {
+    EXPECT_EQ(left_aligned("ab", 4) + "|", "ab  |");
+    EXPECT_EQ(right_aligned("ab", 4), "  ab");
+    EXPECT_EQ(right_aligned("7", 3, '0'), "007");
+    EXPECT_EQ(left_aligned("abc", 2), "abc") << "nothing is cut";
+    EXPECT_EQ(right_aligned("abc", 2), "abc") << "nothing is cut";
+}
+
 TEST(Types, SizesNamesAndShapes) {
     for (const DType type :
          {DType::f32, DType::f64, DType::bf16, DType::u8, DType::i32, DType::i64, DType::u64}) {

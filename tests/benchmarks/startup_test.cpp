@@ -1,9 +1,9 @@
 // deeplab-bench startup as a user runs it: that its stages are the time that passed.
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <string>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/files.h"
 #include "deeplab/io/value.h"
 #include "harness/process.h"
@@ -17,13 +17,11 @@ TEST(StartupBench, StagesAddUpToTheTimeThatPassed) {
     const std::string json = (dir / "startup.json").string();
     testing::ProcessOptions options;
     options.environment = {"OMP_WAIT_POLICY=passive"};
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const auto r = testing::run_process({testing::program("deeplab-bench"), "startup", "--backbone",
                                          "resnet18", "--crop", "65", "--json", json},
                                         options);
-    const double passed = std::chrono::duration<double, std::milli>(
-                              std::chrono::steady_clock::now() - start)
-                              .count();
+    const double passed = 1e3 * seconds_since(start);
     ASSERT_EQ(r.exit_code, 0) << r.both();
     const io::Value root = io::parse_json(read_text(json), json);
     const io::Object& summary = *root.get_if<io::Object>()->find("summary")->get_if<io::Object>();

@@ -2,11 +2,11 @@
 // loader, and training steps from given weights on given batches.
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <memory>
 
+#include "deeplab/base/clock.h"
 #include "deeplab/base/command_line.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
@@ -30,9 +30,7 @@ struct Arguments {
 };
 
 std::string numbered(const char* what, std::int64_t step) {
-    std::string number = cat(step);
-    number.insert(0, 4 - std::min<std::size_t>(4, number.size()), '0');
-    return cat(what, "/", number);
+    return cat(what, "/", right_aligned(cat(step), 4, '0'));
 }
 
 std::vector<std::int64_t> extents_of(const graph::Parameter& p) {
@@ -136,7 +134,7 @@ void run_steps(const Arguments& a) {
     io::Hdf5Writer file(a.out);
     std::vector<double> losses;
     for (std::int64_t s = 0; s < a.steps; ++s) {
-        const auto start = std::chrono::steady_clock::now();
+        const auto start = Clock::now();
         const auto images = batches.read_all<float>(numbered("images", a.first + s), DType::f32);
         const auto labels = batches.read_all<std::uint8_t>(numbered("labels", a.first + s),
                                                            DType::u8);
@@ -149,9 +147,9 @@ void run_steps(const Arguments& a) {
         step.valid_pixels = valid;
         const exec::StepResult result = executable->run(step);
         losses.push_back(result.loss_sum / std::max(valid, 1.0));
-        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+        const double took = seconds_since(start);
         std::cout << "ours: step " << s + 1 << "/" << a.steps << "  loss " << losses.back() << "  "
-                  << fixed(took.count(), 2) << " s" << std::endl;
+                  << fixed(took, 2) << " s" << std::endl;
         if (!a.details || s > 0) continue;
         const Shape& l = network.plan.tensor(network.plan.logits).shape;
         const std::int64_t extents[] = {l.n, l.c, l.h, l.w};

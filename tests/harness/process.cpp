@@ -13,11 +13,10 @@
 #include <chrono>
 #include <stdexcept>
 
+#include "deeplab/base/clock.h"
+
 namespace deeplab::testing {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
 // Appends what is there to `text`; false at the end of the stream.
 bool drain(int file, std::string& text) {
     std::array<char, 65536> buffer;

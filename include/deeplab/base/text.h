@@ -24,6 +24,9 @@ std::string human_seconds(double seconds);     // "1 h 02 min", "3 min 20 s", "4
 std::string hex64(std::uint64_t value);        // 16 lower-case digits
 std::vector<std::string> split(std::string_view text, char separator);
 std::string trim(std::string_view text);
+// Of at least `width` bytes: filled behind, or before.
+std::string left_aligned(std::string_view text, std::size_t width);
+std::string right_aligned(std::string_view text, std::size_t width, char fill = ' ');
 
 // The candidate with the smallest edit distance to `word`, or "" when none is near enough to
 // suggest.

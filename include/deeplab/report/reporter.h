@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "deeplab/base/status_line.h"
 #include "deeplab/data/shard.h"
 #include "deeplab/evaluate/confusion.h"
 #include "deeplab/io/tensorboard.h"
@@ -48,7 +49,7 @@ private:
     data::ClassTable classes_;
     std::vector<io::Image> pictures_;
     std::int64_t iterations_, images_;
-    bool terminal_, bar_open_ = false;
+    StatusLine status_;
     bool metrics_failed_ = false, events_failed_ = false, report_failed_ = false;
     MetricsLog metrics_;
     std::unique_ptr<io::EventWriter> events_;
