@@ -2,8 +2,6 @@
 
 #include "executable.h"
 
-#include <algorithm>
-
 #include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
@@ -45,44 +43,15 @@ std::vector<float> unload(const View& from) {
 
 }  // namespace
 
-void CpuExecutable::check(const exec::Step& step) const {
-    expects(static_cast<std::int64_t>(step.images.size()) == image_elements_,
-            "a step has the plan's images");
-    expects(static_cast<std::int64_t>(step.labels.size()) == label_elements_,
-            "a step has the plan's labels");
-    expects(
-        dropout_samples_ == 0 || static_cast<std::int64_t>(step.samples.size()) == dropout_samples_,
-        "a step of a plan with dropout has the plan's samples");
-}
-
-// An unknown class would read another pixel's logit.
-void CpuExecutable::check_labels(std::span<const std::uint8_t> labels) const {
-    const auto wrong = std::find_if(labels.begin(), labels.end(), [&](std::uint8_t label) {
-        return label >= classes_ && label != ignore_;
-    });
-    if (wrong == labels.end()) return;
-    throw DataError(cat(
-        "label ", static_cast<int>(*wrong), " in sample ", (wrong - labels.begin()) / label_pixels_,
-        " of the batch, of ", classes_, " classes and ignore label ", ignore_,
-        " — the loss is not defined there — pack the data set again or change model.num_classes"));
-}
-
-// The inputs of one element type follow one another in the step's span, in the order of their ids.
 void CpuExecutable::load_inputs() {
-    const float* image = step_->images.data();
-    const std::uint8_t* label = step_->labels.data();
-    if (classes_ > 0) check_labels(step_->labels);
-    for (std::size_t t = 0; t < views_.size(); ++t) {
-        if (plan_.tensors[t].space != graph::Space::input) continue;
-        const View& v = views_[t];
-        if (v.dtype == DType::f32) {
-            load(model_->threads, image, v);
-            if (plan_.tensors[t].dtype == DType::bf16) round_to_bf16(model_->threads, v, v);
-            image += v.shape.elements();
-        } else {
-            load(model_->threads, label, v);
-            label += v.shape.elements();
+    for (const exec::BatchInput& input : batch_.inputs()) {
+        const View v = view(input.tensor);
+        if (input.labels) {
+            load(model_->threads, step_->labels.data() + input.first, v);
+            continue;
         }
+        load(model_->threads, step_->images.data() + input.first, v);
+        if (plan_.tensor(input.tensor).dtype == DType::bf16) round_to_bf16(model_->threads, v, v);
     }
 }
 
@@ -116,13 +85,14 @@ void CpuExecutable::progress() {
 
 void CpuExecutable::poison_dead(std::size_t node) {
     for (const graph::TensorId id : dying_[node]) {
-        const graph::Placement& p = memory_.placements[static_cast<std::size_t>(id)];
+        const graph::Placement& p = placement_.memory.placements[static_cast<std::size_t>(id)];
         model_->arena.poison(p.offset, p.bytes);
     }
 }
 
 void CpuExecutable::start(const exec::Step& step) {
-    check(step);
+    batch_.check_samples(step);
+    batch_.check_images_and_labels(step);
     model_->threads.prepare();
     step_ = &step;
     result_ = {};
@@ -151,13 +121,10 @@ void CpuExecutable::start(const exec::Step& step) {
 }
 
 std::vector<float> CpuExecutable::download(graph::TensorId tensor) {
-    expects(tensor >= 0 && static_cast<std::size_t>(tensor) < views_.size(),
-            "the tensor belongs to the plan");
-    const View& v = views_[static_cast<std::size_t>(tensor)];
-    const graph::Tensor& t = plan_.tensor(tensor);
-    expects(t.space != graph::Space::arena || plan_.tensor(plan_.root(tensor)).keep,
-            "download() of a kept tensor");
-    if (t.space == graph::Space::parameter || t.space == graph::Space::gradient) {
+    exec::check_download(plan_, tensor);
+    const View v = view(tensor);
+    const graph::Space space = plan_.tensor(tensor).space;
+    if (space == graph::Space::parameter || space == graph::Space::gradient) {
         return {v.f32(), v.f32() + v.shape.elements()};
     }
     switch (v.dtype) {

@@ -8,6 +8,8 @@
 #include "buffer.h"
 #include "convolution.h"
 #include "deeplab/exec/backend.h"
+#include "deeplab/exec/batch_checks.h"
+#include "deeplab/exec/placement.h"
 #include "deeplab/math/philox.h"
 #include "threads.h"
 
@@ -38,7 +40,7 @@ public:
     void start(const exec::Step& step) override;
     exec::StepResult finish() override { return result_; }
     std::vector<float> download(graph::TensorId tensor) override;
-    const graph::MemoryPlan& memory() const override { return memory_; }
+    const graph::MemoryPlan& memory() const override { return placement_.memory; }
     std::vector<double> node_seconds() const override { return node_seconds_; }
 
 private:
@@ -46,7 +48,6 @@ private:
 
     // Compiling.
     void place_tensors();
-    void place_exchanges(std::vector<std::int64_t>& offsets);
     View view(graph::TensorId id) const {
         return id == graph::none ? View{} : views_[static_cast<std::size_t>(id)];
     }
@@ -56,32 +57,13 @@ private:
     Action convolution(Pass pass, const graph::ConvGeometry& geometry, ConvolutionTensors tensors,
                        DType type);
     Action dropout(float probability, std::uint32_t layer, const graph::Node& node);
-    Action lower(const graph::Conv2d& op, const graph::Node& node);
-    Action lower(const graph::Conv2dGradData& op, const graph::Node& node);
-    Action lower(const graph::Conv2dGradWeights& op, const graph::Node& node);
-    Action lower(const graph::BatchNormSums& op, const graph::Node& node);
-    Action lower(const graph::ExchangeStart& op, const graph::Node& node);
-    Action lower(const graph::ExchangeFinish& op, const graph::Node& node);
-    Action lower(const graph::BatchNormAct& op, const graph::Node& node);
-    Action lower(const graph::BatchNormGradSums& op, const graph::Node& node);
-    Action lower(const graph::BatchNormActGrad& op, const graph::Node& node);
-    Action lower(const graph::MaxPool& op, const graph::Node& node);
-    Action lower(const graph::MaxPoolGrad& op, const graph::Node& node);
-    Action lower(const graph::GlobalAveragePool& op, const graph::Node& node);
-    Action lower(const graph::GlobalAveragePoolGrad& op, const graph::Node& node);
-    Action lower(const graph::Upsample& op, const graph::Node& node);
-    Action lower(const graph::UpsampleGrad& op, const graph::Node& node);
-    Action lower(const graph::Dropout& op, const graph::Node& node);
-    Action lower(const graph::DropoutGrad& op, const graph::Node& node);
-    Action lower(const graph::Sum& op, const graph::Node& node);
-    Action lower(const graph::SegmentationLoss& op, const graph::Node& node);
-    Action lower(const graph::AllReduce& op, const graph::Node& node);
-    Action lower(const graph::Update& op, const graph::Node& node);
+    void lower_nodes();
+    // Specialised in lower.cpp for every op: lower_nodes() does not compile without one of them.
+    template <class Op>
+    Action lower(const Op& op, const graph::Node& node) = delete;
 
     // Running.
-    void check(const exec::Step& step) const;
     void load_inputs();
-    void check_labels(std::span<const std::uint8_t> labels) const;
     void wait(comm::Communicator& communicator, comm::Request request);
     void finish_all_reduces();
     void round_traffic(const graph::Bucket& bucket);
@@ -92,16 +74,15 @@ private:
     graph::Plan plan_;
     exec::Communicators communicators_;
     exec::CompileOptions options_;
-    graph::MemoryPlan memory_;
+    exec::PlanPlacement placement_;
+    exec::BatchChecks batch_;
     Buffer exchange_{"batch-norm sums"}, inputs_{"inputs"}, results_{"results"};
     Buffer weights_{"bf16 weights"};  // of the convolution under way
     std::vector<View> views_;         // by TensorId
     std::vector<Action> steps_;
     // By node: arena tensors used there for the last time.
     std::vector<std::vector<graph::TensorId>> dying_;
-    std::int64_t scratch_bytes_ = 0, image_elements_ = 0, label_elements_ = 0, dropout_samples_ = 0;
-    std::int32_t ignore_ = -1;
-    std::int64_t classes_ = 0, label_pixels_ = 1;  // 0 classes: a plan without loss
+    std::int64_t scratch_bytes_ = 0;
     double gradient_scale_ = 1;
 
     // Of the run under way.

@@ -4,7 +4,6 @@
 
 #include "batch_norm.h"
 #include "deeplab/base/error.h"
-#include "deeplab/graph/builder.h"
 #include "elementwise.h"
 #include "executable.h"
 #include "gradient_rows.h"
@@ -14,140 +13,51 @@
 #include "update.h"
 
 namespace deeplab::cpu {
-namespace {
-
-// A bf16 tensor is kept as floats that hold bf16 values.
-DType stored_type(const graph::Tensor& t) { return t.dtype == DType::bf16 ? DType::f32 : t.dtype; }
-
-std::int64_t bytes_of(const graph::Tensor& t) {
-    return t.shape.elements() * static_cast<std::int64_t>(size_of(stored_type(t)));
-}
-
-constexpr std::int64_t align(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-}  // namespace
 
 CpuExecutable::CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
                              const exec::Communicators& communicators,
                              const exec::CompileOptions& options)
     : model_(std::move(model)),
-      plan_(plan),
+      plan_(exec::checked(plan, communicators)),
       communicators_(communicators),
       options_(options),
-      memory_(graph::plan_memory(plan, bytes_of)) {
-    expects(communicators.gradients != nullptr && communicators.batch_norm != nullptr &&
-                communicators.gradients != communicators.batch_norm,
-            "two distinct communicators");
-    graph::validate(plan_);
+      placement_(exec::place_tensors(plan_, {.alignment = 64, .bf16_as_f32 = true})),
+      batch_(plan_) {
     model_->threads.prepare();
     place_tensors();
     exchanges_.resize(static_cast<std::size_t>(plan_.messages));
     all_reduces_.reserve(plan_.buckets.size());
-    for (const graph::Node& node : plan_.nodes) {
-        steps_.push_back(
-            rounding(std::visit([&](const auto& op) { return lower(op, node); }, node.op), node));
-    }
+    keys_.resize(static_cast<std::size_t>(batch_.samples()));
+    lower_nodes();
     if (options_.time_nodes) node_seconds_.resize(plan_.nodes.size());
     dying_.resize(plan_.nodes.size());
-    for (std::size_t t = 0; t < memory_.placements.size(); ++t) {
-        const graph::Placement& p = memory_.placements[t];
+    for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
+        const graph::Placement& p = placement_.memory.placements[t];
         if (p.last >= 0 && !plan_.tensors[t].keep) {
             dying_[static_cast<std::size_t>(p.last)].push_back(static_cast<graph::TensorId>(t));
         }
     }
-    model_->arena.reserve(memory_.arena_bytes);
+    model_->arena.reserve(placement_.memory.arena_bytes);
     model_->scratch.reserve(scratch_bytes_);
 }
 
-// The tensors of one message lie side by side, in its order: the exchange needs no packing.
-void CpuExecutable::place_exchanges(std::vector<std::int64_t>& offsets) {
-    std::int64_t end = 0;
-    const auto place = [&](graph::TensorId id) {
-        offsets[static_cast<std::size_t>(id)] = end;
-        end += bytes_of(plan_.tensor(id));
-    };
-    const auto placed = [&](graph::TensorId id) {
-        return offsets[static_cast<std::size_t>(id)] >= 0;
-    };
-    for (const graph::Node& node : plan_.nodes) {
-        if (!std::holds_alternative<graph::ExchangeStart>(node.op)) continue;
-        for (const graph::TensorId id : node.in) {
-            expects(!placed(id), "an exchange tensor belongs to one message");
-            place(id);
-        }
-        end = align(end);
-    }
-    for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
-        const auto id = static_cast<graph::TensorId>(t);
-        if (plan_.tensors[t].space == graph::Space::exchange && !placed(id)) {
-            place(id);
-            end = align(end);
-        }
-    }
-    exchange_.reserve(end);
-}
-
 void CpuExecutable::place_tensors() {
-    const std::size_t count = plan_.tensors.size();
-    std::vector<std::int64_t> offsets(count, -1);  // bytes, outside the arena
-    place_exchanges(offsets);
-    for (const graph::Parameter& p : plan_.parameters) {
-        const std::int64_t offset = p.offset * static_cast<std::int64_t>(sizeof(float));
-        offsets[static_cast<std::size_t>(p.value)] = offset;
-        if (p.gradient != graph::none) offsets[static_cast<std::size_t>(p.gradient)] = offset;
-    }
-    for (const graph::State& s : plan_.states) {
-        offsets[static_cast<std::size_t>(s.value)] = s.offset *
-                                                     static_cast<std::int64_t>(sizeof(float));
-    }
-    std::int64_t inputs = 0, results = 0;
-    views_.resize(count);
-    for (std::size_t t = 0; t < count; ++t) {
+    const exec::BySpace<const Buffer*> buffers{.arena = &model_->arena,
+                                               .input = &inputs_,
+                                               .parameter = &model_->values,
+                                               .gradient = &model_->gradients,
+                                               .state = &model_->states,
+                                               .exchange = &exchange_,
+                                               .result = &results_};
+    for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
         const graph::Tensor& tensor = plan_.tensors[t];
-        View& v = views_[t];
-        v.shape = tensor.shape;
-        v.pitch = tensor.shape.c;
-        v.dtype = stored_type(tensor);
-        v.offset = offsets[t];
-        switch (tensor.space) {
-            case graph::Space::arena: {
-                const graph::TensorId root = plan_.root(static_cast<graph::TensorId>(t));
-                std::int64_t channel = 0;
-                for (auto id = static_cast<graph::TensorId>(t); id != root;
-                     id = plan_.tensor(id).parent) {
-                    channel += plan_.tensor(id).channel_offset;
-                }
-                v.buffer = &model_->arena;
-                v.pitch = plan_.tensor(root).shape.c;
-                v.offset = memory_.placements[static_cast<std::size_t>(root)].offset +
-                           channel * static_cast<std::int64_t>(size_of(v.dtype));
-                break;
-            }
-            case graph::Space::input:
-                v.buffer = &inputs_;
-                v.offset = inputs;
-                inputs += align(bytes_of(tensor));
-                (v.dtype == DType::f32 ? image_elements_
-                                       : label_elements_) += tensor.shape.elements();
-                break;
-            case graph::Space::result:
-                v.buffer = &results_;
-                v.offset = results;
-                results += align(bytes_of(tensor));
-                break;
-            case graph::Space::parameter: v.buffer = &model_->values; break;
-            case graph::Space::gradient: v.buffer = &model_->gradients; break;
-            case graph::Space::state: v.buffer = &model_->states; break;
-            case graph::Space::exchange: v.buffer = &exchange_; break;
-        }
-        const bool needs_offset = tensor.space == graph::Space::parameter ||
-                                  tensor.space == graph::Space::gradient ||
-                                  tensor.space == graph::Space::state;
-        ensures(!needs_offset || v.offset >= 0,
-                "every parameter, gradient and state tensor belongs to one of the plan's");
+        const exec::TensorPlace& place = placement_.tensors[t];
+        views_.push_back(
+            {buffers.of(tensor.space), place.offset, tensor.shape, place.pitch, place.type});
     }
-    inputs_.reserve(inputs);
-    results_.reserve(results);
+    exchange_.reserve(placement_.exchanges);
+    inputs_.reserve(placement_.inputs);
+    results_.reserve(placement_.results);
 }
 
 std::vector<View> CpuExecutable::views(const graph::Node& node, std::size_t first) const {
@@ -196,6 +106,7 @@ CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeo
     };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2d& op, const graph::Node& node) {
     return convolution(Pass::forward, op.geometry,
                        {view(node.in[0]), view(node.in[1]), view(node.out[0]),
@@ -203,6 +114,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Conv2d& op, const graph:
                        plan_.tensor(node.in[0]).dtype);
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradData& op,
                                            const graph::Node& node) {
     return convolution(Pass::data, op.geometry,
@@ -210,6 +122,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradData& op,
                        plan_.tensor(node.in[0]).dtype);
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradWeights& op,
                                            const graph::Node& node) {
     return convolution(Pass::weights, op.geometry,
@@ -218,12 +131,14 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradWeights& op,
                        plan_.tensor(node.in[0]).dtype);
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormSums&, const graph::Node& node) {
     const View x = view(node.in[0]), sums = view(node.out[0]);
     need_scratch(batch_norm_scratch_bytes(model_->threads, x.shape.c));
     return [this, x, sums] { batch_norm_sums(model_->threads, x, sums, model_->scratch); };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::ExchangeStart& op,
                                            const graph::Node& node) {
     const View first = view(node.in.front());
@@ -238,6 +153,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::ExchangeStart& op,
     };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::ExchangeFinish& op, const graph::Node&) {
     const auto message = static_cast<std::size_t>(op.message);
     return [this, message] {
@@ -246,6 +162,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::ExchangeFinish& op, cons
     };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormAct& op, const graph::Node& node) {
     BatchNormTensors t;
     t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]);
@@ -258,6 +175,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormAct& op, const 
     return [this, op, t] { batch_norm_act(model_->threads, op, t, model_->scratch); };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormGradSums& op,
                                            const graph::Node& node) {
     BatchNormGradTensors t;
@@ -273,6 +191,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormGradSums& op,
     };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormActGrad& op,
                                            const graph::Node& node) {
     BatchNormGradTensors t;
@@ -286,6 +205,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormActGrad& op,
     return [this, op, t] { batch_norm_act_grad(model_->threads, op, t, model_->scratch); };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::MaxPool& op, const graph::Node& node) {
     const View x = view(node.in[0]), y = view(node.out[0]),
                arg = view(node.out.size() > 1 ? node.out[1] : graph::none);
@@ -293,11 +213,13 @@ CpuExecutable::Action CpuExecutable::lower(const graph::MaxPool& op, const graph
     return [this, op, x, y, arg] { max_pool(model_->threads, op, x, y, arg, model_->scratch); };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::MaxPoolGrad& op, const graph::Node& node) {
     const View dy = view(node.in[0]), arg = view(node.in[1]), dx = view(node.out[0]);
     return [this, op, dy, arg, dx] { max_pool_grad(model_->threads, op, dy, arg, dx); };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePool&,
                                            const graph::Node& node) {
     const View x = view(node.in[0]), y = view(node.out[0]);
@@ -305,12 +227,14 @@ CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePool&,
     return [this, x, y] { global_average_pool(model_->threads, x, y, model_->scratch); };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePoolGrad&,
                                            const graph::Node& node) {
     const View dy = view(node.in[0]), dx = view(node.out[0]);
     return [this, dy, dx] { global_average_pool_grad(model_->threads, dy, dx); };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Upsample&, const graph::Node& node) {
     const View x = view(node.in[0]), y = view(node.out[0]);
     return [this, x, y, rows = Axis(x.shape.h, y.shape.h), columns = Axis(x.shape.w, y.shape.w)] {
@@ -318,6 +242,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Upsample&, const graph::
     };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::UpsampleGrad&, const graph::Node& node) {
     const View dy = view(node.in[0]), dx = view(node.out[0]);
     return [this, dy, dx, rows = Axis(dx.shape.h, dy.shape.h),
@@ -330,35 +255,32 @@ CpuExecutable::Action CpuExecutable::dropout(float probability, std::uint32_t la
                                              const graph::Node& node) {
     const View x = view(node.in[0]), y = view(node.out[0]);
     const DropoutRule rule{options_.seed, probability, layer};
-    expects(dropout_samples_ == 0 || dropout_samples_ == x.shape.n,
-            "all dropouts of a plan have its batch");
-    dropout_samples_ = x.shape.n;
-    keys_.resize(static_cast<std::size_t>(x.shape.n));
     need_scratch(dropout_scratch_bytes(model_->threads, x.shape));
     return
         [this, rule, x, y] { cpu::dropout(model_->threads, rule, keys_, x, y, model_->scratch); };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Dropout& op, const graph::Node& node) {
     return dropout(op.probability, op.layer, node);
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::DropoutGrad& op, const graph::Node& node) {
     return dropout(op.probability, op.layer, node);
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Sum&, const graph::Node& node) {
     return [this, in = views(node, 0), out = view(node.out[0])] { sum(model_->threads, in, out); };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::SegmentationLoss& op,
                                            const graph::Node& node) {
     const View logits = view(node.in[0]), labels = view(node.in[1]), loss = view(node.out[0]);
     const View dlogits = view(node.out.size() > 1 ? node.out[1] : graph::none);
     expects(logits.pitch == logits.shape.c, "logits are a whole tensor");
-    ignore_ = op.ignore;
-    classes_ = logits.shape.c;
-    label_pixels_ = labels.shape.h * labels.shape.w;
     gradient_scale_ = static_cast<double>(op.gradient_scale);
     const SegmentationLossKernel kernel(op, logits.shape, labels.shape);
     need_scratch(kernel.scratch_bytes(model_->threads));
@@ -367,6 +289,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::SegmentationLoss& op,
     };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::AllReduce& op, const graph::Node&) {
     const graph::Bucket bucket = plan_.buckets[static_cast<std::size_t>(op.bucket)];
     return [this, bucket] {
@@ -382,6 +305,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::AllReduce& op, const gra
     };
 }
 
+template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Update&, const graph::Node&) {
     need_scratch(update_scratch_bytes(plan_.parameter_count));
     return [this] {
@@ -397,6 +321,13 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Update&, const graph::No
         result_.finite = updated.finite;
         result_.gradient_norm = updated.norm;
     };
+}
+
+void CpuExecutable::lower_nodes() {
+    for (const graph::Node& node : plan_.nodes) {
+        steps_.push_back(
+            rounding(std::visit([&](const auto& op) { return lower(op, node); }, node.op), node));
+    }
 }
 
 }  // namespace deeplab::cpu

@@ -112,6 +112,7 @@ double CudaExecutable::waited_s() const {
     return static_cast<double>(sum) / 1e9;
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeStart&, const graph::Node& node) {
     std::int64_t count = 0;
     for (const graph::TensorId id : node.in) count += view(id).shape.elements();
@@ -122,12 +123,14 @@ CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeStart&, const 
 }
 
 // Messages finish in the order of their start: joining the stream joins this one and those before.
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeFinish&, const graph::Node&) {
     return [this] {
         if (batch_norm_->communicator) join(*batch_norm_);
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::AllReduce& op, const graph::Node&) {
     const graph::Bucket bucket = plan_.buckets[static_cast<std::size_t>(op.bucket)];
     return [this, bucket] {

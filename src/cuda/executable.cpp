@@ -87,8 +87,7 @@ void CudaExecutable::launch() {
 void CudaExecutable::start(const exec::Step& step) {
     expects(!under_way_, "a step has been finished before the next one starts");
     expects(!step.prefetched || prefetched_, "what a step says was prefetched was");
-    expects(static_cast<std::int64_t>(step.samples.size()) >= samples_,
-            "a plan with dropout gets its samples");
+    batch_.check_samples(step);
     cuda::check(cudaSetDevice(model_->options.device), "the device");
     prefetched_ = false;
     if (step.prefetched)
@@ -156,13 +155,8 @@ std::vector<double> CudaExecutable::node_seconds() const {
 }
 
 std::vector<float> CudaExecutable::download(graph::TensorId tensor) {
-    expects(tensor >= 0 && static_cast<std::size_t>(tensor) < views_.size(),
-            "the tensor belongs to the plan");
-    const View& v = views_[static_cast<std::size_t>(tensor)];
-    const graph::Tensor& t = plan_.tensor(tensor);
-    expects(t.space != graph::Space::arena || plan_.tensor(plan_.root(tensor)).keep,
-            "download() of a kept tensor");
-    return model_->transfers.fetch(v);
+    exec::check_download(plan_, tensor);
+    return model_->transfers.fetch(view(tensor));
 }
 
 }  // namespace deeplab::cuda

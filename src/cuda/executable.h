@@ -14,6 +14,8 @@
 #include "convolution.h"
 #include "deeplab/comm/device_communicator.h"
 #include "deeplab/exec/backend.h"
+#include "deeplab/exec/batch_checks.h"
+#include "deeplab/exec/placement.h"
 #include "deeplab/math/philox.h"
 #include "model.h"
 #include "runtime.h"
@@ -65,7 +67,7 @@ public:
     exec::StepResult finish() override;
     void prefetch(const exec::Step& next) override;
     std::vector<float> download(graph::TensorId tensor) override;
-    const graph::MemoryPlan& memory() const override { return memory_; }
+    const graph::MemoryPlan& memory() const override { return placement_.memory; }
     std::vector<double> node_seconds() const override;
 
 private:
@@ -75,10 +77,8 @@ private:
     // Compiling.
     void open_traffic();
     void build();
-    void place_exchanges(std::vector<std::int64_t>& offsets);
     void place_tensors();
-    void allocate_host_side(std::int64_t inputs, std::int64_t results);
-    View placed(graph::TensorId id, std::int64_t offset) const;
+    void allocate_buffers();
     View view(graph::TensorId id) const {
         return id == graph::none ? View{} : views_[static_cast<std::size_t>(id)];
     }
@@ -95,33 +95,15 @@ private:
     const Convolution& convolution(const ConvolutionProblem& problem);
     void* parameter(graph::TensorId id, DType type) const;
     Action dropout(float probability, std::uint32_t layer, const graph::Node& node);
-    Action lower(const graph::Conv2d& op, const graph::Node& node);
-    Action lower(const graph::Conv2dGradData& op, const graph::Node& node);
-    Action lower(const graph::Conv2dGradWeights& op, const graph::Node& node);
-    Action lower(const graph::BatchNormSums& op, const graph::Node& node);
-    Action lower(const graph::ExchangeStart& op, const graph::Node& node);
-    Action lower(const graph::ExchangeFinish& op, const graph::Node& node);
-    Action lower(const graph::BatchNormAct& op, const graph::Node& node);
-    Action lower(const graph::BatchNormGradSums& op, const graph::Node& node);
-    Action lower(const graph::BatchNormActGrad& op, const graph::Node& node);
-    Action lower(const graph::MaxPool& op, const graph::Node& node);
-    Action lower(const graph::MaxPoolGrad& op, const graph::Node& node);
-    Action lower(const graph::GlobalAveragePool& op, const graph::Node& node);
-    Action lower(const graph::GlobalAveragePoolGrad& op, const graph::Node& node);
-    Action lower(const graph::Upsample& op, const graph::Node& node);
-    Action lower(const graph::UpsampleGrad& op, const graph::Node& node);
-    Action lower(const graph::Dropout& op, const graph::Node& node);
-    Action lower(const graph::DropoutGrad& op, const graph::Node& node);
-    Action lower(const graph::Sum& op, const graph::Node& node);
-    Action lower(const graph::SegmentationLoss& op, const graph::Node& node);
-    Action lower(const graph::AllReduce& op, const graph::Node& node);
-    Action lower(const graph::Update& op, const graph::Node& node);
+    void lower_nodes();
+    // Specialised for every op: lower_nodes() does not compile without one of them. Sums over ranks
+    // in communication.cpp, the others in lower.cpp.
+    template <class Op>
+    Action lower(const Op& op, const graph::Node& node) = delete;
 
     // Running.
     void check_batch(const exec::Step& step) const;
     void check_raw(std::span<const exec::RawSample> samples) const;
-    void check_labels(std::span<const std::uint8_t> labels, std::int64_t first_sample,
-                      std::int64_t pixels) const;
     void send_batch(Inbox& inbox, const exec::Step& step);
     void send_raw(Inbox& inbox, std::span<const exec::RawSample> samples);
     void send_scalars(const exec::Step& step);
@@ -143,14 +125,13 @@ private:
     graph::Plan plan_;
     exec::Communicators communicators_;
     exec::CompileOptions options_;
-    graph::MemoryPlan memory_;
+    exec::PlanPlacement placement_;
+    exec::BatchChecks batch_;
     std::vector<View> views_;  // by TensorId
     std::vector<Action> steps_;
     // Equal problems share an engine.
     std::vector<std::pair<ConvolutionProblem, std::unique_ptr<Convolution>>> convolutions_;
-    std::int64_t scratch_bytes_ = 0, image_elements_ = 0, label_elements_ = 0, samples_ = 0;
-    std::int64_t classes_ = 0, label_pixels_ = 1;  // 0 classes: a plan without loss
-    std::int32_t ignore_ = -1;
+    std::int64_t scratch_bytes_ = 0;
     double gradient_scale_ = 1;
 
     std::unique_ptr<Traffic> gradients_, batch_norm_;
@@ -167,7 +148,6 @@ private:
     std::array<Inbox, 2> inboxes_;
     std::size_t present_ = 0;
     bool prefetched_ = false, under_way_ = false, failed_ = false;
-    graph::TensorId image_ = graph::none, label_ = graph::none;  // the plan's inputs
     bool needs_bf16_ = false, updates_ = false, capturable_ = false;
     RunMemory::Place arena_, scratch_;  // that the launches were made with
 
@@ -185,5 +165,14 @@ private:
     std::array<std::int64_t, 4> runs_{};
     std::vector<std::unique_ptr<Event>> node_events_;  // with time_nodes: one more than nodes
 };
+
+template <>
+CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeStart& op,
+                                             const graph::Node& node);
+template <>
+CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeFinish& op,
+                                             const graph::Node& node);
+template <>
+CudaExecutable::Action CudaExecutable::lower(const graph::AllReduce& op, const graph::Node& node);
 
 }  // namespace deeplab::cuda

@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "deeplab/base/text.h"
 #include "deeplab/math/crop.h"
 #include "executable.h"
 #include "layout.h"
@@ -53,16 +52,13 @@ void CudaExecutable::check_batch(const exec::Step& step) const {
         check_raw(step.raw);
         return;
     }
-    expects(static_cast<std::int64_t>(step.images.size()) == image_elements_ &&
-                static_cast<std::int64_t>(step.labels.size()) == label_elements_,
-            "images and labels have the plan's sizes");
-    check_labels(step.labels, 0, label_pixels_);
+    batch_.check_images_and_labels(step);
 }
 
 void CudaExecutable::check_raw(std::span<const exec::RawSample> samples) const {
-    expects(image_ != graph::none && label_ != graph::none,
+    expects(plan_.images != graph::none && plan_.labels != graph::none,
             "decoded samples are for a plan with labels");
-    const Shape& s = plan_.tensor(image_).shape;
+    const Shape& s = plan_.tensor(plan_.images).shape;
     expects(static_cast<std::int64_t>(samples.size()) == s.n, "the plan's number of samples");
     for (std::size_t i = 0; i < samples.size(); ++i) {
         const exec::RawSample& sample = samples[i];
@@ -84,23 +80,8 @@ void CudaExecutable::check_raw(std::span<const exec::RawSample> samples) const {
         expects(static_cast<std::int64_t>(sample.labels.size()) == pixels &&
                     static_cast<std::int64_t>(sample.pixels.size()) == 3 * pixels,
                 "a sample that is not on the device comes with its pixels and labels");
-        check_labels(sample.labels, static_cast<std::int64_t>(i), pixels);
+        batch_.check_labels(sample.labels, static_cast<std::int64_t>(i), pixels);
     }
-}
-
-void CudaExecutable::check_labels(std::span<const std::uint8_t> labels, std::int64_t first_sample,
-                                  std::int64_t pixels) const {
-    const auto wrong = [this](std::uint8_t label) {
-        return static_cast<std::int64_t>(label) >= classes_ && label != ignore_;
-    };
-    // Counting vectorises; the place is looked for only when there is something to find.
-    if (std::count_if(labels.begin(), labels.end(), wrong) == 0) return;
-    const auto first = std::find_if(labels.begin(), labels.end(), wrong);
-    throw DataError(cat(
-        "label ", static_cast<int>(*first), " in sample ",
-        first_sample + (first - labels.begin()) / pixels, " of the batch, of ", classes_,
-        " classes and ignore label ", ignore_,
-        " — the loss is not defined there — pack the data set again or change model.num_classes"));
 }
 
 // A batch goes on a stream of its own. The last step that used the inbox is over; what was sent
@@ -114,10 +95,11 @@ void CudaExecutable::send_batch(Inbox& inbox, const exec::Step& step) {
         send_raw(inbox, step.raw);
     } else {
         const auto labels_at = static_cast<std::int64_t>(step.images.size_bytes());
-        inbox.reserve(labels_at + label_elements_);
+        const std::int64_t end = labels_at + batch_.label_elements();
+        inbox.reserve(end);
         put(inbox.sent, 0, step.images);
         put(inbox.sent, labels_at, step.labels);
-        copy(inbox.received.as<std::byte>(), inbox.sent, 0, labels_at + label_elements_, stream);
+        copy(inbox.received.as<std::byte>(), inbox.sent, 0, end, stream);
     }
     inbox.copied.record(stream);
 }
@@ -166,7 +148,7 @@ void CudaExecutable::send_scalars(const exec::Step& step) {
     const StepScalars scalars{step.learning_rate, step.valid_pixels};
     put(sent_, 0, std::span(&scalars, 1));
     auto* keys = reinterpret_cast<math::SampleKey*>(sent_.as<std::byte>() + keys_at_);
-    for (std::int64_t i = 0; i < samples_; ++i) {
+    for (std::int64_t i = 0; i < batch_.samples(); ++i) {
         const exec::SampleId& id = step.samples[static_cast<std::size_t>(i)];
         keys[i] = {id.epoch, id.sample};
     }
@@ -183,22 +165,20 @@ void CudaExecutable::receive() {
     if (!inbox.sources.empty()) {
         augment(stream,
                 reinterpret_cast<const CropSource*>(received_.as<std::byte>() + sources_at_),
-                view(image_), view(label_).as<std::uint8_t>(), scratch(stream).data);
+                view(plan_.images), view(plan_.labels).as<std::uint8_t>(), scratch(stream).data);
         return;
     }
-    const auto* images = inbox.received.as<std::byte>();
-    const std::byte* labels = images + image_elements_ * static_cast<std::int64_t>(sizeof(float));
-    for (std::size_t t = 0; t < views_.size(); ++t) {
-        if (plan_.tensors[t].space != graph::Space::input) continue;
-        const View& v = views_[t];
-        const auto elements = static_cast<std::size_t>(v.shape.elements());
-        if (v.type == DType::u8) {  // one channel: the same order
-            cuda::check(cudaMemcpyAsync(v.data, labels, elements, cudaMemcpyDefault, stream),
+    const auto* images = inbox.received.as<float>();
+    const auto* labels = reinterpret_cast<const std::uint8_t*>(images + batch_.image_elements());
+    for (const exec::BatchInput& input : batch_.inputs()) {
+        const View v = view(input.tensor);
+        if (input.labels) {  // one channel: the same order
+            cuda::check(cudaMemcpyAsync(v.data, labels + input.first,
+                                        static_cast<std::size_t>(v.shape.elements()),
+                                        cudaMemcpyDefault, stream),
                         "labels");
-            labels += elements;
         } else {
-            from_nchw(stream, reinterpret_cast<const float*>(images), v);
-            images += elements * sizeof(float);
+            from_nchw(stream, images + input.first, v);
         }
     }
 }

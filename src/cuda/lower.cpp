@@ -13,15 +13,8 @@
 namespace deeplab::cuda {
 namespace {
 
-std::int64_t bytes_of(const graph::Tensor& t) {
-    return t.shape.elements() * static_cast<std::int64_t>(size_of(t.dtype));
-}
-
 // What vector accesses and cuDNN want.
-constexpr std::int64_t alignment = 256;
-constexpr std::int64_t align(std::int64_t bytes) {
-    return (bytes + alignment - 1) / alignment * alignment;
-}
+constexpr exec::Storage storage{.alignment = 256};
 std::size_t size(std::int64_t bytes) { return static_cast<std::size_t>(bytes); }
 
 }  // namespace
@@ -30,12 +23,11 @@ CudaExecutable::CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& 
                                const exec::Communicators& communicators,
                                const exec::CompileOptions& options)
     : model_(std::move(model)),
-      plan_(plan),
+      plan_(exec::checked(plan, communicators)),
       communicators_(communicators),
       options_(options),
-      memory_(graph::plan_memory(plan_, bytes_of, alignment)) {
-    expects(communicators.gradients != nullptr && communicators.batch_norm != nullptr,
-            "a plan has its communicators");
+      placement_(exec::place_tensors(plan_, storage)),
+      batch_(plan_) {
     for (const graph::Tensor& t : plan_.tensors) {
         needs_bf16_ = needs_bf16_ || t.dtype == DType::bf16;
     }
@@ -60,95 +52,49 @@ void CudaExecutable::build() {
     runs_ = {};
     scratch_ = {};  // until all is made: what throws leaves a plan that is to be made again
     const bool with_sums = gradients_ || batch_norm_;
-    arena_ = model_->arena.take(memory_.arena_bytes, with_sums);
+    arena_ = model_->arena.take(placement_.memory.arena_bytes, with_sums);
+    allocate_buffers();
     place_tensors();
-    steps_.clear();
-    for (const graph::Node& node : plan_.nodes) {
-        steps_.push_back(std::visit([&](const auto& op) { return lower(op, node); }, node.op));
-    }
+    if (plan_.images != graph::none && plan_.labels != graph::none)
+        need_scratch(augment_scratch_bytes(plan_.tensor(plan_.images).shape));
+    lower_nodes();
     scratch_ = model_->scratch.take(scratch_bytes_, with_sums);
 }
 
-// The tensors of one message lie side by side, in its order: the exchange needs no packing.
-void CudaExecutable::place_exchanges(std::vector<std::int64_t>& offsets) {
-    std::int64_t end = 0;
-    const auto place = [&](graph::TensorId id) {
-        offsets[static_cast<std::size_t>(id)] = end;
-        end += bytes_of(plan_.tensor(id));
-    };
-    for (const graph::Node& node : plan_.nodes) {
-        if (!std::holds_alternative<graph::ExchangeStart>(node.op)) continue;
-        for (const graph::TensorId id : node.in) {
-            expects(offsets[static_cast<std::size_t>(id)] < 0,
-                    "an exchange tensor belongs to one message");
-            place(id);
-        }
-        end = align(end);
-    }
-    for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
-        if (plan_.tensors[t].space == graph::Space::exchange && offsets[t] < 0) {
-            place(static_cast<graph::TensorId>(t));
-            end = align(end);
-        }
-    }
-    if (exchange_.bytes() == 0) exchange_ = DeviceBuffer(size(end), "batch-norm sums");
-}
-
 void CudaExecutable::place_tensors() {
-    const std::size_t count = plan_.tensors.size();
-    std::vector<std::int64_t> offsets(count, -1);  // bytes, outside the arena
-    place_exchanges(offsets);
-    const auto place = [&](graph::TensorId id, std::int64_t elements) {
-        if (id != graph::none)
-            offsets[static_cast<std::size_t>(id)] = elements *
-                                                    static_cast<std::int64_t>(sizeof(float));
-    };
-    for (const graph::Parameter& p : plan_.parameters) {
-        place(p.value, p.offset);
-        place(p.gradient, p.offset);
-    }
-    for (const graph::State& s : plan_.states) place(s.value, s.offset);
-
-    std::int64_t inputs = 0, results = 0;
-    image_elements_ = label_elements_ = 0;
-    views_.assign(count, View{});
-    for (std::size_t t = 0; t < count; ++t) {
+    const exec::BySpace<void*> buffers{.arena = arena_.data(),
+                                       .input = inputs_.data(),
+                                       .parameter = model_->values.data(),
+                                       .gradient = model_->gradients.data(),
+                                       .state = model_->states.data(),
+                                       .exchange = exchange_.data(),
+                                       .result = results_.data()};
+    views_.clear();
+    for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
         const graph::Tensor& tensor = plan_.tensors[t];
-        if (tensor.space == graph::Space::input) {
-            offsets[t] = inputs;
-            inputs += align(bytes_of(tensor));
-            (tensor.dtype == DType::u8 ? label_elements_
-                                       : image_elements_) += tensor.shape.elements();
-            (tensor.dtype == DType::u8 ? label_ : image_) = static_cast<graph::TensorId>(t);
-        } else if (tensor.space == graph::Space::result) {
-            offsets[t] = results;
-            results += align(bytes_of(tensor));
-        }
+        const exec::TensorPlace& place = placement_.tensors[t];
+        void* const data = place.offset < 0
+                               ? nullptr
+                               : static_cast<char*>(buffers.of(tensor.space)) + place.offset;
+        views_.push_back({tensor.shape, place.pitch, place.type, data});
     }
-    if (image_ != graph::none && label_ != graph::none)
-        need_scratch(augment_scratch_bytes(plan_.tensor(image_).shape));
-    allocate_host_side(inputs, results);
-    for (std::size_t t = 0; t < count; ++t)
-        views_[t] = placed(static_cast<graph::TensorId>(t), offsets[t]);
 }
 
-// What goes to and fro each run, as the header says.
-void CudaExecutable::allocate_host_side(std::int64_t inputs, std::int64_t results) {
+// The plan's own buffers, and what goes to and fro each run, as the header says.
+void CudaExecutable::allocate_buffers() {
     if (received_.bytes() > 0) return;
-    for (const graph::Node& node : plan_.nodes) {
-        if (std::holds_alternative<graph::Dropout>(node.op))
-            samples_ = plan_.tensor(node.in[0]).shape.n;
-    }
-    keys_at_ = align(sizeof(StepScalars));
-    sources_at_ = align(keys_at_ + samples_ * static_cast<std::int64_t>(sizeof(math::SampleKey)));
-    const std::int64_t batch = image_ == graph::none ? 0 : plan_.tensor(image_).shape.n;
+    keys_at_ = storage.align(sizeof(StepScalars));
+    sources_at_ = storage.align(keys_at_ + batch_.samples() *
+                                               static_cast<std::int64_t>(sizeof(math::SampleKey)));
+    const std::int64_t batch = plan_.images == graph::none ? 0 : plan_.tensor(plan_.images).shape.n;
     received_ = DeviceBuffer(
-        size(align(sources_at_ + batch * static_cast<std::int64_t>(sizeof(CropSource)))),
+        size(storage.align(sources_at_ + batch * static_cast<std::int64_t>(sizeof(CropSource)))),
         "a step's scalars");
     sent_ = PinnedBuffer(received_.bytes(), "a step's scalars on the host");
-    inputs_ = DeviceBuffer(size(inputs), "inputs");
-    outcome_at_ = results;
-    waits_at_ = results + align(sizeof(UpdateOutcome));
+    inputs_ = DeviceBuffer(size(placement_.inputs), "inputs");
+    exchange_ = DeviceBuffer(size(placement_.exchanges), "batch-norm sums");
+    outcome_at_ = placement_.results;
+    waits_at_ = outcome_at_ + storage.align(sizeof(UpdateOutcome));
     const auto waits = std::count_if(
         plan_.nodes.begin(), plan_.nodes.end(), [](const graph::Node& node) {
             return std::holds_alternative<graph::ExchangeStart>(node.op) ||
@@ -157,36 +103,6 @@ void CudaExecutable::allocate_host_side(std::int64_t inputs, std::int64_t result
     results_ = DeviceBuffer(size(waits_at_) + static_cast<std::size_t>(waits) * sizeof(Wait),
                             "results");
     answered_ = PinnedBuffer(results_.bytes(), "results on the host");
-}
-
-View CudaExecutable::placed(graph::TensorId id, std::int64_t offset) const {
-    const graph::Tensor& tensor = plan_.tensor(id);
-    View v{tensor.shape, tensor.shape.c, tensor.dtype, nullptr};
-    const auto in = [&](const DeviceBuffer& buffer) {
-        expects(offset >= 0 && size(offset + bytes_of(tensor)) <= buffer.bytes(),
-                "every parameter, gradient and state tensor belongs to one of the plan's");
-        v.data = static_cast<char*>(buffer.data()) + offset;
-    };
-    switch (tensor.space) {
-        case graph::Space::arena: {
-            const graph::TensorId root = plan_.root(id);
-            std::int64_t channel = 0;
-            for (graph::TensorId at = id; at != root; at = plan_.tensor(at).parent)
-                channel += plan_.tensor(at).channel_offset;
-            v.pitch = plan_.tensor(root).shape.c;
-            v.data = static_cast<char*>(arena_.data()) +
-                     memory_.placements[static_cast<std::size_t>(root)].offset +
-                     channel * static_cast<std::int64_t>(size_of(tensor.dtype));
-            break;
-        }
-        case graph::Space::input: in(inputs_); break;
-        case graph::Space::result: in(results_); break;
-        case graph::Space::parameter: in(model_->values); break;
-        case graph::Space::gradient: in(model_->gradients); break;
-        case graph::Space::state: in(model_->states); break;
-        case graph::Space::exchange: in(exchange_); break;
-    }
-    return v;
 }
 
 std::vector<View> CudaExecutable::views(const graph::Node& node, std::size_t first) const {
@@ -227,6 +143,7 @@ const Convolution& CudaExecutable::convolution(const ConvolutionProblem& wanted)
     return *convolutions_.back().second;
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Conv2d& op, const graph::Node& node) {
     ConvolutionProblem p = problem(Pass::forward, op.geometry, node.in[0], node.in[1], node.out[0]);
     p.bias = node.in.size() > 2;
@@ -238,6 +155,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2d& op, const grap
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradData& op,
                                              const graph::Node& node) {
     const ConvolutionProblem p = problem(Pass::data, op.geometry, node.out[0], node.in[1],
@@ -252,13 +170,14 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradData& op,
 
 // The gradient comes in the activations' type, at the start of the scratch memory; the workspace
 // follows it.
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradWeights& op,
                                              const graph::Node& node) {
     const ConvolutionProblem p = problem(Pass::weights, op.geometry, node.in[0], node.out[0],
                                          node.in[1]);
     const Convolution& c = convolution(p);
     const std::int64_t count = p.w.elements(),
-                       own = align(count * static_cast<std::int64_t>(size_of(p.out)));
+                       own = storage.align(count * static_cast<std::int64_t>(size_of(p.out)));
     need_scratch(own + c.workspace_bytes());
     const View dy = view(node.in[1]), dbias = view(node.out.size() > 1 ? node.out[1] : graph::none);
     if (dbias) need_scratch(bias_grad_scratch_bytes(dy.shape, dy.type));
@@ -272,6 +191,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradWeights& op,
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormSums&, const graph::Node& node) {
     const View x = view(node.in[0]), sums = view(node.out[0]);
     need_scratch(batch_norm_scratch_bytes(x.shape, x.type));
@@ -281,6 +201,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormSums&, const 
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormAct& op,
                                              const graph::Node& node) {
     BatchNormTensors t;
@@ -293,6 +214,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormAct& op,
     return [this, op, t] { batch_norm_act(model_->stream.get(), op, t); };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormGradSums& op,
                                              const graph::Node& node) {
     BatchNormGradTensors t;
@@ -309,6 +231,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormGradSums& op,
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormActGrad& op,
                                              const graph::Node& node) {
     BatchNormGradTensors t;
@@ -321,6 +244,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormActGrad& op,
     return [this, op, t] { batch_norm_act_grad(model_->stream.get(), op, t); };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::MaxPool& op, const graph::Node& node) {
     return [this, op, x = view(node.in[0]), y = view(node.out[0]),
             arg = view(node.out.size() > 1 ? node.out[1] : graph::none)] {
@@ -328,6 +252,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::MaxPool& op, const gra
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::MaxPoolGrad& op,
                                              const graph::Node& node) {
     return [this, op, dy = view(node.in[0]), arg = view(node.in[1]), dx = view(node.out[0])] {
@@ -335,6 +260,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::MaxPoolGrad& op,
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePool&,
                                              const graph::Node& node) {
     return [this, x = view(node.in[0]), y = view(node.out[0])] {
@@ -342,6 +268,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePool&,
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePoolGrad&,
                                              const graph::Node& node) {
     return [this, dy = view(node.in[0]), dx = view(node.out[0])] {
@@ -349,12 +276,14 @@ CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePoolGrad&
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Upsample&, const graph::Node& node) {
     return [this, x = view(node.in[0]), y = view(node.out[0])] {
         upsample(model_->stream.get(), x, y);
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::UpsampleGrad&, const graph::Node& node) {
     return [this, dy = view(node.in[0]), dx = view(node.out[0])] {
         upsample_grad(model_->stream.get(), dy, dx);
@@ -370,28 +299,29 @@ CudaExecutable::Action CudaExecutable::dropout(float probability, std::uint32_t 
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Dropout& op, const graph::Node& node) {
     return dropout(op.probability, op.layer, node);
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::DropoutGrad& op,
                                              const graph::Node& node) {
     return dropout(op.probability, op.layer, node);
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Sum&, const graph::Node& node) {
     return [this, in = views(node, 0), out = view(node.out[0])] {
         sum(model_->stream.get(), in, out);
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::SegmentationLoss& op,
                                              const graph::Node& node) {
     const View logits = view(node.in[0]), labels = view(node.in[1]), loss = view(node.out[0]);
     const View dlogits = view(node.out.size() > 1 ? node.out[1] : graph::none);
-    ignore_ = op.ignore;
-    classes_ = logits.shape.c;
-    label_pixels_ = labels.shape.h * labels.shape.w;
     gradient_scale_ = static_cast<double>(op.gradient_scale);
     need_scratch(segmentation_loss_scratch_bytes(logits.shape, labels.shape));
     return [this, op, logits, labels, loss, dlogits] {
@@ -400,6 +330,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::SegmentationLoss& op,
     };
 }
 
+template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Update&, const graph::Node&) {
     const std::vector<UpdatePiece> pieces = update_pieces(plan_.update);
     if (pieces_.bytes() == 0) {
@@ -424,6 +355,12 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Update&, const graph::
              needs_bf16_ ? model_->bf16.data() : nullptr},
             pieces_.as<UpdatePiece>(), count, plan_.update.momentum, step, outcome);
     };
+}
+
+void CudaExecutable::lower_nodes() {
+    steps_.clear();
+    for (const graph::Node& node : plan_.nodes)
+        steps_.push_back(std::visit([&](const auto& op) { return lower(op, node); }, node.op));
 }
 
 }  // namespace deeplab::cuda

@@ -1,6 +1,6 @@
 #include <span>
 
-#include "tiny_norm.h"
+#include "ops/tiny_norm.h"
 
 namespace deeplab::testing {
 namespace {

@@ -8,8 +8,8 @@
 #include "deeplab/base/text.h"
 #include "deeplab/math/bf16.h"
 #include "narrow_network.h"
+#include "ops/tiny_plan.h"
 #include "reference/tolerances.h"
-#include "tiny_plan.h"
 
 namespace deeplab::testing {
 namespace {

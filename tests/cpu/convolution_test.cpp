@@ -1,4 +1,4 @@
-#include "tiny_plan.h"
+#include "ops/tiny_plan.h"
 
 namespace deeplab::testing {
 namespace {

@@ -1,5 +1,5 @@
 #include "deeplab/base/error.h"
-#include "tiny_plan.h"
+#include "ops/tiny_plan.h"
 
 namespace deeplab::testing {
 namespace {

@@ -5,7 +5,6 @@
 #include <memory>
 #include <vector>
 
-#include "deeplab/base/error.h"
 #include "harness/compare.h"
 #include "narrow_network.h"
 
@@ -120,27 +119,6 @@ TEST(Network, HostMemoryIsCounted) {
                                  a.plan.state_count * 4;
     EXPECT_GT(a.backend->host_bytes(), planned) << "kernels have scratch of their own";
     EXPECT_LT(a.backend->host_bytes(), 2 * planned);
-}
-
-TEST(Network, WrongUseIsFound) {
-    const Batch batch(2, 49);
-    Trainer a(narrow("resnet18", 8), options(2, 49));
-    exec::Step step = batch.step();
-    step.images = step.images.first(7);
-    EXPECT_THROW(a.executable->run(step), LogicError);
-    step = batch.step();
-    step.samples = {};
-    EXPECT_THROW(a.executable->run(step), LogicError);
-    const graph::Plan other = model::inference_plan(narrow("resnet18", 4), 1, 49, 49);
-    EXPECT_THROW(a.backend->compile(other, a.communicators(), {}), LogicError);
-    for (std::size_t t = 0; t < a.plan.tensors.size(); ++t) {
-        const auto id = static_cast<graph::TensorId>(t);
-        const bool kept = a.plan.tensor(a.plan.root(id)).keep;
-        if (a.plan.tensors[t].space == graph::Space::arena && !kept) {
-            EXPECT_THROW(a.executable->download(id), LogicError);
-            break;
-        }
-    }
 }
 
 }  // namespace

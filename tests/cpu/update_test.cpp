@@ -1,6 +1,6 @@
 #include <limits>
 
-#include "tiny_plan.h"
+#include "ops/tiny_plan.h"
 
 namespace deeplab::testing {
 namespace {

@@ -1,7 +1,7 @@
 // Every op, forward and backward, against PyTorch in double precision (ops.h5): the references of
 // tests/reference and the CPU backend.
 
-#include "cpu/tiny_norm.h"
+#include "ops/tiny_norm.h"
 #include "golden/fixture.h"
 
 namespace deeplab::testing {

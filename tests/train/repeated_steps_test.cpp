@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/tiny_plan.h"
+#include "ops/tiny_plan.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/config/config.h"

@@ -3,7 +3,7 @@
 
 #include <ostream>
 
-#include "tiny_plan.h"
+#include "ops/tiny_plan.h"
 
 namespace deeplab::testing {
 
