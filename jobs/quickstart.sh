@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
 # From nothing to a trained, evaluated, visible network on this machine. `--help` explains.
+# shellcheck disable=SC2154  # take_options assigns
 set -euo pipefail
 
 usage() {
-    cat <<'END'
+    cat <<END
 usage: jobs/quickstart.sh [--voc DIR] [--out DIR]
 
 Installs what the build needs (apt, as root or with sudo), builds the programs, makes a small data set of textured shapes,
 packs it, trains on two ranks, evaluates on the held-out images and draws predictions. About ten minutes on two cores.
 
-  --voc DIR   a VOC folder (VOCdevkit/VOC2012 or above it) to use in place of the shapes
-  --out DIR   where everything goes: data/, run/, predictions/   (default: ./quickstart)
-  --help      this text
+$(option_help)
 
 A second run on the same DIR goes on from what is there: data stays, training resumes at its last checkpoint, evaluation
 and pictures are made anew. To start over, remove DIR.
@@ -28,28 +27,12 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=lib/setup.sh
 source "$root/jobs/lib/setup.sh"
 
-voc='' out=quickstart
-while (($#)); do
-    case $1 in
-        -h | --help)
-            usage
-            exit 0
-            ;;
-        --voc=* | --out=*)
-            option=${1%%=*} value=${1#*=}
-            shift
-            set -- "$option" "$value" "$@"
-            continue
-            ;;
-        --voc | --out)
-            [[ $# -gt 1 && -n $2 ]] || fail 2 "$1 lacks its folder — it is not known where to look — see --help"
-            if [[ $1 == --voc ]]; then voc=$2; else out=$2; fi
-            shift
-            ;;
-        *) fail 2 "unknown argument $1 — the quick start takes --voc and --out — see --help" ;;
-    esac
-    shift
-done
+option_table=(
+    "--voc DIR" voc '' "a VOC folder (VOCdevkit/VOC2012 or above it) to use in place of the shapes"
+    "--out DIR" out ./quickstart "where everything goes: data/, run/, predictions/"
+)
+take_options refused "$@"
+((${#program_options[@]} == 0)) || fail 2 "unknown argument ${program_options[0]} — the quick start takes --voc and --out — see --help"
 if [[ -n $voc ]]; then
     [[ -d $voc ]] || fail 2 "--voc $voc is not a folder — there is nothing to train on — name the folder of VOC 2012"
     voc=$(cd "$voc" && pwd)

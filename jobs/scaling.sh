@@ -3,10 +3,11 @@
 #SBATCH --job-name=deeplab-scaling
 #SBATCH --output=%x-%j.log
 #SBATCH --exclusive
+# shellcheck disable=SC2154  # take_options assigns
 set -euo pipefail
 
 usage() {
-    cat <<'END'
+    cat <<END
 usage: jobs/scaling.sh [--launcher mpirun|slurm] --sizes "1 2 4" [--weak BATCH] [--strong BATCH] --out DIR [--dry-run]
                        [options of deeplab-bench step]
        jobs/scaling.sh --report DIR
@@ -14,16 +15,7 @@ usage: jobs/scaling.sh [--launcher mpirun|slurm] --sizes "1 2 4" [--weak BATCH] 
 Takes training steps (deeplab-bench step, generated input) on each size and writes DIR/weak-0004.json, …; then the report:
 DIR/README.md with tables and figures, scaling.csv, summary.json. Points that are there already are not measured again.
 
-  --launcher mpirun  sizes are ranks on this machine (the default)
-  --launcher slurm   sizes are nodes, each an sbatch -N of its own with a rank per GPU (or node); when all jobs have
-                     ended, --report DIR writes the report
-  --sizes LIST       in quotes
-  --weak BATCH       the same local batch on every size
-  --strong BATCH     the same global batch on every size: the ranks must divide it
-  --network FILE     predict more ranks with this description of a network (benchmarks/networks) in the report
-  --report DIR       only writes the report of what is there
-  --dry-run          prints the commands
-  --                 all that follows goes to deeplab-bench step untouched
+$(option_help)
 
 example:
   jobs/scaling.sh --sizes "1 2" --weak 2 --strong 4 --out scaling --backbone resnet50 --crop 257 --threads 1
@@ -48,26 +40,19 @@ fi
 # shellcheck source=lib/slurm.sh
 source "$root/jobs/lib/slurm.sh"
 
-by=mpirun sizes='' weak='' strong='' network='' out='' report='' point='' arguments=()
-while (($#)); do
-    case $1 in
-        --launcher | --sizes | --weak | --strong | --network | --out | --report | --point)
-            [[ $# -gt 1 && -n $2 ]] || fail 2 "$1 lacks its value — nothing can be measured — see --help"
-            case $1 in
-                --launcher) by=$2 ;;
-                *) declare "${1#--}=$2" ;;
-            esac
-            shift
-            ;;
-        --)
-            arguments+=("$@")
-            break
-            ;;
-        *) arguments+=("$1") ;;
-    esac
-    shift
-done
-take_options "${arguments[@]}"
+option_table=(
+    "--launcher NAME" by mpirun "mpirun: sizes are ranks on this machine; slurm: sizes are nodes, each an sbatch -N of its own with
+        a rank per GPU (or node); when all jobs have ended, --report DIR writes the report"
+    "--sizes LIST" sizes '' "in quotes"
+    "--weak BATCH" weak '' "the same local batch on every size"
+    "--strong BATCH" strong '' "the same global batch on every size: the ranks must divide it"
+    "--network FILE" network '' "predict more ranks with this description of a network (benchmarks/networks) in the report"
+    "--out DIR" out '' "the folder of the measurements"
+    "--report DIR" report '' "only writes the report of what is there"
+    "--point KIND:BATCH:NODES" point '' "inside a job that --launcher slurm submitted: measures this point"
+    "--dry-run" dry_run 0 "prints the commands"
+)
+take_options passed "$@"
 load_site
 program=$(program_path deeplab-bench)
 allow_root

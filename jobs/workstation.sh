@@ -1,23 +1,16 @@
 #!/bin/bash
 # Trains, or runs another program, on this machine by mpirun. `--help` explains.
+# shellcheck disable=SC2154  # take_options assigns
 set -euo pipefail
 
 usage() {
-    cat <<'END'
+    cat <<END
 usage: jobs/workstation.sh [-n RANKS] [--program NAME] [--restart] [--dry-run] [options of the program]
 
 Runs deeplab-train, or another program, under mpirun on this machine, with one rank per GPU (CUDA_VISIBLE_DEVICES limits
 them). Without GPUs, or with --device cpu, -n says how many ranks; they divide the cores among themselves.
 
-  -n RANKS         number of ranks
-  --program NAME   deeplab-train (the default), deeplab-eval or another that runs under mpirun
-  --restart        starts again, with --resume, when the program stopped early with a good checkpoint (exit code 75:
-                   --time-budget), until it is done
-  --stage DIR      copies the shards to a folder on this machine's own disk, once, verifies them and reads them there
-  --unstage        removes that copy at the end, unless another job uses it
-  --help           this text
-  --dry-run        prints the command that would run
-  --               all that follows goes to the program untouched
+$(option_help)
 
 example:
   jobs/workstation.sh -n 2 --config jobs/configs/quickstart_cpu.toml --data shards --out run
@@ -53,34 +46,20 @@ count_cores() {
     echo $((cores > 0 && cores < threads ? cores : threads))
 }
 
-ranks='' name=deeplab-train restart=0 arguments=()
-while (($#)); do
-    case $1 in
-        -n | -np)
-            (($# > 1)) || fail 2 "$1 lacks its number — mpirun needs to know how many ranks — write $1 RANKS"
-            ranks=$2
-            require_number "$1" "$ranks" 1
-            shift
-            ;;
-        --program)
-            [[ $# -gt 1 && -n $2 ]] || fail 2 "--program lacks its name — nothing can be run — write --program deeplab-eval"
-            name=$2
-            shift
-            ;;
-        --restart) restart=1 ;;
-        --)
-            arguments+=("$@")
-            break
-            ;;
-        *) arguments+=("$1") ;;
-    esac
-    shift
-done
-take_options "${arguments[@]}"
+option_table=(
+    "-n|-np RANKS" ranks '' "number of ranks"
+    "--program NAME" program_name deeplab-train "deeplab-eval or another that runs under mpirun"
+    "--restart" restart 0 "starts again, with --resume, when the program stopped early with a good checkpoint (exit code 75:
+        --time-budget), until it is done"
+    "${stage_options[@]}"
+    "--dry-run" dry_run 0 "prints the command that would run"
+)
+take_options passed "$@"
+[[ -z $ranks ]] || require_number -n "$ranks" 1
 device=$(option_value --device)
 
 load_site
-program=$(program_path "$name")
+program=$(program_path "$program_name")
 allow_root
 if [[ -z $ranks ]]; then
     ranks=0
@@ -108,11 +87,11 @@ watch_signals
 trap 'asked_to_stop=1; [[ -z $child ]] || kill -USR1 "$child" 2>/dev/null || true' HUP
 # A terminal's Ctrl-C goes to all of its processes, and mpirun would kill the ranks.
 ! command -v setsid >/dev/null || apart=(setsid)
-[[ $name != deeplab-train ]] || check_space
+[[ $program_name != deeplab-train ]] || check_space
 stage_shards
 command=("${launch[@]}" "$program" "${program_options[@]}")
 for ((restarts = 0; ; ++restarts)); do
-    if [[ $name == deeplab-train ]]; then begin_attempt; fi
+    if [[ $program_name == deeplab-train ]]; then begin_attempt; fi
     run_command
     end_attempt "$status"
     if ((status != 75 || !restart || asked_to_stop)); then break; fi

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What one start of a run was: RUN/attempts/DATE-JOB.txt. Sourced by slurm.sh, which sets what is used here.
 # shellcheck disable=SC2154
-
+set -u
 
 # The step of the run's latest checkpoint; -1: none.
 checkpoint_step() { # RUN

@@ -1,18 +1,11 @@
 # shellcheck shell=bash
 # Downloads that continue where they broke off. Sourced by the scripts that fetch; they set `mirrors`, the names of the
 # variables that choose other addresses, for messages.
+set -u
 
 : "${mirrors:?names of variables, set by the script that sources this}"
-
-say() { printf '%s: %s\n' "${0##*/}" "$*"; }
-
-# fail CODE MESSAGE; 2: wrong usage, 3: bad input data, 4: the network, as the programs have them.
-fail() {
-    local code=$1
-    shift
-    say "$*" >&2
-    exit "$code"
-}
+# shellcheck source=messages.sh
+source "$(dirname "${BASH_SOURCE[0]}")/messages.sh"
 
 size_of() { if [[ -f $1 ]]; then wc -c <"$1" | tr -d ' '; else echo 0; fi; }
 

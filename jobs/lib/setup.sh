@@ -1,9 +1,14 @@
 # shellcheck shell=bash
 # Sets up a machine: packages and the build. Sourced with `root` (the checkout) set.
+set -u
 
 : "${root:?the checkout, set by the script that sources this}"
-# shellcheck source=slurm.sh
-source "$root/jobs/lib/slurm.sh" # say, fail, allow_root
+# shellcheck source=messages.sh
+source "$root/jobs/lib/messages.sh"
+# shellcheck source=option_table.sh
+source "$root/jobs/lib/option_table.sh"
+# shellcheck source=programs.sh
+source "$root/jobs/lib/programs.sh"
 
 # What ccache keeps of one checkout serves every other: paths count from the checkout, wherever it lies.
 export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$root} CCACHE_NOHASHDIR=${CCACHE_NOHASHDIR:-1}

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Is there room for the checkpoints before a job begins? Sourced by slurm.sh, which sets what is used here.
 # shellcheck disable=SC2154
+set -u
 
 # config_value SECTION KEY: from --set, else from the configuration; empty: not there. For simple values on their own lines.
 config_value() {

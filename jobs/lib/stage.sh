@@ -1,7 +1,13 @@
 # shellcheck shell=bash
 # Shards on the nodes' own disks (--stage DIR): runs stage_node.sh once a node. Sourced by slurm.sh, which sets what is used
 # here.
-# shellcheck disable=SC2154
+# shellcheck disable=SC2034,SC2154
+set -u
+
+stage_options=(
+    "--stage DIR" stage '' "copies the shards to a folder on each node's own disk, once, verifies them and reads them there"
+    "--unstage" unstage 0 "removes that copy at the end, unless another job uses it"
+)
 
 # on_each_node COMMAND…: with the job's launcher; on this machine where there is no job.
 on_each_node() {

@@ -8,23 +8,14 @@
 # DIR/JOB               a job's link, its sign that it uses the copy; to SOURCE where the disk lacks the space
 set -euo pipefail
 
+here=$(dirname "${BASH_SOURCE[0]}")
+# shellcheck source=messages.sh
+source "$here/messages.sh"
+# shellcheck source=one_rank.sh
+source "$here/one_rank.sh"
 say() { printf 'stage: %s: %s\n' "$(hostname)" "$*" >&2; }
-fail() {
-    local code=$1
-    shift
-    say "$*"
-    exit "$code"
-}
 
-# The packer is a program of one rank here, whoever started this script.
-verify() { # FOLDER
-    local name own=()
-    for name in $(compgen -e); do
-        case $name in SLURM_* | PMIX_* | PMI_* | OMPI_COMM_* | OMPI_MCA_*) own+=(-u "$name") ;; esac
-    done
-    env "${own[@]}" OMPI_MCA_ess_singleton_isolated=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
-        "$pack" verify "$1" </dev/null >"$link.log" 2>&1
-}
+verify() { as_one_rank "$pack" verify "$1" </dev/null >"$link.log" 2>&1; } # FOLDER
 
 use() { # FOLDER: in place of the link of an earlier start
     ln -sfn "$1" "$link.new"

@@ -32,6 +32,7 @@ done
 # job [VARIABLE=VALUE…] SCRIPT OPTION…: the command that a job with these variables would run.
 job() { run env SLURM_JOB_ID=1 "$@"; }
 train=$root/jobs/train.sbatch
+workstation=$root/jobs/workstation.sh
 
 job SLURM_JOB_NUM_NODES=2 SLURM_GPUS_ON_NODE=4 SLURM_CPUS_ON_NODE=64 bash "$train" --dry-run --config c.toml
 expect_text "--nodes=2 --ntasks=8 --cpus-per-task=16 --ntasks-per-node=4 --gpus-per-node=4 " "a rank per GPU"
@@ -65,6 +66,28 @@ expect_text "$root/elsewhere/bin/deeplab-train" "a relative DEEPLAB_BUILD is the
 job DEEPLAB_BUILD=elsewhere bash "$train"
 expect_status 2 "a missing program"
 expect_text "elsewhere/bin/deeplab-train is missing" "a missing program"
+
+# The options of the scripts' tables.
+run bash "$train" --help
+expect_text "  --stage DIR  copies the shards to a folder on each node's own disk" "--help has the table's options"
+expect_text "  --           all that follows" "--help has what ends them"
+expect_no_text "default: 0" "--help has no default of a switch"
+run bash "$workstation" --help
+expect_text "  -n, -np RANKS   number" "--help has both names"
+expect_text "(default: deeplab-train)" "--help has the default"
+expect "--help fits a terminal: $output" [ "$(wc -L <<<"$output")" -le 120 ]
+run bash "$train" --dry-run --stage
+expect_status 2 "an option without its value"
+expect_text "--stage lacks its DIR" "an option without its value"
+run bash "$train" --dry-run=yes
+expect_status 2 "a switch with a value"
+run bash "$train" --dry-run --unstage --stage=/a --stge b
+expect_text "deeplab-train --stge b --resume" "what the table lacks goes to the program, the rest does not"
+run bash "$root/jobs/quickstart.sh" --frob
+expect_status 2 "an option that a script without a program lacks"
+expect_text "it has: --voc, --out, --help" "what it has"
+run bash "$root/jobs/quickstart.sh" --voc=nowhere
+expect_text "--voc nowhere is not a folder" "NAME=VALUE"
 
 run bash "$train" --dry-run -- --config c.toml --dry-run --help
 expect_text "--config c.toml --dry-run --help --resume" "what follows -- goes to the program"
@@ -237,7 +260,6 @@ output=$(<signal.log)
 expect_status 75 "USR1 reaches the program"
 
 # The workstation.
-workstation=$root/jobs/workstation.sh
 cat >fake/nvidia-smi <<'SMI'
 #!/bin/bash
 for ((i = 0; i < ${GPUS:-0}; ++i)); do echo "GPU $i: some model (UUID: GPU-$i)"; done

@@ -26,7 +26,7 @@ import json, statistics
 rates = [line["images_per_s"] for line in map(json.loads, open("probe/metrics.jsonl")) if "loss" in line]
 print(max(8, round(5 * statistics.median(rates) / 4 / 3)))')
 steps=$((3 * every))
-sed -i "s/^iterations = .*/iterations = $steps/; s/^every = .*/every = $every/" tiny.toml
+tiny_configuration "$steps" "$every" >tiny.toml
 
 steps_of() { if [[ -f $1/metrics.jsonl ]]; then grep -c '"loss"' "$1/metrics.jsonl" || true; else echo 0; fi; }
 wait_for() { # WHAT TENTHS COMMAND…
@@ -117,13 +117,13 @@ finish_with 120 0 "the job whose node was set down"
 expect_whole down "the job whose node was set down"
 
 # ---- out of time: the time budget stops the run, again and again; under mpirun, with copies of the shards for each start
-sed 's/^iterations = .*/iterations = 100000/' tiny.toml >slow.toml
+tiny_configuration 100000 "$every" >slow.toml
 DEEPLAB_LAUNCHER=mpirun DEEPLAB_TIME_MARGIN=52 submit -t 1 --signal=B:USR1@1 -N 2 --ntasks-per-node=1 "$train" --config slow.toml \
     --data shards --device cpu --threads 1 --out slow --stage /dev/shm/again --unstage
 wait_for "the job's second start" 900 has_restarts 1
 # However fast this machine is: a few steps remain for the second start.
 stopped=$(sed -n 's/^ended: .* code 75 from -1 to //p' slow/attempts/*-start1.txt)
-sed "s/^iterations = .*/iterations = $((stopped + 3))/" tiny.toml >slow.toml
+tiny_configuration $((stopped + 3)) "$every" >slow.toml
 finish_with 150 0 "the job with little time"
 restarts=$(state Restarts)
 expect "each time at 75" [ "$(lines 'stopped early with a good checkpoint; requeued')" = "$restarts" ]

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What the tests of jobs/ share: a temporary folder, checks that name what failed, a verdict at the end.
 # Exit codes: 0 passed, 1 failed, 77 skipped.
+# shellcheck disable=SC2034  # what tests read
+set -u
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 temporary=$(mktemp -d "${TMPDIR:-/tmp}/deeplab-jobs-XXXXXX")

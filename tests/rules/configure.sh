@@ -2,6 +2,7 @@
 # Sourced, with $root (the sources) and $cmake set: configurations that are expected to work, or to be refused. Sets $work, a
 # temporary folder, and $failed, for the exit code.
 # shellcheck disable=SC2034
+set -u
 : "${root:?}" "${cmake:?}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

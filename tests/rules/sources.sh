@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Sourced, with $root set: sources PATTERN… prints the files of the repository that match, one a line, relative to its root.
+set -u
 sources() {
     : "${root:?}"
     if git -C "$root" rev-parse --is-inside-work-tree > /dev/null 2>&1; then

@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # A throw-away Slurm for a test that has sourced ../support.bash: start_cluster NODES, then submit and finish. Skips the
 # test without Slurm, root, or leave to make namespaces.
+set -u
 
-: "${temporary:?set by support.bash}" "${root:?}"
+: "${temporary:?set by support.bash}" "${root:?}" "${built:?}"
 
 start_cluster() { # NODES
     PATH=$PATH:/usr/sbin:/sbin
@@ -68,10 +69,8 @@ power_off() {
 }
 fail_node() { failed "$1 has no host name of its own: its processes cannot be told from this machine's"; verdict; }
 
-# Pictures in drawn/, and tiny.toml: a training of seconds on their shards.
-write_tiny_training() { # ITERATIONS CHECKPOINT_EVERY
-    "$built/bin/deeplab-make-shapes" --out drawn --train 8 --val 4 --size 64x64 >/dev/null
-    cat >tiny.toml <<CONFIG
+tiny_configuration() { # ITERATIONS CHECKPOINT_EVERY
+    cat <<CONFIG
 [model]
 backbone = "resnet18"
 output_stride = 16
@@ -92,4 +91,10 @@ weight_decay = 1e-4
 [checkpoint]
 every = $2
 CONFIG
+}
+
+# Pictures in drawn/, and tiny.toml: a training of seconds on their shards.
+write_tiny_training() { # ITERATIONS CHECKPOINT_EVERY
+    "$built/bin/deeplab-make-shapes" --out drawn --train 8 --val 4 --size 64x64 >/dev/null
+    tiny_configuration "$@" >tiny.toml
 }
