@@ -28,7 +28,7 @@ void require_place(const std::string& file) {
     if (!file.empty()) require_writable_directory(std::filesystem::absolute(file).parent_path());
 }
 
-int run(int argc, char** argv, comm::Communicator& world) {
+int run(int argc, char** argv, comm::MpiSession& session) {
     CommandLine line("deeplab-bench", "Measures parts of the program, one sub-command each.",
                      "deeplab-bench loader --data shards --split train_aug --json loader.json\n"
                      "deeplab-bench loader --help");
@@ -48,6 +48,7 @@ int run(int argc, char** argv, comm::Communicator& world) {
         bench.command->option("--csv", csv, "write the table there", {false, {}, "FILE"});
     }
     if (!line.parse(argc, argv)) return 0;
+    comm::Communicator& world = session.world();
     for (const bench::Bench& bench : benches) {
         if (!bench.command->chosen()) continue;
         if (world.rank() == 0) {
@@ -74,5 +75,5 @@ int run(int argc, char** argv, comm::Communicator& world) {
 
 int main(int argc, char** argv) {
     comm::MpiSession session(&argc, &argv);
-    return comm::run_guarded(session, [&] { return run(argc, argv, session.world()); });
+    return comm::run_guarded(session, [&] { return run(argc, argv, session); });
 }

@@ -36,7 +36,7 @@ void parse_size(const std::string& text, preprocess::ShapesOptions& options) {
     options.max_height = second;
 }
 
-int run(int argc, char** argv) {
+int run(int argc, char** argv, comm::MpiSession& session) {
     preprocess::ShapesOptions options;
     std::string out, size = "96-160", masks = "palette";
     std::int64_t seed = 1;
@@ -58,6 +58,7 @@ int run(int argc, char** argv) {
                 "palette: class ids with VOC's colours; rgb: painted in the classes' colours",
                 CommandLine::Use{false, {"palette", "rgb"}, ""});
     if (!line.parse(argc, argv)) return 0;
+    session.world();
     options.out = out;
     options.rgb_masks = masks == "rgb";
     options.seed = static_cast<std::uint64_t>(seed);
@@ -72,5 +73,5 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     comm::MpiSession session(&argc, &argv);
-    return comm::run_guarded(session, [&] { return run(argc, argv); });
+    return comm::run_guarded(session, [&] { return run(argc, argv, session); });
 }

@@ -9,7 +9,7 @@ using namespace deeplab;
 
 namespace {
 
-int run(int argc, char** argv, comm::Communicator& comm) {
+int run(int argc, char** argv, comm::MpiSession& session) {
     preprocess::PackOptions options;
     std::string voc, images, masks, list, out, classes, encoding = "source", missing = "fail";
     CommandLine line("deeplab-pack", "Packs images and masks of a VOC folder into sharded HDF5.",
@@ -41,6 +41,7 @@ int run(int argc, char** argv, comm::Communicator& comm) {
     std::vector<std::string> folder;
     verify.positional("DIR", folder, "folder of shards", true);
     if (!line.parse(argc, argv)) return 0;
+    comm::Communicator& comm = session.world();
 
     if (verify.chosen()) {
         if (folder.size() != 1)
@@ -64,5 +65,5 @@ int run(int argc, char** argv, comm::Communicator& comm) {
 
 int main(int argc, char** argv) {
     comm::MpiSession session(&argc, &argv);
-    return comm::run_guarded(session, [&] { return run(argc, argv, session.world()); });
+    return comm::run_guarded(session, [&] { return run(argc, argv, session); });
 }

@@ -1,7 +1,12 @@
 #include "deeplab/base/limits.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
+
+#include <utility>
+#include <vector>
 
 #include "deeplab/base/text.h"
 
@@ -21,6 +26,23 @@ bool can_map(std::int64_t bytes, bool executable) {
     const bool good = !executable || mprotect(memory, size, PROT_READ | PROT_EXEC) == 0;
     munmap(memory, size);
     return good;
+}
+
+std::string file_limit() {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return "";
+    return cat(" (a process may have ", limit.rlim_cur, " files open at once: ulimit -n)");
+}
+
+bool can_open(int files) {
+    std::vector<int> opened;
+    while (std::cmp_less(opened.size(), files)) {
+        const int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (file < 0) break;
+        opened.push_back(file);
+    }
+    for (const int file : opened) close(file);
+    return std::cmp_equal(opened.size(), files);
 }
 
 }  // namespace deeplab

@@ -11,6 +11,7 @@ namespace {
 struct Sign {
     const char* variable;  // its value: how many processes were started
     const char* launcher;
+    const char* beside = nullptr;  // a variable without which it means nothing
 };
 
 // Of one step's processes only: a shell inside an allocation has SLURM_NTASKS, too.
@@ -22,6 +23,7 @@ constexpr std::array signs = {
     Sign{"JSM_NAMESPACE_SIZE", "jsrun"},
     Sign{"FLUX_JOB_SIZE", "Flux"},
     Sign{"SLURM_STEP_NUM_TASKS", "srun"},
+    Sign{"WORLD_SIZE", "torchrun or a launcher of its kind", "LOCAL_RANK"},
 };
 
 constexpr const char* open_mpi = "OMPI_COMM_WORLD_SIZE";  // set by its mpirun
@@ -40,7 +42,9 @@ std::string launcher_problem(int size, bool mpi_built,
         found = {open_mpi, "Open MPI's mpirun"};
     } else {
         for (const Sign& sign : signs) {
-            if (found.variable == nullptr && count(variable(sign.variable)) > 1) found = sign;
+            if (found.variable == nullptr && count(variable(sign.variable)) > 1 &&
+                (sign.beside == nullptr || variable(sign.beside) != nullptr))
+                found = sign;
         }
     }
     if (found.variable == nullptr) return "";

@@ -57,7 +57,7 @@ void in_pieces(void* data, std::size_t count, std::size_t element, const Part& p
 
 class Mpi final : public Communicator {
 public:
-    // Takes ownership.
+    // Takes ownership, but of MPI_COMM_WORLD.
     explicit Mpi(MPI_Comm comm) : comm_(comm) {
         check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "set-up of a communicator");
         check(MPI_Comm_rank(comm_, &rank_), "set-up of a communicator");
@@ -69,7 +69,8 @@ public:
     ~Mpi() override {
         int finalized = 0;
         MPI_Finalized(&finalized);
-        if (finalized == 0 && std::uncaught_exceptions() == 0 && outstanding() == 0)
+        if (finalized == 0 && comm_ != MPI_COMM_WORLD && std::uncaught_exceptions() == 0 &&
+            outstanding() == 0)
             MPI_Comm_free(&comm_);
     }
     Mpi(const Mpi&) = delete;
@@ -264,7 +265,7 @@ void check_mpi(int code, const char* what) {
                           "with --resume"));
 }
 
-MpiSession::MpiSession(int* argc, char*** argv) {
+void MpiSession::start(int* argc, char*** argv) {
     // Without a launcher Open MPI would start a daemon of its own for this one process.
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     // And all such processes of a user would share one session folder, which the first of them to
@@ -275,7 +276,9 @@ MpiSession::MpiSession(int* argc, char*** argv) {
     }
     int provided = MPI_THREAD_SINGLE;
     MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    // Nothing else uses MPI_COMM_WORLD. A copy for the last words would be a collective that ranks
+    // of an older program do not make.
+    last_words_ = std::make_unique<Mpi>(MPI_COMM_WORLD);
     MPI_Comm own = MPI_COMM_NULL;
     check(MPI_Comm_dup(MPI_COMM_WORLD, &own), "set-up of the world communicator");
     world_ = std::make_unique<Mpi>(own);
@@ -289,13 +292,14 @@ MpiSession::MpiSession(int* argc, char*** argv) {
 }
 
 MpiSession::~MpiSession() {
+    int started = 0;
+    MPI_Initialized(&started);
     // MPI_Finalize waits for all ranks, and they may be inside another collective.
-    const bool blocks = std::uncaught_exceptions() > 0 && world_->size() > 1;
+    const bool failed = problem_ != nullptr || std::uncaught_exceptions() > 0,
+               blocks = failed && last_words_->size() > 1;
     world_.reset();
-    if (!blocks) MPI_Finalize();
+    if (started != 0 && !blocks) MPI_Finalize();
 }
-
-Communicator& MpiSession::world() { return *world_; }
 
 std::unique_ptr<Mailbox> make_mailbox(Communicator& world, MailboxThread thread) {
     const auto* mpi = dynamic_cast<const Mpi*>(&world);

@@ -15,7 +15,7 @@ namespace {
 using namespace deeplab;
 namespace fs = std::filesystem;
 
-int run(int argc, char** argv) {
+int run(int argc, char** argv, comm::MpiSession& session) {
     std::vector<std::string> names;
     std::string out;
     CommandLine line(
@@ -28,6 +28,7 @@ int run(int argc, char** argv) {
     line.option("--out", out, "where to write; by default RUN/report, for several runs required",
                 {false, {}, "DIR"});
     if (!line.parse(argc, argv)) return 0;
+    session.world();
     const std::vector<fs::path> runs(names.begin(), names.end());
     if (runs.size() > 1 && out.empty()) {
         throw UsageError(
@@ -47,5 +48,5 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     comm::MpiSession session(&argc, &argv);
-    return comm::run_guarded(session, [&] { return run(argc, argv); });
+    return comm::run_guarded(session, [&] { return run(argc, argv, session); });
 }

@@ -136,7 +136,7 @@ int convert(const Arguments& a) {
     return 0;
 }
 
-int run(int argc, char** argv) {
+int run(int argc, char** argv, comm::MpiSession& session) {
     Arguments a;
     CommandLine line("deeplab-weights",
                      "Shows weights, and converts them to safetensors that PyTorch loads.",
@@ -161,6 +161,7 @@ int run(int argc, char** argv) {
         "VOC's",
         {false, {}, "FILE"});
     if (!line.parse(argc, argv)) return 0;
+    session.world();
     if (info.chosen()) {
         if (a.info.size() != 1)
             throw UsageError("info takes one WEIGHTS — it shows one at a time — give one path");
@@ -182,5 +183,5 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     comm::MpiSession session(&argc, &argv);
-    return comm::run_guarded(session, [&] { return run(argc, argv); });
+    return comm::run_guarded(session, [&] { return run(argc, argv, session); });
 }

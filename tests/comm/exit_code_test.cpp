@@ -1,6 +1,7 @@
 // Exit codes and messages of jobs that fail, through mpirun and without.
 #include <gtest/gtest.h>
 
+#include "deeplab/base/text.h"
 #include "deeplab/comm/communicator.h"
 #include "harness/process.h"
 
@@ -29,6 +30,22 @@ TEST(Alone, NeedsNoSessionFolder) {
         {testing::helper("deeplab-failing-job"), "ok"},
         {.environment = {"TMPDIR=/dev/null/none"}, .directory = "", .timeout_s = 60});
     EXPECT_EQ(result.exit_code, 0) << result.both();
+}
+
+// Open MPI and HDF5 crash where they get too little. 127: the loader could not map the libraries.
+TEST(Alone, LittleMemoryIsNamedBeforeItRunsOut) {
+    int named = 0;
+    for (int mib = 12; mib <= 132; mib += 4) {
+        const ProcessResult result = run_process(
+            {"sh", "-c", cat("ulimit -c 0; ulimit -v ", mib * 1024, "; exec \"$@\""), "sh",
+             testing::helper("deeplab-failing-job"), "ok"});
+        if (result.exit_code == 127 || (result.exit_code == 0 && named > 0)) continue;
+        EXPECT_EQ(result.exit_code, 4) << mib << " MiB: " << result.both();
+        EXPECT_EQ(occurrences(result.err, "raise the limit (ulimit -v unlimited"), 1u)
+            << mib << " MiB: " << result.both();
+        ++named;
+    }
+    EXPECT_GT(named, 10);
 }
 
 class ExitCode : public ::testing::TestWithParam<int> {
@@ -67,6 +84,17 @@ TEST_P(ExitCode, OfALoneRankEndsTheJob) {
     }
 }
 
+TEST_P(ExitCode, FewFilesAreNamedBeforeTheyRunOut) {
+    for (const int files : {6, 9, 10, 11, 14, 16, 64}) {
+        const ProcessResult result = run_process(testing::with_ranks(
+            GetParam(), {"sh", "-c", cat("ulimit -c 0; ulimit -n ", files, "; exec \"$@\""), "sh",
+                         testing::helper("deeplab-failing-job"), "ok"}));
+        EXPECT_EQ(result.exit_code, files < 32 ? 4 : 0) << files << ": " << result.both();
+        EXPECT_EQ(occurrences(result.err, "files open at once: ulimit -n") > 0, files < 32)
+            << files << ": " << result.both();
+    }
+}
+
 // What would be destroyed on the way out waits for other ranks, for ever.
 TEST_P(ExitCode, TheMessageComesBeforeAnythingIsDestroyed) {
     if (GetParam() == 1) GTEST_SKIP() << "skipped: nobody is waited for";
@@ -75,6 +103,14 @@ TEST_P(ExitCode, TheMessageComesBeforeAnythingIsDestroyed) {
     EXPECT_EQ(occurrences(result.both(), "no answer in gradients: bucket 2"), 1u) << result.both();
     EXPECT_EQ(occurrences(result.both(), "[rank " + std::to_string(GetParam() - 1) + " @ "), 1u)
         << result.both();
+}
+
+// A rank whose program does less before the first exchange of all programs.
+TEST_P(ExitCode, OfAnOlderProgramComesAtOnce) {
+    if (GetParam() == 1) GTEST_SKIP() << "skipped: one rank has one program";
+    const ProcessResult result = run(GetParam(), "older");
+    EXPECT_EQ(result.exit_code, 2) << result.both();
+    EXPECT_GE(occurrences(result.both(), "the last rank's program is older"), 1u) << result.both();
 }
 
 TEST_P(ExitCode, OfAllRanksIsToldOnce) {

@@ -21,6 +21,10 @@ struct LostDevice {
 int body(comm::Communicator& world, const std::string& kind) {
     const bool last = world.rank() == world.size() - 1;
     if (kind == "ok") return 0;
+    if (kind == "older") {
+        const auto texts = world.all_gather(last ? "older" : "newer", "comparison of the programs");
+        if (texts.front() != texts.back()) throw UsageError("the last rank's program is older");
+    }
     if (kind == "stopped") return 75;
     if (kind == "prints") {
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
@@ -56,5 +60,12 @@ int body(comm::Communicator& world, const std::string& kind) {
 int main(int argc, char** argv) {
     comm::MpiSession session(&argc, &argv);
     const std::string kind = argc > 1 ? argv[1] : "";
+    if (kind == "older" && session.world().rank() == session.world().size() - 1) {
+        try {  // as before there were last words
+            return body(session.world(), kind);
+        } catch (const Error& error) {
+            comm::abort_job(static_cast<int>(error.code()));
+        }
+    }
     return comm::run_guarded(session, [&] { return body(session.world(), kind); });
 }

@@ -44,6 +44,18 @@ TEST(Launcher, OneRankWithinAnAllocationIsWelcome) {
     EXPECT_EQ(problem(1, {}), "");
 }
 
+// torchrun --no-python, and deepspeed --no_python.
+TEST(Launcher, ThoseOfPyTorchAreKnown) {
+    const Environment process = {{"WORLD_SIZE", "8"}, {"LOCAL_RANK", "3"}, {"RANK", "3"}};
+    EXPECT_NE(problem(1, process).find("started 8 times by torchrun"), std::string::npos)
+        << problem(1, process);
+    // A pod of several, each with one process that torchrun has not started.
+    EXPECT_EQ(problem(1, {{"WORLD_SIZE", "8"}, {"RANK", "3"}}), "");
+    Environment one_rank = process;
+    one_rank["OMPI_COMM_WORLD_SIZE"] = "1";
+    EXPECT_EQ(problem(1, one_rank), "") << "mpirun in a process of torchrun's";
+}
+
 TEST(Launcher, ProgramsEndWith2BeforeTheirWork) {
     const testing::ProcessResult result = testing::run_process(
         {testing::helper("deeplab-failing-job"), "lone-data"},

@@ -147,6 +147,37 @@ TEST_F(Limits, SlowAnImageOfTheSizeThatIsNamedFits) {
     EXPECT_EQ(fits.exit_code, 0) << fits.both();
 }
 
+// They need no other ranks, no memory and no files; whatever else a program does, does.
+TEST(Start, HelpAndVersionAlwaysWork) {
+    for (const auto& [name, work] :
+         {std::pair{"deeplab-train",
+                    std::vector<std::string>{"--data", "x", "--dry-run", "--config", "x"}},
+          {"deeplab-eval", {"--weights", "x", "--data", "x"}},
+          {"deeplab-predict", {"--weights", "x", "--out", "x", "x"}},
+          {"deeplab-weights", {"info", "x"}},
+          {"deeplab-report", {"x"}},
+          {"deeplab-pack", {"verify", "x"}},
+          {"deeplab-make-shapes", {"--out", "/dev/null/x"}}}) {
+        const auto run = [&](const std::string& before, std::vector<std::string> arguments) {
+            arguments.insert(arguments.begin(),
+                             {"sh", "-c", before + "; exec \"$@\"", "sh", testing::program(name)});
+            return testing::run_process(arguments);
+        };
+        for (const char* before : {"export PMI_SIZE=2", "ulimit -n 8"})
+            for (const char* option : {"--help", "-h", "--version"}) {
+                const ProcessResult result = run(before, {option});
+                EXPECT_EQ(result.exit_code, 0) << name << ", " << before << ": " << result.both();
+                EXPECT_TRUE(contains(result.out, name)) << result.both();
+            }
+        const ProcessResult copies = run("export PMI_SIZE=2", work);
+        EXPECT_EQ(copies.exit_code, 2) << name << ": " << copies.both();
+        EXPECT_TRUE(contains(copies.err, "started 2 times")) << name << ": " << copies.both();
+        const ProcessResult files = run("ulimit -n 8", work);
+        EXPECT_EQ(files.exit_code, 4) << name << ": " << files.both();
+        EXPECT_TRUE(contains(files.err, "ulimit -n 1024")) << name << ": " << files.both();
+    }
+}
+
 // At no limit does the program crash, and where it says why it ends, the limit is named.
 TEST_F(Limits, SlowAnAddressSpaceLimitIsNamed) {
     int named = 0;

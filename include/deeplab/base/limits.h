@@ -13,4 +13,8 @@ std::string memory_limit();
 // libraries that do not look themselves.
 bool can_map(std::int64_t bytes, bool executable);
 
+// Whether so many more files can be open at once, and how many that are (" (…: ulimit -n)").
+bool can_open(int files);
+std::string file_limit();
+
 }  // namespace deeplab

@@ -6,6 +6,7 @@
 // unwinding.
 
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <span>
@@ -63,15 +64,23 @@ std::unique_ptr<Communicator> make_self();
 // communicator of one rank.
 class MpiSession {
 public:
+    // Throws nothing: what fails is for world() to tell, inside run_guarded.
     MpiSession(int* argc, char*** argv);
     ~MpiSession();  // finalises; while an exception unwinds on more than one rank: does not block
     MpiSession(const MpiSession&) = delete;
     MpiSession& operator=(const MpiSession&) = delete;
 
+    // Throws what has failed at the start: too little memory or too few files for MPI
+    // (DeviceError), or a launcher whose ranks do not know each other (UsageError). --help needs no
+    // world.
     Communicator& world();
 
 private:
-    std::unique_ptr<Communicator> world_;
+    friend int run_guarded(MpiSession& session, const std::function<int()>& body);
+    void start(int* argc, char*** argv);
+
+    std::unique_ptr<Communicator> world_, last_words_;  // of one rank where MPI did not start
+    std::exception_ptr problem_;
 };
 
 // Ends the whole job with `code`; for a rank that failed alone while the others may be inside a
@@ -80,9 +89,9 @@ private:
 
 // Runs a program's body with the error policy of all programs: Error -> its message and exit code,
 // anything else -> "bug" and 1; a rank of several aborts the job so that the others do not hang.
-// Ranks that fail with the same message are told of once, by the first of them. Before the body: a
-// launcher whose ranks do not know each other is refused (2), and SIGPIPE and SIGXFSZ are ignored,
-// so that a closed pipe or a file-size limit is an error of that output alone. Collective.
+// Ranks that fail with the same message are told of once, by the first of them. SIGPIPE and SIGXFSZ
+// are ignored, so that a closed pipe or a file-size limit is an error of that output alone. No rank
+// waits here for the others: the body's first exchange is the program's.
 int run_guarded(MpiSession& session, const std::function<int()>& body);
 
 // Runs a part of a program's body under the same policy. An error there ends a job of several ranks
