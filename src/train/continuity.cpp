@@ -47,7 +47,16 @@ Continuation check_resumed(const weights::WeightsInfo& before, const weights::We
                             ") — the order of samples would not go on — give the --data folder of "
                             "the run's start"));
     }
-    std::string changed = weights::compare_classes(before.classes, now.classes).text;
+    const std::size_t had = before.classes.classes.size(), has = now.classes.classes.size();
+    if (had != has)
+        throw DataError(cat("the run has learned ", had, " classes, the data has ", has, " (",
+                            file.string(),
+                            ") — the classifier has an output for each: no option makes this run "
+                            "go on — give the --data folder of the run's start, or start a new run "
+                            "in another --out with --init ",
+                            file.string(), " --reset-classifier"));
+    const weights::ClassDifference differs = weights::compare_classes(before.classes, now.classes);
+    std::string changed = differs.text;
     const int was_ignored = before.classes.ignore, ignored = now.classes.ignore;
     for (const std::string& text :
          {was_ignored == ignored
@@ -64,7 +73,7 @@ Continuation check_resumed(const weights::WeightsInfo& before, const weights::We
                             "mIoU could not be compared — give the --data folder of the run's "
                             "start, go on deliberately with --allow-changed-data, or start a new "
                             "run with --init ",
-                            file.string()));
+                            file.string(), differs ? " --reset-classifier" : ""));
     }
     Continuation result{config::other_differences(was, config), {}};
     if (!changed.empty())

@@ -123,6 +123,29 @@ TEST_F(Continuity, ClassesAreComparedOnResume) {
     EXPECT_EQ(refused(renamed), "");
 }
 
+// Each piece of advice, followed, leads to a run.
+TEST_F(Continuity, AClassMoreNeedsANewRun) {
+    ASSERT_EQ(refused(options_), "");
+    data::Manifest manifest = data::load_manifest(dir_ / "data", "train");
+    manifest.classes.classes.push_back({"one more", {}});
+    manifest.class_pixels.push_back(0);
+    manifest.class_images.push_back(0);
+    data::save_manifest(dir_ / "data", manifest);
+    TrainOptions more = next();
+    for (const bool allowed : {false, true}) {
+        more.allow_changed_data = allowed;
+        const std::string message = refused(more);
+        expect_part(message, "3 the run has learned 4 classes, the data has 5");
+        EXPECT_EQ(message.find("--allow-changed-data"), std::string::npos) << message;
+        expect_part(message, "latest.h5 --reset-classifier");
+    }
+    more.init = options_.run / "checkpoints/latest.h5";
+    more.run = dir_ / "another";
+    more.resume = more.allow_changed_data = false;
+    more.reset_classifier = true;
+    EXPECT_EQ(refused(more), "");
+}
+
 // Written before contents were kept.
 TEST_F(Continuity, AnOldCheckpointIsGoneOnWithAndThatIsSaid) {
     ASSERT_EQ(refused(options_), "");
