@@ -44,6 +44,30 @@ std::vector<std::string> components_of(const fs::path& path) {
     return out;
 }
 
+// The numbers in a name, without leading zeros, and what stands between them.
+std::pair<std::vector<std::string>, std::string> numbers_of(const std::string& stem) {
+    std::pair<std::vector<std::string>, std::string> out;
+    bool inside = false;
+    for (const char c : stem) {
+        const bool digit = std::isdigit(static_cast<unsigned char>(c)) != 0;
+        if (digit && !inside) {
+            out.first.emplace_back();
+            out.second += "0";
+        }
+        if (!digit) out.second += c;
+        if (digit && (c != '0' || !out.first.back().empty())) out.first.back() += c;
+        inside = digit;
+    }
+    return out;
+}
+
+// p0 and p1: another picture of the same series. p7 and p07 may be the same one.
+bool differs_in_numbers_alone(const std::string& a, const std::string& b) {
+    const auto [own, between] = numbers_of(a);
+    const auto [others, between_others] = numbers_of(b);
+    return small_letters(between) == small_letters(between_others) && own != others;
+}
+
 std::string there(const std::string& name) { return cat("\"", printable(name), "\" is there"); }
 
 }  // namespace
@@ -150,11 +174,16 @@ std::string Folder::near_in(const std::string& folder, const std::string& name) 
         return joined(folder, *longer);
     if (files.names.size() > kMostCompared || comparisons_++ >= kMostComparisons) return "";
     std::vector<std::string> stems;
-    for (const std::string& other : files.names) stems.push_back(letters(stem_of(other)));
+    std::vector<std::string> names;
+    for (const std::string& other : files.names) {
+        if (differs_in_numbers_alone(stem, stem_of(other))) continue;
+        names.push_back(other);
+        stems.push_back(letters(stem_of(other)));
+    }
     const std::string like = nearest(letters(stem), stems);
     if (like.empty()) return "";
     const auto at = std::find(stems.begin(), stems.end(), like) - stems.begin();
-    return joined(folder, files.names[static_cast<std::size_t>(at)]);
+    return joined(folder, names[static_cast<std::size_t>(at)]);
 }
 
 std::string Folder::near(const std::string& name) {

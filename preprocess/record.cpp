@@ -18,6 +18,26 @@ std::string and_more(std::size_t others, const char* what) {
     return others == 0 ? "" : cat(", and ", others, " more ", what, others == 1 ? "," : "s,");
 }
 
+// Class ids in three equal channels. Black and white alone may be two painted classes.
+bool holds_ids(const io::Image& image, const data::ClassFile& file) {
+    bool beyond_black = false;
+    for (std::size_t i = 0; i + 2 < image.pixels.size(); i += 3) {
+        const std::uint8_t v = image.pixels[i];
+        const int label = file.masks.labels[v];
+        if (v != image.pixels[i + 1] || v != image.pixels[i + 2] ||
+            label == data::MaskValues::no_label)
+            return false;
+        beyond_black = beyond_black || (v != 0 && label != file.classes.ignore);
+    }
+    return beyond_black;
+}
+
+DataError ids_as_rgb(const std::string& what) {
+    return DataError(cat("an RGB mask whose three channels are equal and hold class ids (", what,
+                         ") — the pixels of an RGB mask are taken for colours of classes — store "
+                         "the masks as gray (one channel)"));
+}
+
 // Labels by colour: those of the classes, and those to be ignored.
 std::unordered_map<std::uint32_t, std::uint8_t> labels_by_color(const data::ClassFile& file,
                                                                 const std::string& what) {
@@ -39,6 +59,10 @@ std::unordered_map<std::uint32_t, std::uint8_t> labels_by_color(const data::Clas
 // Masks painted in the classes' colours, as other data sets have them.
 io::Mask labels_from_colors(const io::Image& image, const data::ClassFile& classes,
                             const std::string& what) {
+    const bool coloured = std::all_of(classes.classes.classes.begin(),
+                                      classes.classes.classes.end(),
+                                      [](const data::ClassInfo& c) { return c.has_color; });
+    if (!coloured && holds_ids(image, classes)) throw ids_as_rgb(what);
     const auto label_of = labels_by_color(classes, what);
     io::Mask mask{image.width, image.height, {}};
     const std::size_t pixels = image.pixels.size() / 3;
@@ -57,6 +81,7 @@ io::Mask labels_from_colors(const io::Image& image, const data::ClassFile& class
         }
     }
     if (foreign.colors.empty()) return mask;
+    if (holds_ids(image, classes)) throw ids_as_rgb(what);
     const auto at = static_cast<std::int64_t>(first);
     // A statement of its own: as an argument it may be made after `foreign` was moved from.
     const std::string message = cat(

@@ -188,6 +188,9 @@ TEST_F(List, TheFileThatIsThereIsNamed) {
     EXPECT_THAT(missing("m\xC3\xBCller"), AllOf(HasSubstr("mu\xCC\x88ller.png\" is there"),
                                                 HasSubstr("accents as separate characters")));
     EXPECT_THAT(missing("nothing like it"), Not(HasSubstr("is there")));
+    EXPECT_THAT(missing("p1"), Not(HasSubstr("is there"))) << "p0 is another picture";
+    EXPECT_THAT(missing("Street_8"), Not(HasSubstr("is there")));
+    EXPECT_THAT(missing("Stret_7"), HasSubstr("\"Street_7.png\" is there"));
 }
 
 // The ids of val.txt are held out whatever form the list has, and whether or not files are there.

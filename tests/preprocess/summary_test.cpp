@@ -171,6 +171,23 @@ TEST_F(Summary, AVoidColourOfOnesOwn) {
     EXPECT_THAT(packed(3), HasSubstr("resized smoothly or stored as JPEG"));
 }
 
+TEST_F(Summary, ClassIdsInThreeChannelsAreToldFromColours) {
+    const auto told = HasSubstr("store the masks as gray (one channel)");
+    painted_mask("p0.png", {black, {1, 1, 1}, {2, 2, 2}, {255, 255, 255}});
+    images(1);
+    EXPECT_THAT(packed(3), AllOf(told, Not(HasSubstr("colours that no class has"))));
+    // Gray is the colour of something.
+    painted_mask("p0.png", {black, {1, 1, 1}, red});
+    EXPECT_THAT(packed(3), Not(told));
+    painted_mask("p0.png", {black, {90, 90, 90}});
+    EXPECT_THAT(packed(3), Not(told));
+    classes("[[class]]\nname = \"ground\"\n[[class]]\nname = \"one\"\n");
+    painted_mask("p0.png", {black, {1, 1, 1}});
+    EXPECT_THAT(packed(3), told);
+    painted_mask("p0.png", {black, {255, 255, 255}});
+    EXPECT_THAT(packed(3), AllOf(HasSubstr("has no colour"), Not(told)));
+}
+
 TEST_F(Summary, CountsTheOtherLabelsWithoutAClass) {
     gray_mask("p0.png", {0, 1, 7});
     gray_mask("p1.png", {0, 7, 8, 9});
