@@ -9,6 +9,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/graph/builder.h"
+#include "deeplab/graph/operands.h"
 #include "machine_peaks.h"
 #include "network_step.h"
 
@@ -41,7 +42,7 @@ struct Kernel {
     }
 };
 
-std::string attributes_of(const graph::Op& op) {
+std::string attributes_of(const graph::Node& node) {
     const auto convolution = [](const graph::ConvGeometry& g) {
         return cat("stride ", g.stride, g.dilation > 1 ? cat(" dilation ", g.dilation) : "",
                    g.groups > 1 ? cat(" groups ", g.groups) : "");
@@ -61,32 +62,32 @@ std::string attributes_of(const graph::Op& op) {
             [&](const graph::BatchNormAct& o) { return norm(o); },
             [&](const graph::BatchNormGradSums& o) { return gradients(o); },
             [&](const graph::BatchNormActGrad& o) { return gradients(o); },
+            [&](const graph::Sum&) { return cat("of ", node.in.size()); },
             [](const auto&) { return std::string(); }},
-        op);
+        node.op);
 }
 
 // The tensors of a convolution are its x, w and y in all three passes; else the first input and
 // output, with the number of tensors that an op of several has.
 Case case_of(const graph::Plan& plan, const graph::Node& node) {
-    const auto shape = [&](const std::vector<graph::TensorId>& ids, std::size_t i) {
-        return i < ids.size() ? to_string(plan.tensor(ids[i]).shape) : std::string();
+    const auto shape = [&](graph::TensorId id) { return to_string(plan.tensor(id).shape); };
+    const auto first = [&](graph::TensorIds ids) { return shape(ids.front()); };
+    Case c{graph::name(node.op), "", "", "", attributes_of(node)};
+    const auto convolution = [&](const graph::ConvolutionOperands& t) {
+        c.x = shape(t.x), c.w = shape(t.w), c.y = shape(t.y);
     };
-    const std::string in = shape(node.in, 0), in1 = shape(node.in, 1), out = shape(node.out, 0);
-    const std::string op = graph::name(node.op), attributes = attributes_of(node.op);
-    if (std::holds_alternative<graph::Conv2d>(node.op)) return {op, in, in1, out, attributes};
-    if (std::holds_alternative<graph::Conv2dGradData>(node.op))
-        return {op, out, in1, in, attributes};
-    if (std::holds_alternative<graph::Conv2dGradWeights>(node.op))
-        return {op, in, out, in1, attributes};
-    if (std::holds_alternative<graph::Sum>(node.op))
-        return {op, in, "", out, cat("of ", node.in.size())};
-    if (const auto* reduce = std::get_if<graph::AllReduce>(&node.op)) {
-        const graph::Bucket& bucket = plan.buckets[static_cast<std::size_t>(reduce->bucket)];
-        return {op, cat(bucket.count), "", cat(bucket.count), ""};
-    }
-    if (std::holds_alternative<graph::Update>(node.op))
-        return {op, cat(plan.parameter_count), "", cat(plan.parameter_count), ""};
-    return {op, in, "", out, attributes};
+    std::visit(graph::Overloaded{
+                   [&](const graph::Conv2d& o) { convolution(operands(o, node)); },
+                   [&](const graph::Conv2dGradData& o) { convolution(operands(o, node)); },
+                   [&](const graph::Conv2dGradWeights& o) { convolution(operands(o, node)); },
+                   [&](const graph::AllReduce& o) {
+                       c.x = c.y = cat(plan.buckets[static_cast<std::size_t>(o.bucket)].count);
+                   },
+                   [&](const graph::Update&) { c.x = c.y = cat(plan.parameter_count); },
+                   [&](const auto&) { c.x = first(node.in), c.y = first(node.out); },
+               },
+               node.op);
+    return c;
 }
 
 // Every tensor of the node once, as its element type says. The update reads value, gradient and
@@ -95,7 +96,8 @@ double bytes_of(const graph::Plan& plan, const graph::Node& node) {
     if (std::holds_alternative<graph::Update>(node.op))
         return 5.0 * static_cast<double>(plan.parameter_count) * sizeof(float);
     if (std::holds_alternative<graph::ExchangeStart>(node.op) ||
-        std::holds_alternative<graph::ExchangeFinish>(node.op))
+        std::holds_alternative<graph::ExchangeFinish>(node.op) ||
+        std::holds_alternative<graph::AllReduce>(node.op))
         return 0;
     double bytes = 0;
     for (const auto* ids : {&node.in, &node.out}) {

@@ -13,6 +13,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/graph/builder.h"
+#include "deeplab/graph/operands.h"
 #include "network_step.h"
 
 namespace deeplab::bench {
@@ -89,9 +90,7 @@ void add_layers(const graph::Plan& plan, const std::vector<double>& times, Repor
     report.columns = {"op", "tensor", "shape", "ms"};
     for (std::size_t n = 0; n < times.size(); ++n) {
         const graph::Node& node = plan.nodes[n];
-        const graph::TensorId id = !node.out.empty()  ? node.out[0]
-                                   : !node.in.empty() ? node.in[0]
-                                                      : graph::none;
+        const graph::TensorId id = graph::subject(node);
         const bool named = id != graph::none;
         const Shape shape = named ? plan.tensor(id).shape : Shape{};
         report.rows.push_back({graph::name(node.op), named ? plan.tensor(id).name : "",

@@ -10,6 +10,7 @@
 #include "deeplab/exec/backend.h"
 #include "deeplab/exec/batch_checks.h"
 #include "deeplab/exec/placement.h"
+#include "deeplab/graph/operands.h"
 #include "deeplab/math/philox.h"
 #include "threads.h"
 
@@ -51,12 +52,12 @@ private:
     View view(graph::TensorId id) const {
         return id == graph::none ? View{} : views_[static_cast<std::size_t>(id)];
     }
-    std::vector<View> views(const graph::Node& node, std::size_t first) const;
+    std::vector<View> views(graph::TensorIds ids) const;
     void need_scratch(std::int64_t bytes);
     Action rounding(Action action, const graph::Node& node) const;
-    Action convolution(Pass pass, const graph::ConvGeometry& geometry, ConvolutionTensors tensors,
-                       DType type);
-    Action dropout(float probability, std::uint32_t layer, const graph::Node& node);
+    Action convolution(Pass pass, const graph::ConvGeometry& geometry,
+                       const graph::ConvolutionOperands& t);
+    Action dropout(float probability, std::uint32_t layer, const View& x, const View& y);
     void lower_nodes();
     // Specialised in lower.cpp for every op: lower_nodes() does not compile without one of them.
     template <class Op>

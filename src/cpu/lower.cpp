@@ -60,9 +60,9 @@ void CpuExecutable::place_tensors() {
     results_.reserve(placement_.results);
 }
 
-std::vector<View> CpuExecutable::views(const graph::Node& node, std::size_t first) const {
+std::vector<View> CpuExecutable::views(graph::TensorIds ids) const {
     std::vector<View> all;
-    for (std::size_t i = first; i < node.in.size(); ++i) all.push_back(view(node.in[i]));
+    for (const graph::TensorId id : ids) all.push_back(view(id));
     expects(!all.empty() && all.size() <= GradientRows::limit,
             "one to eight tensors meet in one op");
     return all;
@@ -85,9 +85,10 @@ CpuExecutable::Action CpuExecutable::rounding(Action action, const graph::Node& 
     };
 }
 
-// `type` is that of the activations.
 CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeometry& geometry,
-                                                 ConvolutionTensors tensors, DType type) {
+                                                 const graph::ConvolutionOperands& t) {
+    ConvolutionTensors tensors{view(t.x), view(t.w), view(t.y), view(t.bias)};
+    const DType type = plan_.tensor(t.x).dtype;  // of the activations
     const View weights = tensors.w;
     const bool copied = type == DType::bf16 && pass != Pass::weights;
     if (copied) {
@@ -108,32 +109,26 @@ CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeo
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2d& op, const graph::Node& node) {
-    return convolution(Pass::forward, op.geometry,
-                       {view(node.in[0]), view(node.in[1]), view(node.out[0]),
-                        view(node.in.size() > 2 ? node.in[2] : graph::none)},
-                       plan_.tensor(node.in[0]).dtype);
+    return convolution(Pass::forward, op.geometry, operands(op, node));
 }
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradData& op,
                                            const graph::Node& node) {
-    return convolution(Pass::data, op.geometry,
-                       {view(node.out[0]), view(node.in[1]), view(node.in[0]), {}},
-                       plan_.tensor(node.in[0]).dtype);
+    return convolution(Pass::data, op.geometry, operands(op, node));
 }
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradWeights& op,
                                            const graph::Node& node) {
-    return convolution(Pass::weights, op.geometry,
-                       {view(node.in[0]), view(node.out[0]), view(node.in[1]),
-                        view(node.out.size() > 1 ? node.out[1] : graph::none)},
-                       plan_.tensor(node.in[0]).dtype);
+    return convolution(Pass::weights, op.geometry, operands(op, node));
 }
 
 template <>
-CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormSums&, const graph::Node& node) {
-    const View x = view(node.in[0]), sums = view(node.out[0]);
+CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormSums& op,
+                                           const graph::Node& node) {
+    const auto ids = operands(op, node);
+    const View x = view(ids.x), sums = view(ids.sums);
     need_scratch(batch_norm_scratch_bytes(model_->threads, x.shape.c));
     return [this, x, sums] { batch_norm_sums(model_->threads, x, sums, model_->scratch); };
 }
@@ -141,10 +136,11 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormSums&, const gr
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::ExchangeStart& op,
                                            const graph::Node& node) {
-    const View first = view(node.in.front());
+    const graph::TensorIds ids = operands(op, node).message;
+    const View first = view(ids.front());
     const auto message = static_cast<std::size_t>(op.message);
     std::int64_t count = 0;
-    for (const graph::TensorId id : node.in) count += view(id).shape.elements();
+    for (const graph::TensorId id : ids) count += view(id).shape.elements();
     return [this, first, message, count] {
         exchanges_[message] = communicators_.batch_norm->start_all_reduce(
             first.f64(), static_cast<std::size_t>(count), DType::f64, comm::ReduceOp::sum,
@@ -164,13 +160,18 @@ CpuExecutable::Action CpuExecutable::lower(const graph::ExchangeFinish& op, cons
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormAct& op, const graph::Node& node) {
-    BatchNormTensors t;
-    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]);
-    t.mean = view(node.in[3]), t.variance = view(node.in[4]);
-    if (!op.frozen) t.sums = view(node.in[5]);
-    if (op.residual) t.residual = view(node.in.back());
-    t.y = view(node.out[0]);
-    if (node.out.size() > 1) t.saved = view(node.out[1]);
+    const auto ids = operands(op, node);
+    const BatchNormTensors t{
+        .x = view(ids.x),
+        .gamma = view(ids.gamma),
+        .beta = view(ids.beta),
+        .mean = view(ids.mean),
+        .variance = view(ids.variance),
+        .sums = view(ids.sums),
+        .residual = view(ids.residual),
+        .y = view(ids.y),
+        .saved = view(ids.saved),
+    };
     need_scratch(batch_norm_scratch_bytes(model_->threads, t.x.shape.c));
     return [this, op, t] { batch_norm_act(model_->threads, op, t, model_->scratch); };
 }
@@ -178,13 +179,12 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormAct& op, const 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormGradSums& op,
                                            const graph::Node& node) {
+    const auto ids = operands(op, node);
     BatchNormGradTensors t;
-    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]),
-    t.saved = view(node.in[3]);
-    if (op.residual) t.y = view(node.in[4]);
-    t.dy = views(node, op.residual ? 5 : 4);
-    t.gsums = view(node.out[0]), t.dgamma = view(node.out[1]), t.dbeta = view(node.out[2]);
-    if (op.residual) t.dz = view(node.out[3]);
+    t.x = view(ids.x), t.gamma = view(ids.gamma), t.beta = view(ids.beta);
+    t.saved = view(ids.saved), t.y = view(ids.y), t.dy = views(ids.dy);
+    t.gsums = view(ids.gsums), t.dgamma = view(ids.dgamma), t.dbeta = view(ids.dbeta);
+    t.dz = view(ids.dz);
     need_scratch(batch_norm_scratch_bytes(model_->threads, t.x.shape.c));
     return [this, op, t] {
         batch_norm_grad_sums(model_->threads, op, t, !step_->first_micro, model_->scratch);
@@ -194,66 +194,68 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormGradSums& op,
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormActGrad& op,
                                            const graph::Node& node) {
+    const auto ids = operands(op, node);
     BatchNormGradTensors t;
-    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]),
-    t.saved = view(node.in[3]);
-    t.gsums = view(node.in[4]);
-    if (!op.frozen) t.sums = view(node.in[5]);
-    t.dy = views(node, op.frozen ? 5 : 6);
-    t.dx = view(node.out[0]);
+    t.x = view(ids.x), t.gamma = view(ids.gamma), t.beta = view(ids.beta);
+    t.saved = view(ids.saved), t.gsums = view(ids.gsums), t.sums = view(ids.sums);
+    t.dy = views(ids.dy), t.dx = view(ids.dx);
     need_scratch(batch_norm_scratch_bytes(model_->threads, t.x.shape.c));
     return [this, op, t] { batch_norm_act_grad(model_->threads, op, t, model_->scratch); };
 }
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::MaxPool& op, const graph::Node& node) {
-    const View x = view(node.in[0]), y = view(node.out[0]),
-               arg = view(node.out.size() > 1 ? node.out[1] : graph::none);
+    const auto ids = operands(op, node);
+    const View x = view(ids.x), y = view(ids.y), arg = view(ids.arg);
     need_scratch(pooling_scratch_bytes(model_->threads, x.shape.c));
     return [this, op, x, y, arg] { max_pool(model_->threads, op, x, y, arg, model_->scratch); };
 }
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::MaxPoolGrad& op, const graph::Node& node) {
-    const View dy = view(node.in[0]), arg = view(node.in[1]), dx = view(node.out[0]);
+    const auto ids = operands(op, node);
+    const View dy = view(ids.dy), arg = view(ids.arg), dx = view(ids.dx);
     return [this, op, dy, arg, dx] { max_pool_grad(model_->threads, op, dy, arg, dx); };
 }
 
 template <>
-CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePool&,
+CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePool& op,
                                            const graph::Node& node) {
-    const View x = view(node.in[0]), y = view(node.out[0]);
+    const auto ids = operands(op, node);
+    const View x = view(ids.x), y = view(ids.y);
     need_scratch(pooling_scratch_bytes(model_->threads, x.shape.c));
     return [this, x, y] { global_average_pool(model_->threads, x, y, model_->scratch); };
 }
 
 template <>
-CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePoolGrad&,
+CpuExecutable::Action CpuExecutable::lower(const graph::GlobalAveragePoolGrad& op,
                                            const graph::Node& node) {
-    const View dy = view(node.in[0]), dx = view(node.out[0]);
+    const auto ids = operands(op, node);
+    const View dy = view(ids.dy), dx = view(ids.dx);
     return [this, dy, dx] { global_average_pool_grad(model_->threads, dy, dx); };
 }
 
 template <>
-CpuExecutable::Action CpuExecutable::lower(const graph::Upsample&, const graph::Node& node) {
-    const View x = view(node.in[0]), y = view(node.out[0]);
+CpuExecutable::Action CpuExecutable::lower(const graph::Upsample& op, const graph::Node& node) {
+    const auto ids = operands(op, node);
+    const View x = view(ids.x), y = view(ids.y);
     return [this, x, y, rows = Axis(x.shape.h, y.shape.h), columns = Axis(x.shape.w, y.shape.w)] {
         upsample(model_->threads, rows, columns, x, y);
     };
 }
 
 template <>
-CpuExecutable::Action CpuExecutable::lower(const graph::UpsampleGrad&, const graph::Node& node) {
-    const View dy = view(node.in[0]), dx = view(node.out[0]);
+CpuExecutable::Action CpuExecutable::lower(const graph::UpsampleGrad& op, const graph::Node& node) {
+    const auto ids = operands(op, node);
+    const View dy = view(ids.dy), dx = view(ids.dx);
     return [this, dy, dx, rows = Axis(dx.shape.h, dy.shape.h),
             columns = Axis(dx.shape.w, dy.shape.w)] {
         upsample_grad(model_->threads, rows, columns, dy, dx);
     };
 }
 
-CpuExecutable::Action CpuExecutable::dropout(float probability, std::uint32_t layer,
-                                             const graph::Node& node) {
-    const View x = view(node.in[0]), y = view(node.out[0]);
+CpuExecutable::Action CpuExecutable::dropout(float probability, std::uint32_t layer, const View& x,
+                                             const View& y) {
     const DropoutRule rule{options_.seed, probability, layer};
     need_scratch(dropout_scratch_bytes(model_->threads, x.shape));
     return
@@ -262,24 +264,28 @@ CpuExecutable::Action CpuExecutable::dropout(float probability, std::uint32_t la
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Dropout& op, const graph::Node& node) {
-    return dropout(op.probability, op.layer, node);
+    const auto ids = operands(op, node);
+    return dropout(op.probability, op.layer, view(ids.x), view(ids.y));
 }
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::DropoutGrad& op, const graph::Node& node) {
-    return dropout(op.probability, op.layer, node);
+    const auto ids = operands(op, node);
+    return dropout(op.probability, op.layer, view(ids.dy), view(ids.dx));
 }
 
 template <>
-CpuExecutable::Action CpuExecutable::lower(const graph::Sum&, const graph::Node& node) {
-    return [this, in = views(node, 0), out = view(node.out[0])] { sum(model_->threads, in, out); };
+CpuExecutable::Action CpuExecutable::lower(const graph::Sum& op, const graph::Node& node) {
+    const auto ids = operands(op, node);
+    return [this, x = views(ids.x), y = view(ids.y)] { sum(model_->threads, x, y); };
 }
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::SegmentationLoss& op,
                                            const graph::Node& node) {
-    const View logits = view(node.in[0]), labels = view(node.in[1]), loss = view(node.out[0]);
-    const View dlogits = view(node.out.size() > 1 ? node.out[1] : graph::none);
+    const auto ids = operands(op, node);
+    const View logits = view(ids.logits), labels = view(ids.labels), loss = view(ids.loss),
+               dlogits = view(ids.dlogits);
     expects(logits.pitch == logits.shape.c, "logits are a whole tensor");
     gradient_scale_ = static_cast<double>(op.gradient_scale);
     const SegmentationLossKernel kernel(op, logits.shape, labels.shape);

@@ -113,10 +113,12 @@ double CudaExecutable::waited_s() const {
 }
 
 template <>
-CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeStart&, const graph::Node& node) {
+CudaExecutable::Action CudaExecutable::lower(const graph::ExchangeStart& op,
+                                             const graph::Node& node) {
+    const graph::TensorIds message = operands(op, node).message;
     std::int64_t count = 0;
-    for (const graph::TensorId id : node.in) count += view(id).shape.elements();
-    return [this, count, first = view(node.in.front()).data] {
+    for (const graph::TensorId id : message) count += view(id).shape.elements();
+    return [this, count, first = view(message.front()).data] {
         if (batch_norm_->communicator)
             start_sum(*batch_norm_, first, count, DType::f64, "batch-norm sums");
     };

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "deeplab/base/text.h"
+#include "deeplab/graph/operands.h"
 
 namespace deeplab::cuda {
 
@@ -27,28 +28,26 @@ std::string key(const ConvolutionProblem& p) {
 std::vector<ConvolutionProblem> convolution_problems(const graph::Plan& plan, Precision precision,
                                                      bool deterministic) {
     std::vector<ConvolutionProblem> problems;
-    const auto add = [&](Pass pass, const graph::ConvGeometry& geometry, graph::TensorId x,
-                         graph::TensorId w, graph::TensorId y, bool bias = false) {
+    const auto add = [&](Pass pass, const auto& op, const graph::Node& node) {
+        const graph::ConvolutionOperands t = operands(op, node);
         ConvolutionProblem p;
         p.pass = pass;
-        p.geometry = geometry;
-        p.x = plan.tensor(x).shape, p.w = plan.tensor(w).shape, p.y = plan.tensor(y).shape;
-        p.x_pitch = plan.tensor(plan.root(x)).shape.c;
-        p.y_pitch = plan.tensor(plan.root(y)).shape.c;
+        p.geometry = op.geometry;
+        p.x = plan.tensor(t.x).shape, p.w = plan.tensor(t.w).shape, p.y = plan.tensor(t.y).shape;
+        p.x_pitch = plan.tensor(plan.root(t.x)).shape.c;
+        p.y_pitch = plan.tensor(plan.root(t.y)).shape.c;
         p.in = p.out = precision == Precision::bf16 ? DType::bf16 : DType::f32;
-        p.bias = bias;
+        p.bias = pass == Pass::forward && t.bias != graph::none;
         p.tf32 = precision == Precision::tf32;
         p.deterministic = deterministic;
         if (std::find(problems.begin(), problems.end(), p) == problems.end()) problems.push_back(p);
     };
     for (const graph::Node& node : plan.nodes) {
-        if (const auto* forward = std::get_if<graph::Conv2d>(&node.op))
-            add(Pass::forward, forward->geometry, node.in[0], node.in[1], node.out[0],
-                node.in.size() > 2);
-        if (const auto* data = std::get_if<graph::Conv2dGradData>(&node.op))
-            add(Pass::data, data->geometry, node.out[0], node.in[1], node.in[0]);
-        if (const auto* weights = std::get_if<graph::Conv2dGradWeights>(&node.op))
-            add(Pass::weights, weights->geometry, node.in[0], node.out[0], node.in[1]);
+        if (const auto* op = std::get_if<graph::Conv2d>(&node.op)) add(Pass::forward, *op, node);
+        if (const auto* op = std::get_if<graph::Conv2dGradData>(&node.op))
+            add(Pass::data, *op, node);
+        if (const auto* op = std::get_if<graph::Conv2dGradWeights>(&node.op))
+            add(Pass::weights, *op, node);
     }
     return problems;
 }

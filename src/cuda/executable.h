@@ -16,6 +16,7 @@
 #include "deeplab/exec/backend.h"
 #include "deeplab/exec/batch_checks.h"
 #include "deeplab/exec/placement.h"
+#include "deeplab/graph/operands.h"
 #include "deeplab/math/philox.h"
 #include "model.h"
 #include "runtime.h"
@@ -82,7 +83,7 @@ private:
     View view(graph::TensorId id) const {
         return id == graph::none ? View{} : views_[static_cast<std::size_t>(id)];
     }
-    std::vector<View> views(const graph::Node& node, std::size_t first) const;
+    std::vector<View> views(graph::TensorIds ids) const;
     void need_scratch(std::int64_t bytes) { scratch_bytes_ = std::max(scratch_bytes_, bytes); }
     // For a launch on this stream, which must be the model's (model.h).
     Scratch scratch(cudaStream_t stream) const {
@@ -90,11 +91,11 @@ private:
         return {scratch_.data(), model_->tickets.as<std::uint32_t>()};
     }
     char* workspace() const { return static_cast<char*>(scratch(model_->cudnn.stream()).data); }
-    ConvolutionProblem problem(Pass pass, const graph::ConvGeometry& geometry, graph::TensorId x,
-                               graph::TensorId w, graph::TensorId y) const;
+    ConvolutionProblem problem(Pass pass, const graph::ConvGeometry& geometry,
+                               const graph::ConvolutionOperands& t) const;
     const Convolution& convolution(const ConvolutionProblem& problem);
     void* parameter(graph::TensorId id, DType type) const;
-    Action dropout(float probability, std::uint32_t layer, const graph::Node& node);
+    Action dropout(float probability, std::uint32_t layer, const View& x, const View& y);
     void lower_nodes();
     // Specialised for every op: lower_nodes() does not compile without one of them. Sums over ranks
     // in communication.cpp, the others in lower.cpp.

@@ -105,9 +105,9 @@ void CudaExecutable::allocate_buffers() {
     answered_ = PinnedBuffer(results_.bytes(), "results on the host");
 }
 
-std::vector<View> CudaExecutable::views(const graph::Node& node, std::size_t first) const {
+std::vector<View> CudaExecutable::views(graph::TensorIds ids) const {
     std::vector<View> all;
-    for (std::size_t i = first; i < node.in.size(); ++i) all.push_back(view(node.in[i]));
+    for (const graph::TensorId id : ids) all.push_back(view(id));
     return all;
 }
 
@@ -121,14 +121,13 @@ void* CudaExecutable::parameter(graph::TensorId id, DType type) const {
 }
 
 ConvolutionProblem CudaExecutable::problem(Pass pass, const graph::ConvGeometry& geometry,
-                                           graph::TensorId x, graph::TensorId w,
-                                           graph::TensorId y) const {
+                                           const graph::ConvolutionOperands& t) const {
     ConvolutionProblem p;
     p.pass = pass;
     p.geometry = geometry;
-    p.x = plan_.tensor(x).shape, p.w = plan_.tensor(w).shape, p.y = plan_.tensor(y).shape;
-    p.x_pitch = view(x).pitch, p.y_pitch = view(y).pitch;
-    p.in = p.out = view(x).type;
+    p.x = plan_.tensor(t.x).shape, p.w = plan_.tensor(t.w).shape, p.y = plan_.tensor(t.y).shape;
+    p.x_pitch = view(t.x).pitch, p.y_pitch = view(t.y).pitch;
+    p.in = p.out = view(t.x).type;
     p.tf32 = model_->options.tf32 && p.in == DType::f32;
     p.deterministic = options_.deterministic;
     return p;
@@ -145,12 +144,13 @@ const Convolution& CudaExecutable::convolution(const ConvolutionProblem& wanted)
 
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Conv2d& op, const graph::Node& node) {
-    ConvolutionProblem p = problem(Pass::forward, op.geometry, node.in[0], node.in[1], node.out[0]);
-    p.bias = node.in.size() > 2;
+    const auto ids = operands(op, node);
+    ConvolutionProblem p = problem(Pass::forward, op.geometry, ids);
+    p.bias = ids.bias != graph::none;
     const Convolution& c = convolution(p);
     need_scratch(c.workspace_bytes());
-    return [this, &c, x = view(node.in[0]).data, w = parameter(node.in[1], p.in),
-            y = view(node.out[0]).data, bias = parameter(p.bias ? node.in[2] : graph::none, p.in)] {
+    return [this, &c, x = view(ids.x).data, w = parameter(ids.w, p.in), y = view(ids.y).data,
+            bias = parameter(ids.bias, p.in)] {
         c.run(model_->cudnn, {x, w, y, bias, workspace()});
     };
 }
@@ -158,12 +158,11 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2d& op, const grap
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradData& op,
                                              const graph::Node& node) {
-    const ConvolutionProblem p = problem(Pass::data, op.geometry, node.out[0], node.in[1],
-                                         node.in[0]);
+    const auto ids = operands(op, node);
+    const ConvolutionProblem p = problem(Pass::data, op.geometry, ids);
     const Convolution& c = convolution(p);
     need_scratch(c.workspace_bytes());
-    return [this, &c, x = view(node.out[0]).data, w = parameter(node.in[1], p.in),
-            y = view(node.in[0]).data] {
+    return [this, &c, x = view(ids.x).data, w = parameter(ids.w, p.in), y = view(ids.y).data] {
         c.run(model_->cudnn, {x, w, y, nullptr, workspace()});
     };
 }
@@ -173,16 +172,16 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradData& op,
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradWeights& op,
                                              const graph::Node& node) {
-    const ConvolutionProblem p = problem(Pass::weights, op.geometry, node.in[0], node.out[0],
-                                         node.in[1]);
+    const auto ids = operands(op, node);
+    const ConvolutionProblem p = problem(Pass::weights, op.geometry, ids);
     const Convolution& c = convolution(p);
     const std::int64_t count = p.w.elements(),
                        own = storage.align(count * static_cast<std::int64_t>(size_of(p.out)));
     need_scratch(own + c.workspace_bytes());
-    const View dy = view(node.in[1]), dbias = view(node.out.size() > 1 ? node.out[1] : graph::none);
+    const View dy = view(ids.y), dbias = view(ids.bias);
     if (dbias) need_scratch(bias_grad_scratch_bytes(dy.shape, dy.type));
-    return [this, &c, own, count, type = p.out, x = view(node.in[0]).data, dy, dbias,
-            dw = view(node.out[0]).as<float>()] {
+    return [this, &c, own, count, type = p.out, x = view(ids.x).data, dy, dbias,
+            dw = view(ids.w).as<float>()] {
         char* given = workspace();
         c.run(model_->cudnn, {x, given, dy.data, nullptr, given + own});
         cudaStream_t stream = model_->stream.get();
@@ -192,8 +191,10 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradWeights& op,
 }
 
 template <>
-CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormSums&, const graph::Node& node) {
-    const View x = view(node.in[0]), sums = view(node.out[0]);
+CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormSums& op,
+                                             const graph::Node& node) {
+    const auto ids = operands(op, node);
+    const View x = view(ids.x), sums = view(ids.sums);
     need_scratch(batch_norm_scratch_bytes(x.shape, x.type));
     return [this, x, sums] {
         cudaStream_t stream = model_->stream.get();
@@ -204,26 +205,30 @@ CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormSums&, const 
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormAct& op,
                                              const graph::Node& node) {
-    BatchNormTensors t;
-    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]);
-    t.mean = view(node.in[3]), t.variance = view(node.in[4]);
-    if (!op.frozen) t.sums = view(node.in[5]);
-    if (op.residual) t.residual = view(node.in.back());
-    t.y = view(node.out[0]);
-    if (node.out.size() > 1) t.saved = view(node.out[1]);
+    const auto ids = operands(op, node);
+    const BatchNormTensors t{
+        .x = view(ids.x),
+        .gamma = view(ids.gamma),
+        .beta = view(ids.beta),
+        .mean = view(ids.mean),
+        .variance = view(ids.variance),
+        .sums = view(ids.sums),
+        .residual = view(ids.residual),
+        .y = view(ids.y),
+        .saved = view(ids.saved),
+    };
     return [this, op, t] { batch_norm_act(model_->stream.get(), op, t); };
 }
 
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormGradSums& op,
                                              const graph::Node& node) {
+    const auto ids = operands(op, node);
     BatchNormGradTensors t;
-    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]);
-    t.saved = view(node.in[3]);
-    if (op.residual) t.y = view(node.in[4]);
-    t.dy = views(node, op.residual ? 5 : 4);
-    t.gsums = view(node.out[0]), t.dgamma = view(node.out[1]), t.dbeta = view(node.out[2]);
-    if (op.residual) t.dz = view(node.out[3]);
+    t.x = view(ids.x), t.gamma = view(ids.gamma), t.beta = view(ids.beta);
+    t.saved = view(ids.saved), t.y = view(ids.y), t.dy = views(ids.dy);
+    t.gsums = view(ids.gsums), t.dgamma = view(ids.dgamma), t.dbeta = view(ids.dbeta);
+    t.dz = view(ids.dz);
     need_scratch(batch_norm_scratch_bytes(t.x.shape, t.x.type));
     return [this, op, t] {
         cudaStream_t stream = model_->stream.get();
@@ -234,20 +239,18 @@ CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormGradSums& op,
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::BatchNormActGrad& op,
                                              const graph::Node& node) {
+    const auto ids = operands(op, node);
     BatchNormGradTensors t;
-    t.x = view(node.in[0]), t.gamma = view(node.in[1]), t.beta = view(node.in[2]);
-    t.saved = view(node.in[3]);
-    t.gsums = view(node.in[4]);
-    if (!op.frozen) t.sums = view(node.in[5]);
-    t.dy = views(node, op.frozen ? 5 : 6);
-    t.dx = view(node.out[0]);
+    t.x = view(ids.x), t.gamma = view(ids.gamma), t.beta = view(ids.beta);
+    t.saved = view(ids.saved), t.gsums = view(ids.gsums), t.sums = view(ids.sums);
+    t.dy = views(ids.dy), t.dx = view(ids.dx);
     return [this, op, t] { batch_norm_act_grad(model_->stream.get(), op, t); };
 }
 
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::MaxPool& op, const graph::Node& node) {
-    return [this, op, x = view(node.in[0]), y = view(node.out[0]),
-            arg = view(node.out.size() > 1 ? node.out[1] : graph::none)] {
+    const auto ids = operands(op, node);
+    return [this, op, x = view(ids.x), y = view(ids.y), arg = view(ids.arg)] {
         max_pool(model_->stream.get(), op, x, y, arg);
     };
 }
@@ -255,73 +258,77 @@ CudaExecutable::Action CudaExecutable::lower(const graph::MaxPool& op, const gra
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::MaxPoolGrad& op,
                                              const graph::Node& node) {
-    return [this, op, dy = view(node.in[0]), arg = view(node.in[1]), dx = view(node.out[0])] {
+    const auto ids = operands(op, node);
+    return [this, op, dy = view(ids.dy), arg = view(ids.arg), dx = view(ids.dx)] {
         max_pool_grad(model_->stream.get(), op, dy, arg, dx);
     };
 }
 
 template <>
-CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePool&,
+CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePool& op,
                                              const graph::Node& node) {
-    return [this, x = view(node.in[0]), y = view(node.out[0])] {
+    const auto ids = operands(op, node);
+    return [this, x = view(ids.x), y = view(ids.y)] {
         global_average_pool(model_->stream.get(), x, y);
     };
 }
 
 template <>
-CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePoolGrad&,
+CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePoolGrad& op,
                                              const graph::Node& node) {
-    return [this, dy = view(node.in[0]), dx = view(node.out[0])] {
+    const auto ids = operands(op, node);
+    return [this, dy = view(ids.dy), dx = view(ids.dx)] {
         global_average_pool_grad(model_->stream.get(), dy, dx);
     };
 }
 
 template <>
-CudaExecutable::Action CudaExecutable::lower(const graph::Upsample&, const graph::Node& node) {
-    return [this, x = view(node.in[0]), y = view(node.out[0])] {
-        upsample(model_->stream.get(), x, y);
-    };
+CudaExecutable::Action CudaExecutable::lower(const graph::Upsample& op, const graph::Node& node) {
+    const auto ids = operands(op, node);
+    return [this, x = view(ids.x), y = view(ids.y)] { upsample(model_->stream.get(), x, y); };
 }
 
 template <>
-CudaExecutable::Action CudaExecutable::lower(const graph::UpsampleGrad&, const graph::Node& node) {
-    return [this, dy = view(node.in[0]), dx = view(node.out[0])] {
+CudaExecutable::Action CudaExecutable::lower(const graph::UpsampleGrad& op,
+                                             const graph::Node& node) {
+    const auto ids = operands(op, node);
+    return [this, dy = view(ids.dy), dx = view(ids.dx)] {
         upsample_grad(model_->stream.get(), dy, dx);
     };
 }
 
 CudaExecutable::Action CudaExecutable::dropout(float probability, std::uint32_t layer,
-                                               const graph::Node& node) {
+                                               const View& x, const View& y) {
     const auto* keys = reinterpret_cast<const math::SampleKey*>(received_.as<char>() + keys_at_);
     const DropoutRule rule{options_.seed, probability, layer};
-    return [this, rule, keys, x = view(node.in[0]), y = view(node.out[0])] {
-        cuda::dropout(model_->stream.get(), rule, keys, x, y);
-    };
+    return [this, rule, keys, x, y] { cuda::dropout(model_->stream.get(), rule, keys, x, y); };
 }
 
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Dropout& op, const graph::Node& node) {
-    return dropout(op.probability, op.layer, node);
+    const auto ids = operands(op, node);
+    return dropout(op.probability, op.layer, view(ids.x), view(ids.y));
 }
 
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::DropoutGrad& op,
                                              const graph::Node& node) {
-    return dropout(op.probability, op.layer, node);
+    const auto ids = operands(op, node);
+    return dropout(op.probability, op.layer, view(ids.dy), view(ids.dx));
 }
 
 template <>
-CudaExecutable::Action CudaExecutable::lower(const graph::Sum&, const graph::Node& node) {
-    return [this, in = views(node, 0), out = view(node.out[0])] {
-        sum(model_->stream.get(), in, out);
-    };
+CudaExecutable::Action CudaExecutable::lower(const graph::Sum& op, const graph::Node& node) {
+    const auto ids = operands(op, node);
+    return [this, x = views(ids.x), y = view(ids.y)] { sum(model_->stream.get(), x, y); };
 }
 
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::SegmentationLoss& op,
                                              const graph::Node& node) {
-    const View logits = view(node.in[0]), labels = view(node.in[1]), loss = view(node.out[0]);
-    const View dlogits = view(node.out.size() > 1 ? node.out[1] : graph::none);
+    const auto ids = operands(op, node);
+    const View logits = view(ids.logits), labels = view(ids.labels), loss = view(ids.loss),
+               dlogits = view(ids.dlogits);
     gradient_scale_ = static_cast<double>(op.gradient_scale);
     need_scratch(segmentation_loss_scratch_bytes(logits.shape, labels.shape));
     return [this, op, logits, labels, loss, dlogits] {

@@ -5,6 +5,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/graph/builder.h"
+#include "deeplab/graph/operands.h"
 
 namespace deeplab::exec {
 
@@ -25,15 +26,20 @@ BatchChecks::BatchChecks(const graph::Plan& plan) {
         inputs_.push_back({static_cast<graph::TensorId>(t), labels, end});
         end += tensor.shape.elements();
     }
+    const auto drops = [&](graph::TensorId id) {
+        const std::int64_t batch = plan.tensor(id).shape.n;
+        expects(samples_ == 0 || samples_ == batch, "all dropouts of a plan have its batch");
+        samples_ = batch;
+    };
     for (const graph::Node& node : plan.nodes) {
-        if (std::holds_alternative<graph::Dropout>(node.op) ||
-            std::holds_alternative<graph::DropoutGrad>(node.op)) {
-            const std::int64_t batch = plan.tensor(node.in.front()).shape.n;
-            expects(samples_ == 0 || samples_ == batch, "all dropouts of a plan have its batch");
-            samples_ = batch;
+        if (const auto* dropout = std::get_if<graph::Dropout>(&node.op)) {
+            drops(operands(*dropout, node).x);
+        } else if (const auto* gradient = std::get_if<graph::DropoutGrad>(&node.op)) {
+            drops(operands(*gradient, node).dy);
         } else if (const auto* loss = std::get_if<graph::SegmentationLoss>(&node.op)) {
-            const Shape labels = plan.tensor(node.in.back()).shape;
-            classes_ = plan.tensor(node.in.front()).shape.c;
+            const auto ids = operands(*loss, node);
+            const Shape labels = plan.tensor(ids.labels).shape;
+            classes_ = plan.tensor(ids.logits).shape.c;
             label_pixels_ = labels.h * labels.w;
             ignore_ = loss->ignore;
         }

@@ -1,6 +1,7 @@
 #include "deeplab/exec/placement.h"
 
 #include "deeplab/base/error.h"
+#include "deeplab/graph/operands.h"
 
 namespace deeplab::exec {
 namespace {
@@ -41,8 +42,9 @@ private:
     void place_exchanges() {
         std::int64_t& end = result_.exchanges;
         for (const graph::Node& node : plan_.nodes) {
-            if (!std::holds_alternative<graph::ExchangeStart>(node.op)) continue;
-            for (const graph::TensorId id : node.in) {
+            const auto* start = std::get_if<graph::ExchangeStart>(&node.op);
+            if (start == nullptr) continue;
+            for (const graph::TensorId id : operands(*start, node).message) {
                 expects(at(id).offset == nowhere, "an exchange tensor belongs to one message");
                 at(id).offset = end;
                 end += storage_.bytes(plan_.tensor(id));

@@ -2,6 +2,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/graph/builder.h"
+#include "deeplab/graph/operands.h"
 
 namespace deeplab::graph {
 
@@ -9,8 +10,8 @@ void set_activation_type(Plan& plan, DType type) {
     expects(type == DType::f32 || type == DType::bf16, "activations are f32 or bf16");
     std::set<TensorId> statistics;
     for (const Node& node : plan.nodes) {
-        if (std::holds_alternative<BatchNormAct>(node.op) && node.out.size() > 1)
-            statistics.insert(node.out[1]);
+        if (const auto* op = std::get_if<BatchNormAct>(&node.op))
+            statistics.insert(operands(*op, node).saved);
     }
     for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
         Tensor& tensor = plan.tensors[t];

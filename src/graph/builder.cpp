@@ -234,7 +234,7 @@ Plan Builder::training_plan(std::int64_t bucket_bytes, const UpdateRule& update,
     assign_offsets();
     append_backward(plan_);
     append_all_reduces(plan_, bucket_bytes);
-    emit(Update{}, {}, {});
+    plan_.nodes.push_back(update_node(plan_));
     plan_.update = update;
     plan_.update.segments.clear();
     for (auto p = plan_.parameters.rbegin(); p != plan_.parameters.rend(); ++p) {

@@ -2,6 +2,7 @@
 
 #include "deeplab/base/text.h"
 #include "deeplab/graph/builder.h"
+#include "deeplab/graph/operands.h"
 
 namespace deeplab::graph {
 namespace {
@@ -64,6 +65,17 @@ void add_parameters(Hash& h, const Plan& plan) {
     for (const State& s : plan.states) h.add(s.name), h.add(s.shape), h.add(s.offset);
 }
 
+// Every tensor of a few; of many, as an Update has, the first and the last.
+template <class Text>
+std::string listed(TensorIds ids, const Text& text) {
+    constexpr std::size_t few = 16;
+    if (ids.size() > few)
+        return cat(text(ids.front()), ", …, ", text(ids.back()), " (", ids.size(), " tensors)");
+    std::string all;
+    for (const TensorId id : ids) all += (all.empty() ? "" : ", ") + text(id);
+    return all;
+}
+
 }  // namespace
 
 TensorId Plan::root(TensorId id) const {
@@ -80,9 +92,11 @@ std::uint64_t hash(const Plan& plan) {
     }
     for (const Node& node : plan.nodes) {
         add_attributes(h, node.op);
-        for (const TensorId id : node.in) h.add(id);
+        // What works on the flat buffers touches what buckets and parameters say.
+        const bool flat = on_flat_buffers(node);
+        for (const TensorId id : flat ? TensorIds() : node.in) h.add(id);
         h.add(none);
-        for (const TensorId id : node.out) h.add(id);
+        for (const TensorId id : flat ? TensorIds() : node.out) h.add(id);
     }
     for (const Bucket& b : plan.buckets) h.add(b.offset), h.add(b.count);
     h.add(plan.update.momentum), h.add(plan.update.clip_norm);
@@ -129,15 +143,18 @@ const char* name(const Op& op) {
 
 // 2 * N*P*Q * K * (C/groups) * R*S; the same for both gradients.
 double convolution_flops(const Plan& plan, const Node& node) {
-    const auto flops = [&](TensorId y, TensorId w) {
-        const Shape& s = plan.tensor(y).shape;
+    const auto flops = [&](const ConvolutionOperands& t) {
+        const Shape& s = plan.tensor(t.y).shape;
         return 2.0 * static_cast<double>(s.n * s.h * s.w) *
-               static_cast<double>(plan.tensor(w).shape.elements());
+               static_cast<double>(plan.tensor(t.w).shape.elements());
     };
-    if (std::holds_alternative<Conv2d>(node.op)) return flops(node.out[0], node.in[1]);
-    if (std::holds_alternative<Conv2dGradData>(node.op)) return flops(node.in[0], node.in[1]);
-    if (std::holds_alternative<Conv2dGradWeights>(node.op)) return flops(node.in[1], node.out[0]);
-    return 0;
+    return std::visit(Overloaded{
+                          [&](const Conv2d& o) { return flops(operands(o, node)); },
+                          [&](const Conv2dGradData& o) { return flops(operands(o, node)); },
+                          [&](const Conv2dGradWeights& o) { return flops(operands(o, node)); },
+                          [](const auto&) { return 0.0; },
+                      },
+                      node.op);
 }
 
 double convolution_flops(const Plan& plan) {
@@ -147,19 +164,16 @@ double convolution_flops(const Plan& plan) {
 }
 
 std::string to_string(const Plan& plan) {
+    const auto named = [&](TensorId id) { return plan.tensor(id).name; };
+    const auto whole = [&](TensorId id) {
+        const Tensor& t = plan.tensor(id);
+        return cat(t.name, " ", deeplab::to_string(t.shape), t.dtype == DType::bf16 ? " bf16" : "");
+    };
     std::string text;
     for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
         const Node& node = plan.nodes[i];
-        text += cat(i, " ", name(node.op), " (");
-        for (const TensorId id : node.in)
-            text += cat(id == node.in.front() ? "" : ", ", plan.tensor(id).name);
-        text += ") -> ";
-        for (const TensorId id : node.out) {
-            const Tensor& t = plan.tensor(id);
-            text += cat(id == node.out.front() ? "" : ", ", t.name, " ",
-                        deeplab::to_string(t.shape), t.dtype == DType::bf16 ? " bf16" : "");
-        }
-        text += '\n';
+        text += cat(i, " ", name(node.op), " (", listed(node.in, named), ") -> ",
+                    listed(node.out, whole), "\n");
     }
     return text;
 }

@@ -9,6 +9,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/graph/builder.h"
+#include "deeplab/graph/operands.h"
 
 namespace deeplab::graph {
 namespace {
@@ -81,64 +82,65 @@ private:
     }
 
     void reverse(const Conv2d& op, const Node& node) {
-        const TensorId x = node.in[0], w = node.in[1], dy = gradient(node.out[0]);
-        if (wants_gradient(x)) emit(Conv2dGradData{op.geometry}, {dy, w}, {contribute(x)});
-        std::vector<TensorId> out = {gradient_of_parameter_.at(w)};
-        if (node.in.size() > 2) out.push_back(gradient_of_parameter_.at(node.in[2]));
-        held_back_.push_back(Node{Conv2dGradWeights{op.geometry}, {x, dy}, std::move(out)});
+        const auto t = operands(op, node);
+        const TensorId dy = gradient(t.y);
+        if (wants_gradient(t.x)) emit(Conv2dGradData{op.geometry}, {dy, t.w}, {contribute(t.x)});
+        std::vector<TensorId> out = {gradient_of_parameter_.at(t.w)};
+        if (t.bias != none) out.push_back(gradient_of_parameter_.at(t.bias));
+        held_back_.push_back(Node{Conv2dGradWeights{op.geometry}, {t.x, dy}, std::move(out)});
     }
 
-    // What the two gradient nodes of one BatchNormAct share.
+    // What the BatchNormActGrad of a BatchNormAct will be, once its sums are exchanged.
     struct NormGradient {
-        std::vector<TensorId> in;  // x, gamma, beta, saved, gsums
+        BatchNormActGrad op;
+        BatchNormActOperands forward;
         TensorId gsums = none;
         std::vector<TensorId> dy;  // dz with residual
-        BatchNormActGrad op;
     };
 
     void reverse(const BatchNormAct& op, const Node& node) {
-        const TensorId x = node.in[0], gamma = node.in[1], beta = node.in[2];
-        const TensorId y = node.out[0], saved = node.out[1];
-        const Shape s = plan_.tensor(x).shape;
+        const auto t = operands(op, node);
         NormGradient g;
-        g.gsums = add("d " + plan_.tensor(y).name + " sums", {1, 2 * s.c, 1, 1}, DType::f64,
-                      Space::exchange);
-        g.dy = gradients(y);
+        g.forward = t;
+        g.gsums = add("d " + plan_.tensor(t.y).name + " sums",
+                      {1, 2 * plan_.tensor(t.x).shape.c, 1, 1}, DType::f64, Space::exchange);
+        g.dy = gradients(t.y);
         ensures(!g.dy.empty(), "every output of a training plan reaches the loss");
         const auto count = static_cast<std::int32_t>(g.dy.size());
 
-        std::vector<TensorId> in = {x, gamma, beta, saved};
-        if (op.residual) in.push_back(y);
+        std::vector<TensorId> in = {t.x, t.gamma, t.beta, t.saved};
+        if (op.residual) in.push_back(t.y);
         in.insert(in.end(), g.dy.begin(), g.dy.end());
-        std::vector<TensorId> out = {g.gsums, gradient_of_parameter_.at(gamma),
-                                     gradient_of_parameter_.at(beta)};
+        std::vector<TensorId> out = {g.gsums, gradient_of_parameter_.at(t.gamma),
+                                     gradient_of_parameter_.at(t.beta)};
         if (op.residual) {
-            const TensorId dz = contribute(node.in.back());
+            const TensorId dz = contribute(t.residual);
             out.push_back(dz);
             g.dy = {dz};
         }
         emit(BatchNormGradSums{op.relu, op.residual, count}, std::move(in), std::move(out));
 
-        g.in = {x, gamma, beta, saved, g.gsums};
         g.op = {op.relu, op.residual, op.frozen, static_cast<std::int32_t>(g.dy.size())};
         if (op.frozen) {
-            apply(std::move(g), none);
+            apply(g);
+            flush_weight_gradients();
         } else {
-            const TensorId sums = node.in[5];
-            norm_gradients_.emplace(sums, std::move(g));
+            norm_gradients_.emplace(t.sums, std::move(g));
         }
     }
 
-    void apply(NormGradient g, TensorId sums) {
-        if (sums != none) g.in.push_back(sums);
-        g.in.insert(g.in.end(), g.dy.begin(), g.dy.end());
-        emit(g.op, g.in, {contribute(g.in[0])});
-        if (sums == none) flush_weight_gradients();
+    void apply(const NormGradient& g) {
+        const BatchNormActOperands& t = g.forward;
+        std::vector<TensorId> in = {t.x, t.gamma, t.beta, t.saved, g.gsums};
+        if (!g.op.frozen) in.push_back(t.sums);
+        in.insert(in.end(), g.dy.begin(), g.dy.end());
+        emit(g.op, std::move(in), {contribute(t.x)});
     }
 
-    void reverse(const ExchangeFinish&, const Node& node) {
+    void reverse(const ExchangeFinish& op, const Node& node) {
         std::vector<TensorId> message;
-        for (const TensorId sums : node.in) message.push_back(norm_gradients_.at(sums).gsums);
+        for (const TensorId sums : operands(op, node).message)
+            message.push_back(norm_gradients_.at(sums).gsums);
         const std::int32_t number = plan_.messages++;
         emit(ExchangeStart{number}, message, message);
         flush_weight_gradients();
@@ -148,38 +150,43 @@ private:
     void reverse(const ExchangeStart&, const Node&) {
     }  // its adjoint stands with that of ExchangeFinish
 
-    void reverse(const BatchNormSums&, const Node& node) {
-        apply(norm_gradients_.at(node.out[0]), node.out[0]);
+    void reverse(const BatchNormSums& op, const Node& node) {
+        apply(norm_gradients_.at(operands(op, node).sums));
     }
 
     void reverse(const MaxPool& op, const Node& node) {
-        const TensorId dy = gradient(node.out[0]);
-        emit(MaxPoolGrad{op.kernel, op.stride, op.pad}, {dy, node.out[1]},
-             {contribute(node.in[0])});
+        const auto t = operands(op, node);
+        const TensorId dy = gradient(t.y);
+        emit(MaxPoolGrad{op.kernel, op.stride, op.pad}, {dy, t.arg}, {contribute(t.x)});
     }
 
-    void reverse(const GlobalAveragePool&, const Node& node) {
-        const TensorId dy = gradient(node.out[0]);
-        emit(GlobalAveragePoolGrad{}, {dy}, {contribute(node.in[0])});
+    void reverse(const GlobalAveragePool& op, const Node& node) {
+        const auto t = operands(op, node);
+        const TensorId dy = gradient(t.y);
+        emit(GlobalAveragePoolGrad{}, {dy}, {contribute(t.x)});
     }
 
-    void reverse(const Upsample&, const Node& node) {
-        const TensorId dy = gradient(node.out[0]);
-        emit(UpsampleGrad{}, {dy}, {contribute(node.in[0])});
+    void reverse(const Upsample& op, const Node& node) {
+        const auto t = operands(op, node);
+        const TensorId dy = gradient(t.y);
+        emit(UpsampleGrad{}, {dy}, {contribute(t.x)});
     }
 
     void reverse(const Dropout& op, const Node& node) {
-        const TensorId dy = gradient(node.out[0]);
-        emit(DropoutGrad{op.probability, op.layer}, {dy}, {contribute(node.in[0])});
+        const auto t = operands(op, node);
+        const TensorId dy = gradient(t.y);
+        emit(DropoutGrad{op.probability, op.layer}, {dy}, {contribute(t.x)});
     }
 
-    void reverse(const Sum&, const Node& node) {
-        const TensorId dy = gradient(node.out[0]);
-        for (const TensorId x : node.in) contributions_[x].push_back(dy);
+    void reverse(const Sum& op, const Node& node) {
+        const auto t = operands(op, node);
+        const TensorId dy = gradient(t.y);
+        for (const TensorId x : t.x) contributions_[x].push_back(dy);
     }
 
-    void reverse(const SegmentationLoss&, const Node& node) {
-        contributions_[node.in[0]].push_back(node.out[1]);
+    void reverse(const SegmentationLoss& op, const Node& node) {
+        const auto t = operands(op, node);
+        contributions_[t.logits].push_back(t.dlogits);
     }
 
     [[noreturn]] static void not_forward() {
@@ -203,22 +210,28 @@ private:
     std::vector<Node> held_back_;
 };
 
-// The parameter whose gradient this is, as an index into `bucket_of`.
-std::map<TensorId, std::int32_t> buckets_of_gradients(const Plan& plan) {
-    std::map<TensorId, std::int32_t> result;
-    for (const Parameter& p : plan.parameters) {
-        std::int32_t b = 0;
-        while (p.offset >= plan.buckets[static_cast<std::size_t>(b)].offset +
-                               plan.buckets[static_cast<std::size_t>(b)].count)
-            ++b;
-        result[p.gradient] = b;
-    }
-    return result;
-}
-
 }  // namespace
 
 void append_backward(Plan& plan) { Reverse(plan).run(); }
+
+Node all_reduce_node(const Plan& plan, std::int32_t bucket) {
+    const Bucket& b = plan.buckets[static_cast<std::size_t>(bucket)];
+    std::vector<TensorId> gradients;
+    for (const Parameter& p : plan.parameters) {
+        if (p.offset >= b.offset && p.offset < b.offset + b.count) gradients.push_back(p.gradient);
+    }
+    return {AllReduce{bucket}, gradients, gradients};
+}
+
+Node update_node(const Plan& plan) {
+    Node node{Update{}, {}, {}};
+    for (const Parameter& p : plan.parameters) {
+        node.in.push_back(p.gradient);
+        node.in.push_back(p.value);
+        node.out.push_back(p.value);
+    }
+    return node;
+}
 
 void append_all_reduces(Plan& plan, std::int64_t bucket_bytes) {
     // Full buckets from the front (last layers, ready first). What cannot hide behind the backward
@@ -236,21 +249,22 @@ void append_all_reduces(Plan& plan, std::int64_t bucket_bytes) {
             begin = end;
         }
     }
-    const std::map<TensorId, std::int32_t> bucket_of = buckets_of_gradients(plan);
-    std::vector<std::size_t> last_writer(plan.buckets.size(), 0);
+    std::map<TensorId, std::size_t> writer;  // the last one
     for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
-        for (const TensorId id : plan.nodes[i].out) {
-            if (const auto b = bucket_of.find(id); b != bucket_of.end())
-                last_writer[static_cast<std::size_t>(b->second)] = i;
-        }
+        for (const TensorId id : plan.nodes[i].out) writer[id] = i;
+    }
+    std::multimap<std::size_t, Node> behind;  // by the node that completes the bucket
+    for (std::size_t b = 0; b < plan.buckets.size(); ++b) {
+        Node sum = all_reduce_node(plan, static_cast<std::int32_t>(b));
+        std::size_t last = 0;
+        for (const TensorId id : sum.in) last = std::max(last, writer.at(id));
+        behind.emplace(last, std::move(sum));
     }
     std::vector<Node> nodes;
     for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
         nodes.push_back(std::move(plan.nodes[i]));
-        for (std::size_t b = 0; b < last_writer.size(); ++b) {
-            if (last_writer[b] == i)
-                nodes.push_back({AllReduce{static_cast<std::int32_t>(b)}, {}, {}});
-        }
+        for (auto [b, end] = behind.equal_range(i); b != end; ++b)
+            nodes.push_back(std::move(b->second));
     }
     plan.nodes = std::move(nodes);
 }

@@ -5,6 +5,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/graph/builder.h"
+#include "deeplab/graph/operands.h"
 
 namespace deeplab::graph {
 namespace {
@@ -16,102 +17,140 @@ public:
 
     void operator()(const Conv2d& op) const {
         counts(2, 3, 1, 1);
-        convolution(op.geometry, in(0), in(1), out(0));
-        require(in(1).space == Space::parameter, "weights are a parameter");
-        if (node_.in.size() == 3)
-            require(in(2).shape == Shape{1, out(0).shape.c, 1, 1}, "one bias a channel");
+        const auto t = operands(op, node_);
+        convolution(op.geometry, t);
+        require(tensor(t.w).space == Space::parameter, "weights are a parameter");
+        if (t.bias != none)
+            require(shape(t.bias) == Shape{1, shape(t.y).c, 1, 1}, "one bias a channel");
     }
     void operator()(const Conv2dGradData& op) const {
         counts(2, 2, 1, 1);
-        convolution(op.geometry, out(0), in(1), in(0));
+        convolution(op.geometry, operands(op, node_));
     }
     void operator()(const Conv2dGradWeights& op) const {
         counts(2, 2, 1, 2);
-        convolution(op.geometry, in(0), out(0), in(1));
-        gradient_outputs(0);
+        const auto t = operands(op, node_);
+        convolution(op.geometry, t);
+        gradient(t.w);
+        if (t.bias != none) gradient(t.bias);
     }
-    void operator()(const BatchNormSums&) const {
+    void operator()(const BatchNormSums& op) const {
         counts(1, 1, 1, 1);
-        require(out(0).space == Space::exchange && out(0).dtype == DType::f64,
+        const auto t = operands(op, node_);
+        require(tensor(t.sums).space == Space::exchange && tensor(t.sums).dtype == DType::f64,
                 "sums are f64 in the exchange space");
-        require(out(0).shape == Shape{1, 2 * in(0).shape.c + 1, 1, 1}, "sums are 2C+1 numbers");
+        require(shape(t.sums) == Shape{1, 2 * shape(t.x).c + 1, 1, 1}, "sums are 2C+1 numbers");
     }
     void operator()(const ExchangeStart& op) const { exchange(op.message); }
     void operator()(const ExchangeFinish& op) const { exchange(op.message); }
     void operator()(const BatchNormAct& op) const {
         const std::size_t inputs = 5 + (op.frozen ? 0 : 1) + (op.residual ? 1 : 0);
         counts(inputs, inputs, 1, 2);
-        require(out(0).shape == in(0).shape, "y has x's shape");
-        for (std::size_t i = 1; i < 5; ++i) channels(in(i), in(0).shape.c);
-        if (!op.frozen) require(in(5).space == Space::exchange, "the sixth input are the sums");
-        if (op.residual) require(in(inputs - 1).shape == in(0).shape, "the residual has x's shape");
-        if (node_.out.size() == 2) channels(out(1), 2 * in(0).shape.c);
+        const auto t = operands(op, node_);
+        require(shape(t.y) == shape(t.x), "y has x's shape");
+        for (const TensorId id : {t.gamma, t.beta, t.mean, t.variance}) channels(id, shape(t.x).c);
+        if (!op.frozen)
+            require(tensor(t.sums).space == Space::exchange, "the sixth input are the sums");
+        if (op.residual) require(shape(t.residual) == shape(t.x), "the residual has x's shape");
+        if (t.saved != none) channels(t.saved, 2 * shape(t.x).c);
     }
     void operator()(const BatchNormGradSums& op) const {
-        const std::size_t first_dy = 4 + (op.residual ? 1 : 0);
-        const std::size_t inputs = first_dy + static_cast<std::size_t>(op.gradients),
+        const std::size_t inputs = 4 + (op.residual ? 1 : 0) +
+                                   static_cast<std::size_t>(op.gradients),
                           outputs = op.residual ? 4 : 3;
         counts(inputs, inputs, outputs, outputs);
-        for (std::size_t i = first_dy; i < inputs; ++i)
-            require(in(i).shape == in(0).shape, "dy has x's shape");
-        channels(in(3), 2 * in(0).shape.c);
-        channels(out(0), 2 * in(0).shape.c);
-        channels(out(1), in(0).shape.c);
-        channels(out(2), in(0).shape.c);
-        if (op.residual) require(out(3).shape == in(0).shape, "dz has x's shape");
+        const auto t = operands(op, node_);
+        for (const TensorId dy : t.dy) require(shape(dy) == shape(t.x), "dy has x's shape");
+        channels(t.saved, 2 * shape(t.x).c);
+        channels(t.gsums, 2 * shape(t.x).c);
+        channels(t.dgamma, shape(t.x).c);
+        channels(t.dbeta, shape(t.x).c);
+        if (op.residual) require(shape(t.dz) == shape(t.x), "dz has x's shape");
     }
     void operator()(const BatchNormActGrad& op) const {
-        const std::size_t first_dy = 5 + (op.frozen ? 0 : 1);
-        const std::size_t inputs = first_dy + static_cast<std::size_t>(op.gradients);
+        const std::size_t inputs = 5 + (op.frozen ? 0 : 1) + static_cast<std::size_t>(op.gradients);
         counts(inputs, inputs, 1, 1);
-        for (std::size_t i = first_dy; i < inputs; ++i)
-            require(in(i).shape == in(0).shape, "dy has x's shape");
-        require(out(0).shape == in(0).shape, "dx has x's shape");
+        const auto t = operands(op, node_);
+        for (const TensorId dy : t.dy) require(shape(dy) == shape(t.x), "dy has x's shape");
+        require(shape(t.dx) == shape(t.x), "dx has x's shape");
     }
     void operator()(const MaxPool& op) const {
         counts(1, 1, 1, 2);
-        pooling(op.kernel, op.stride, op.pad, in(0).shape, out(0).shape);
-        if (node_.out.size() == 2)
-            require(out(1).shape == out(0).shape && out(1).dtype == DType::u8,
+        const auto t = operands(op, node_);
+        pooling(op.kernel, op.stride, op.pad, shape(t.x), shape(t.y));
+        if (t.arg != none)
+            require(shape(t.arg) == shape(t.y) && tensor(t.arg).dtype == DType::u8,
                     "arg is u8 of y's shape");
     }
     void operator()(const MaxPoolGrad& op) const {
         counts(2, 2, 1, 1);
-        pooling(op.kernel, op.stride, op.pad, out(0).shape, in(0).shape);
+        const auto t = operands(op, node_);
+        pooling(op.kernel, op.stride, op.pad, shape(t.dx), shape(t.dy));
     }
-    void operator()(const GlobalAveragePool&) const { pooled(in(0).shape, out(0).shape); }
-    void operator()(const GlobalAveragePoolGrad&) const { pooled(out(0).shape, in(0).shape); }
-    void operator()(const Upsample&) const { same_channels(); }
-    void operator()(const UpsampleGrad&) const { same_channels(); }
-    void operator()(const Dropout&) const { same_shape(); }
-    void operator()(const DropoutGrad&) const { same_shape(); }
-    void operator()(const Sum&) const {
+    void operator()(const GlobalAveragePool& op) const {
+        counts(1, 1, 1, 1);
+        const auto t = operands(op, node_);
+        pooled(shape(t.x), shape(t.y));
+    }
+    void operator()(const GlobalAveragePoolGrad& op) const {
+        counts(1, 1, 1, 1);
+        const auto t = operands(op, node_);
+        pooled(shape(t.dx), shape(t.dy));
+    }
+    void operator()(const Upsample& op) const {
+        counts(1, 1, 1, 1);
+        const auto t = operands(op, node_);
+        same_channels(shape(t.x), shape(t.y));
+    }
+    void operator()(const UpsampleGrad& op) const {
+        counts(1, 1, 1, 1);
+        const auto t = operands(op, node_);
+        same_channels(shape(t.dx), shape(t.dy));
+    }
+    void operator()(const Dropout& op) const {
+        counts(1, 1, 1, 1);
+        const auto t = operands(op, node_);
+        require(shape(t.x) == shape(t.y), "the shape stays");
+    }
+    void operator()(const DropoutGrad& op) const {
+        counts(1, 1, 1, 1);
+        const auto t = operands(op, node_);
+        require(shape(t.dx) == shape(t.dy), "the shape stays");
+    }
+    void operator()(const Sum& op) const {
         require(node_.in.size() >= 2 && node_.out.size() == 1, "two inputs or more, one output");
-        for (std::size_t i = 0; i < node_.in.size(); ++i)
-            require(in(i).shape == out(0).shape, "inputs have the output's shape");
+        const auto t = operands(op, node_);
+        for (const TensorId x : t.x)
+            require(shape(x) == shape(t.y), "inputs have the output's shape");
     }
     void operator()(const SegmentationLoss& op) const {
         counts(2, 2, 1, 2);
-        require(in(1).dtype == DType::u8 && in(1).shape.c == 1 && in(1).shape.n == in(0).shape.n,
-                "labels are (N,1,H,W) u8");
-        require(in(0).shape.c <= 255 && op.ignore >= 0, "at most 255 classes");
-        require(out(0).dtype == DType::f64, "the loss is f64");
-        if (node_.out.size() == 2)
-            require(out(1).shape == in(0).shape, "dlogits have the logits' shape");
+        const auto t = operands(op, node_);
+        const Tensor& labels = tensor(t.labels);
+        require(
+            labels.dtype == DType::u8 && labels.shape.c == 1 && labels.shape.n == shape(t.logits).n,
+            "labels are (N,1,H,W) u8");
+        require(shape(t.logits).c <= 255 && op.ignore >= 0, "at most 255 classes");
+        require(tensor(t.loss).dtype == DType::f64, "the loss is f64");
+        if (t.dlogits != none)
+            require(shape(t.dlogits) == shape(t.logits), "dlogits have the logits' shape");
     }
     void operator()(const AllReduce& op) const {
         require(op.bucket >= 0 && static_cast<std::size_t>(op.bucket) < plan_.buckets.size(),
                 "the bucket exists");
+        lists(all_reduce_node(plan_, op.bucket), "it sums the gradients of its bucket, in place");
     }
-    void operator()(const Update&) const { counts(0, 0, 0, 0); }
+    void operator()(const Update&) const {
+        lists(update_node(plan_), "it reads every gradient and parameter, and writes the latter");
+    }
 
     void require(bool condition, const char* rule) const {
         if (!condition) throw LogicError(cat("node ", index_, " (", name(node_.op), "): ", rule));
     }
 
 private:
-    const Tensor& in(std::size_t i) const { return plan_.tensor(node_.in[i]); }
-    const Tensor& out(std::size_t i) const { return plan_.tensor(node_.out[i]); }
+    const Tensor& tensor(TensorId id) const { return plan_.tensor(id); }
+    const Shape& shape(TensorId id) const { return plan_.tensor(id).shape; }
 
     void counts(std::size_t in_low, std::size_t in_high, std::size_t out_low,
                 std::size_t out_high) const {
@@ -119,15 +158,22 @@ private:
         require(node_.out.size() >= out_low && node_.out.size() <= out_high,
                 "wrong number of outputs");
     }
-    void channels(const Tensor& t, std::int64_t c) const {
-        require(t.shape == Shape{1, c, 1, 1}, "one value a channel");
+    void lists(const Node& wanted, const char* rule) const {
+        require(node_.in == wanted.in && node_.out == wanted.out, rule);
+    }
+    void channels(TensorId id, std::int64_t c) const {
+        require(shape(id) == Shape{1, c, 1, 1}, "one value a channel");
+    }
+    void gradient(TensorId id) const {
+        require(tensor(id).space == Space::gradient,
+                "gradients of parameters lie in the gradient space");
     }
     static bool maps(std::int64_t size, std::int64_t kernel, const ConvGeometry& g,
                      std::int64_t result) {
         return (size + 2 * g.pad - g.dilation * (kernel - 1) - 1) / g.stride + 1 == result;
     }
-    void convolution(const ConvGeometry& g, const Tensor& x, const Tensor& w,
-                     const Tensor& y) const {
+    void convolution(const ConvGeometry& g, const ConvolutionOperands& t) const {
+        const Tensor &x = tensor(t.x), &w = tensor(t.w), &y = tensor(t.y);
         require(x.shape.n == y.shape.n && y.shape.c == w.shape.n &&
                     x.shape.c == w.shape.c * g.groups && w.shape.n % g.groups == 0,
                 "x (N,C,H,W), w (K,C/groups,R,S), y (N,K,P,Q)");
@@ -138,17 +184,11 @@ private:
         require(x.parent == none && y.parent == none,
                 "a convolution reads and writes whole tensors");
     }
-    void gradient_outputs(std::size_t from) const {
-        for (std::size_t i = from; i < node_.out.size(); ++i) {
-            require(out(i).space == Space::gradient,
-                    "gradients of parameters lie in the gradient space");
-        }
-    }
     void exchange(std::int32_t message) const {
         require(node_.in == node_.out && !node_.in.empty(), "an exchange works in place");
         require(message >= 0 && message < plan_.messages, "the message exists");
-        for (std::size_t i = 0; i < node_.in.size(); ++i) {
-            require(in(i).space == Space::exchange,
+        for (const TensorId id : node_.in) {
+            require(tensor(id).space == Space::exchange,
                     "the communication queue never touches the arena");
         }
     }
@@ -160,16 +200,10 @@ private:
         require(kernel * kernel <= 256, "an argument fits a byte");
     }
     void pooled(const Shape& x, const Shape& y) const {
-        counts(1, 1, 1, 1);
         require(y == Shape{x.n, x.c, 1, 1}, "one value a channel and sample");
     }
-    void same_channels() const {
-        counts(1, 1, 1, 1);
-        require(in(0).shape.n == out(0).shape.n && in(0).shape.c == out(0).shape.c, "N and C stay");
-    }
-    void same_shape() const {
-        counts(1, 1, 1, 1);
-        require(in(0).shape == out(0).shape, "the shape stays");
+    void same_channels(const Shape& x, const Shape& y) const {
+        require(x.n == y.n && x.c == y.c, "N and C stay");
     }
 
     const Plan& plan_;
@@ -192,7 +226,8 @@ void validate(const Plan& plan) {
         }
         for (const TensorId id : node.in) {
             const Space space = plan.tensor(id).space;
-            const bool made_here = space == Space::arena || space == Space::exchange;
+            const bool made_here = space == Space::arena || space == Space::exchange ||
+                                   space == Space::gradient;
             check.require(!made_here || written.contains(plan.root(id)),
                           "its inputs were written before");
         }

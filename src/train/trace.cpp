@@ -5,6 +5,7 @@
 #include "deeplab/base/clock.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/graph/operands.h"
 #include "deeplab/io/value.h"
 
 namespace deeplab::train {
@@ -61,9 +62,7 @@ void Trace::nodes(const graph::Plan& plan, std::int64_t step, Clock::time_point 
     double clock = seconds_between(zero_, start);
     for (std::size_t i = 0; i < seconds.size(); ++i) {
         const graph::Node& node = plan.nodes[i];
-        const graph::TensorId id = !node.out.empty()  ? node.out[0]
-                                   : !node.in.empty() ? node.in[0]
-                                                      : graph::none;
+        const graph::TensorId id = graph::subject(node);
         event(node_thread, graph::name(node.op), id == graph::none ? "" : plan.tensor(id).name,
               step, clock, seconds[i]);
         clock += seconds[i];

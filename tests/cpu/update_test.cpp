@@ -30,9 +30,9 @@ struct Step {
         t.node(graph::Conv2dGradWeights{}, {t.input(x), t.input(dy)},
                {t.gradient(w), t.gradient(b)});
         t.plan.buckets = {{0, 960}, {960, t.plan.parameter_count - 960}};
-        t.node(graph::AllReduce{0}, {}, {});
-        t.node(graph::AllReduce{1}, {}, {});
-        t.node(graph::Update{}, {}, {});
+        t.all_reduce(0);
+        t.all_reduce(1);
+        t.update();
         t.plan.update = {
             0.9f,
             clip,

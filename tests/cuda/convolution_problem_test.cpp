@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "deeplab/graph/operands.h"
 #include "deeplab/model/deeplab.h"
 
 namespace deeplab::cuda {
@@ -44,11 +45,11 @@ TEST(ConvolutionProblem, APlansConvolutionsAreCollectedOnce) {
     // Every convolution of the plan is among them; the images need no gradient.
     std::set<std::string> shapes;
     for (const graph::Node& node : plan.nodes) {
-        if (!std::holds_alternative<graph::Conv2d>(node.op)) continue;
-        const auto& op = std::get<graph::Conv2d>(node.op);
-        const Shape x = plan.tensor(node.in[0]).shape, w = plan.tensor(node.in[1]).shape;
-        shapes.insert(to_string(x) + to_string(w) + std::to_string(op.geometry.dilation) +
-                      std::to_string(op.geometry.stride));
+        const auto* op = std::get_if<graph::Conv2d>(&node.op);
+        if (op == nullptr) continue;
+        const auto t = operands(*op, node);
+        shapes.insert(to_string(plan.tensor(t.x).shape) + to_string(plan.tensor(t.w).shape) +
+                      std::to_string(op->geometry.dilation) + std::to_string(op->geometry.stride));
     }
     EXPECT_EQ(count(problems, Pass::forward), shapes.size());
     EXPECT_EQ(count(problems, Pass::weights), shapes.size());

@@ -1,8 +1,8 @@
 // Every op, forward and backward, against PyTorch in double precision (ops.h5): the references of
 // tests/reference and the CPU backend.
 
-#include "ops/tiny_norm.h"
 #include "golden/fixture.h"
+#include "ops/tiny_norm.h"
 
 namespace deeplab::testing {
 namespace {
@@ -268,8 +268,8 @@ TEST_F(Golden, Sgd) {
         const std::size_t pw = t.parameter(w);
         t.node(graph::Conv2dGradWeights{}, {t.input(x), t.input(dy)}, {t.gradient(pw)});
         t.plan.buckets = {{0, t.plan.parameter_count}};
-        t.node(graph::AllReduce{0}, {}, {});
-        t.node(graph::Update{}, {}, {});
+        t.all_reduce(0);
+        t.update();
         t.plan.update = {0.9f, clip, {{0, t.plan.parameter_count, 1.0f, 0.01f, steps}}};
         const auto backend = device(2);
         const auto a = comm::make_self(), b = comm::make_self();

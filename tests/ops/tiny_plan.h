@@ -105,6 +105,10 @@ public:
     void node(graph::Op op, std::vector<TensorId> in, std::vector<TensorId> out) {
         plan.nodes.push_back({op, std::move(in), std::move(out)});
     }
+    void all_reduce(std::int32_t bucket) {
+        plan.nodes.push_back(graph::all_reduce_node(plan, bucket));
+    }
+    void update() { plan.nodes.push_back(graph::update_node(plan)); }
     // A copy of `x` as a slice of a wider tensor: by a resize that changes nothing.
     TensorId as_slice(TensorId x, std::int64_t before, std::int64_t after) {
         Shape wide = plan.tensor(x).shape;

@@ -7,12 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "ops/tiny_plan.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/config/config.h"
 #include "deeplab/cpu/cpu_backend.h"
 #include "harness/source_dir.h"
+#include "ops/tiny_plan.h"
 
 namespace deeplab::testing {
 namespace {
@@ -66,8 +66,8 @@ struct Network {
                                               static_cast<float>(f.number("weight_decay")), steps});
         }
         t.plan.buckets = {{0, t.plan.parameter_count}};
-        t.node(graph::AllReduce{0}, {}, {});
-        t.node(graph::Update{}, {}, {});
+        t.all_reduce(0);
+        t.update();
     }
 };
 

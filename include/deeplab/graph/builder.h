@@ -80,6 +80,10 @@ void append_backward(Plan& plan);
 // writes into it.
 void append_all_reduces(Plan& plan, std::int64_t bucket_bytes);
 
+// These nodes with what they touch in their lists.
+Node all_reduce_node(const Plan& plan, std::int32_t bucket);
+Node update_node(const Plan& plan);
+
 // Keeps images, activations and their gradients as `type` (f32 or bf16); all else, batch-norm
 // statistics among it, stays as it is. See "Numbers" in graph/plan.h.
 void set_activation_type(Plan& plan, DType type);

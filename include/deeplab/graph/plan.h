@@ -53,8 +53,9 @@ struct Tensor {
 // - The loss is fp32 and up, from the stored logits; dlogits are stored.
 
 // --- Ops ---
-// "in" and "out" list the node's inputs and outputs in order. Gradient outputs of parameters obey
-// Step::first_micro: written on the first micro-batch of a step, added to on the others.
+// "in" and "out" list the node's inputs and outputs in order; graph/operands.h reads them by name.
+// Gradient outputs of parameters obey Step::first_micro: written on the first micro-batch of a
+// step, added to on the others.
 
 struct ConvGeometry {
     std::int64_t stride = 1, pad = 0, dilation = 1, groups = 1;
@@ -150,13 +151,14 @@ struct SegmentationLoss {
 };
 
 // Sums one bucket of the flat gradients over all ranks; runs on the communication queue, on the
-// last micro-batch only.
+// last micro-batch only. in = out: the gradients that lie in the bucket.
 struct AllReduce {
     std::int32_t bucket = 0;
 };
 // Waits for every AllReduce, then SGD over the flat buffers (math/sgd.h), on the last micro-batch
 // only. The gradient is divided by gradient_scale and by the valid pixels of the global batch
-// first; not applied when it is not finite.
+// first; not applied when it is not finite. in: gradient and value of every parameter in turn; out:
+// their values.
 struct Update {};
 
 using Op = std::variant<Conv2d, Conv2dGradData, Conv2dGradWeights, BatchNormSums, ExchangeStart,
