@@ -48,8 +48,7 @@ std::string attributes_of(const graph::Node& node) {
                    g.groups > 1 ? cat(" groups ", g.groups) : "");
     };
     const auto norm = [](const auto& o) {
-        return cat(o.relu ? "relu" : "", o.relu && o.residual ? " " : "",
-                   o.residual ? "residual" : "");
+        return trim(cat(math::name(o.activation), o.residual ? " residual" : ""));
     };
     const auto gradients = [&](const auto& o) {
         return trim(cat(norm(o), o.gradients > 1 ? cat(" gradients ", o.gradients) : ""));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "deeplab/base/error.h"
+#include "deeplab/math/activation.h"
 #include "deeplab/math/batch_norm.h"
 #include "gradient_rows.h"
 #include "scratch.h"
@@ -11,6 +12,7 @@
 namespace deeplab::cpu {
 namespace {
 
+using math::Activation;
 using math::Affine;
 
 // What a loop over channels needs, one array a quantity.
@@ -63,7 +65,7 @@ constexpr std::int64_t together = 4;  // pixels for one load and store of the su
 // Floats of a thread: the sum of a pixel's gradients, and dz of `together`.
 std::int64_t row_buffer(std::int64_t channels) { return (1 + together) * channels; }
 
-template <bool Relu, bool Residual>
+template <Activation A, bool Residual>
 void normalise(const Threads& threads, const BatchNormTensors& t, const ChannelAffine& affine) {
     const std::int64_t channels = t.x.shape.c;
     const float* residual = Residual ? t.residual.f32() : nullptr;
@@ -78,28 +80,27 @@ void normalise(const Threads& threads, const BatchNormTensors& t, const ChannelA
             for (std::int64_t c = 0; c < channels; ++c) {
                 float z = math::batch_norm(from[c], {scale[c], shift[c]});
                 if (Residual) z += added[c];
-                to[c] = Relu ? math::relu(z) : z;
+                to[c] = math::activated(A, z);
             }
         }
     });
 }
 
-// dz of one pixel into `dz`: the gradients' sum where the ReLU passed. `y`: the output, with
+// dz of one pixel into `dz`: the gradients' sum where the activation passed. `y`: the output, with
 // residual.
-template <bool Relu, bool Residual>
+template <Activation A, bool Residual>
 void masked(std::int64_t channels, const float* dy, const float* x, const float* y,
             const ChannelAffine& affine, float* dz) {
     const float *scale = affine.scale, *shift = affine.shift;
 #pragma omp simd
     for (std::int64_t c = 0; c < channels; ++c) {
-        const bool passes = !Relu ||
-                            math::relu_passes(
-                                Residual ? y[c] : math::batch_norm(x[c], {scale[c], shift[c]}));
+        const bool passes = math::passes(
+            A, Residual ? y[c] : math::batch_norm(x[c], {scale[c], shift[c]}));
         dz[c] = passes ? dy[c] : 0.0f;
     }
 }
 
-template <bool Relu, bool Residual>
+template <Activation A, bool Residual>
 void sum_gradients(const Threads& threads, const BatchNormGradTensors& t,
                    const ChannelAffine& affine, const PartialSums& partial, float* row_buffers) {
     const std::int64_t channels = t.x.shape.c;
@@ -115,7 +116,7 @@ void sum_gradients(const Threads& threads, const BatchNormGradTensors& t,
             gradients.prefetch(p);
             prefetch_after(in, channels);
             if (Residual) prefetch_after(out, channels);
-            masked<Relu, Residual>(channels, gradients.row(p, buffer), in, out, affine, row);
+            masked<A, Residual>(channels, gradients.row(p, buffer), in, out, affine, row);
             return row;
         };
         std::int64_t p = first;
@@ -151,7 +152,7 @@ struct ChannelGradient {
     float *dz_factor, *x_factor, *constant;
 };
 
-template <bool Mask, bool Frozen>
+template <Activation Mask, bool Frozen>
 void input_gradient(const Threads& threads, const BatchNormGradTensors& t,
                     const ChannelAffine& affine, const ChannelGradient& g, float* row_buffers) {
     const std::int64_t channels = t.x.shape.c;
@@ -166,7 +167,7 @@ void input_gradient(const Threads& threads, const BatchNormGradTensors& t,
             float* to = dx + p * t.dx.pitch;
 #pragma omp simd
             for (std::int64_t c = 0; c < channels; ++c) {
-                const bool passes = !Mask || math::relu_passes(
+                const bool passes = math::passes(Mask,
                                                  math::batch_norm(from[c], {scale[c], shift[c]}));
                 const float dz = passes ? dy[c] : 0.0f;
                 to[c] = Frozen
@@ -178,13 +179,16 @@ void input_gradient(const Threads& threads, const BatchNormGradTensors& t,
     });
 }
 
-// f(relu, residual) with both as compile-time constants.
+// f(activation, flag) with both as compile-time constants.
 template <class F>
-void dispatch(bool a, bool b, const F& f) {
-    if (a && b) f(std::true_type{}, std::true_type{});
-    if (a && !b) f(std::true_type{}, std::false_type{});
-    if (!a && b) f(std::false_type{}, std::true_type{});
-    if (!a && !b) f(std::false_type{}, std::false_type{});
+void dispatch(Activation activation, bool flag, const F& f) {
+    const auto with_flag = [&](auto a) { flag ? f(a, std::true_type{}) : f(a, std::false_type{}); };
+    switch (activation) {
+        case Activation::none:
+            return with_flag(std::integral_constant<Activation, Activation::none>{});
+        case Activation::relu:
+            return with_flag(std::integral_constant<Activation, Activation::relu>{});
+    }
 }
 
 }  // namespace
@@ -253,8 +257,8 @@ void batch_norm_act(const Threads& threads, const graph::BatchNormAct& op,
         affine.set(c, math::batch_norm_affine(t.gamma.f32()[c], t.beta.f32()[c], mean, invstd));
         if (saved != nullptr) saved[c] = mean, saved[channels + c] = invstd;
     }
-    dispatch(op.relu, op.residual, [&](auto relu, auto residual) {
-        normalise<relu.value, residual.value>(threads, t, affine);
+    dispatch(op.activation, op.residual, [&](auto activation, auto residual) {
+        normalise<activation.value, residual.value>(threads, t, affine);
     });
 }
 
@@ -265,8 +269,8 @@ void batch_norm_grad_sums(const Threads& threads, const graph::BatchNormGradSums
     const ChannelAffine affine = affine_of_saved(scratch, t);
     const PartialSums partial(scratch, channels, threads.count());
     float* row_buffers = scratch.take<float>(row_buffer(channels) * threads.count());
-    dispatch(op.relu, op.residual, [&](auto relu, auto residual) {
-        sum_gradients<relu.value, residual.value>(threads, t, affine, partial, row_buffers);
+    dispatch(op.activation, op.residual, [&](auto activation, auto residual) {
+        sum_gradients<activation.value, residual.value>(threads, t, affine, partial, row_buffers);
     });
     double* gsums = t.gsums.f64();
     partial.total(gsums);
@@ -295,9 +299,10 @@ void batch_norm_act_grad(const Threads& threads, const graph::BatchNormActGrad& 
         g.dz_factor[c] = i.dz_factor, g.x_factor[c] = i.x_factor, g.constant[c] = i.constant;
     }
     // With residual, dy is dz already.
-    dispatch(op.relu && !op.residual, op.frozen, [&](auto mask, auto frozen) {
-        input_gradient<mask.value, frozen.value>(threads, t, affine, g, row_buffers);
-    });
+    dispatch(op.residual ? Activation::none : op.activation, op.frozen,
+             [&](auto mask, auto frozen) {
+                 input_gradient<mask.value, frozen.value>(threads, t, affine, g, row_buffers);
+             });
 }
 
 }  // namespace deeplab::cpu

@@ -145,7 +145,7 @@ std::vector<TensorId> Builder::batch_norm_act(std::span<const Norm> group) {
             out.push_back(add({.name = norm.name + ".saved", .shape = {1, 2 * s.c, 1, 1}}));
         }
         outputs.push_back(out.front());
-        emit(BatchNormAct{.relu = norm.relu,
+        emit(BatchNormAct{.activation = norm.activation,
                           .residual = residual != none,
                           .frozen = !exchanged,
                           .eps = bn_eps_,

@@ -34,14 +34,14 @@ void add_attributes(Hash& h, const Op& op) {
                    [&](const ExchangeStart& o) { h.add(o.message); },
                    [&](const ExchangeFinish& o) { h.add(o.message); },
                    [&](const BatchNormAct& o) {
-                       h.add(o.relu), h.add(o.residual), h.add(o.frozen), h.add(o.eps),
+                       h.add(o.activation), h.add(o.residual), h.add(o.frozen), h.add(o.eps),
                            h.add(o.momentum);
                    },
                    [&](const BatchNormGradSums& o) {
-                       h.add(o.relu), h.add(o.residual), h.add(o.gradients);
+                       h.add(o.activation), h.add(o.residual), h.add(o.gradients);
                    },
                    [&](const BatchNormActGrad& o) {
-                       h.add(o.relu), h.add(o.residual), h.add(o.frozen), h.add(o.gradients);
+                       h.add(o.activation), h.add(o.residual), h.add(o.frozen), h.add(o.gradients);
                    },
                    [&](const MaxPool& o) { h.add(o.kernel), h.add(o.stride), h.add(o.pad); },
                    [&](const MaxPoolGrad& o) { h.add(o.kernel), h.add(o.stride), h.add(o.pad); },

@@ -118,9 +118,9 @@ private:
             out.push_back(dz);
             g.dy = {dz};
         }
-        emit(BatchNormGradSums{op.relu, op.residual, count}, std::move(in), std::move(out));
+        emit(BatchNormGradSums{op.activation, op.residual, count}, std::move(in), std::move(out));
 
-        g.op = {op.relu, op.residual, op.frozen, static_cast<std::int32_t>(g.dy.size())};
+        g.op = {op.activation, op.residual, op.frozen, static_cast<std::int32_t>(g.dy.size())};
         if (op.frozen) {
             apply(g);
             flush_weight_gradients();

@@ -64,7 +64,7 @@ TensorId block(Builder& b, TensorId x, const std::string& name, const Architectu
     const TensorId shortcut = b.conv2d(x, name + ".downsample.0", out_channels, 1,
                                        {stride, 0, 1, 1});
     const std::array<graph::Norm, 2> pair = {{
-        {.x = shortcut, .name = name + ".downsample.1", .relu = false},
+        {.x = shortcut, .name = name + ".downsample.1", .activation = graph::Activation::none},
         {.x = y, .name = name + last, .residual_member = 0},
     }};
     return b.batch_norm_act(pair).back();

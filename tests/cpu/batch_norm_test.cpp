@@ -5,9 +5,12 @@
 namespace deeplab::testing {
 namespace {
 
-NormCase norm_case(const Shape& x, bool relu, bool residual, bool frozen, int gradients = 1,
-                   bool sliced = false) {
-    return {x, {.relu = relu, .residual = residual, .frozen = frozen}, gradients, sliced};
+using graph::Activation;
+
+NormCase norm_case(const Shape& x, Activation activation, bool residual, bool frozen,
+                   int gradients = 1, bool sliced = false) {
+    return {
+        x, {.activation = activation, .residual = residual, .frozen = frozen}, gradients, sliced};
 }
 
 Values positive(Values v) {
@@ -177,7 +180,7 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
         const TensorId mean = t.state(Values(channels, 0));
         variances.push_back(t.state(Values(channels, 1)));
         y.push_back(t.arena(shapes[i]));
-        t.node(graph::BatchNormAct{.relu = false, .momentum = 1.0f},
+        t.node(graph::BatchNormAct{.activation = Activation::none, .momentum = 1.0f},
                {in[i], t.value(gamma), t.value(beta), mean, variances.back(), sums[i]}, {y.back()});
     }
     const auto backend = device(2);
@@ -197,7 +200,7 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
         const auto expected = reference::batch_norm_act(
             twice,
             {Values(channels, 1), Values(channels, 0), Values(channels, 0), Values(channels, 1)},
-            nullptr, {.relu = false, .momentum = 1.0f});
+            nullptr, {.activation = Activation::none, .momentum = 1.0f});
         Values first = expected.y.data;
         first.resize(x[i].data.size());
         EXPECT_TRUE(near(executable->download(y[i]), first, tolerance));
@@ -205,23 +208,24 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, BatchNormTest,
-                         ::testing::Values(norm_case({2, 64, 9, 7}, true, false, false),
-                                           norm_case({1, 1, 1, 7}, true, false, false),
-                                           norm_case({3, 19, 5, 3}, true, true, false),
-                                           norm_case({3, 19, 5, 3}, false, false, false, 2),
-                                           norm_case({2, 35, 4, 4}, false, true, false, 3),
-                                           norm_case({2, 48, 3, 3}, true, true, true, 2),
-                                           norm_case({2, 33, 3, 5}, true, false, true, 5),
-                                           norm_case({1, 21, 6, 6}, true, false, false, 1, true),
-                                           norm_case({2, 16, 6, 6}, true, false, false, 3, true),
-                                           norm_case({2, 24, 3, 3}, true, true, false, 2, true),
-                                           norm_case({4, 40, 1, 1}, true, false, false),
-                                           norm_case({2, 300, 3, 1}, false, false, true),
-                                           norm_case({2, 67, 5, 3}, false, true, true, 1),
-                                           norm_case({1, 37, 7, 5}, true, true, true, 3, true),
-                                           norm_case({3, 131, 17, 9}, true, true, false, 2),
-                                           norm_case({1, 256, 33, 5}, true, false, false, 4)));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, BatchNormTest,
+    ::testing::Values(norm_case({2, 64, 9, 7}, Activation::relu, false, false),
+                      norm_case({1, 1, 1, 7}, Activation::relu, false, false),
+                      norm_case({3, 19, 5, 3}, Activation::relu, true, false),
+                      norm_case({3, 19, 5, 3}, Activation::none, false, false, 2),
+                      norm_case({2, 35, 4, 4}, Activation::none, true, false, 3),
+                      norm_case({2, 48, 3, 3}, Activation::relu, true, true, 2),
+                      norm_case({2, 33, 3, 5}, Activation::relu, false, true, 5),
+                      norm_case({1, 21, 6, 6}, Activation::relu, false, false, 1, true),
+                      norm_case({2, 16, 6, 6}, Activation::relu, false, false, 3, true),
+                      norm_case({2, 24, 3, 3}, Activation::relu, true, false, 2, true),
+                      norm_case({4, 40, 1, 1}, Activation::relu, false, false),
+                      norm_case({2, 300, 3, 1}, Activation::none, false, true),
+                      norm_case({2, 67, 5, 3}, Activation::none, true, true, 1),
+                      norm_case({1, 37, 7, 5}, Activation::relu, true, true, 3, true),
+                      norm_case({3, 131, 17, 9}, Activation::relu, true, false, 2),
+                      norm_case({1, 256, 33, 5}, Activation::relu, false, false, 4)));
 
 }  // namespace
 }  // namespace deeplab::testing

@@ -73,7 +73,7 @@ protected:
     }
 
     void batch_norm(const Shape& shape, bool residual) {
-        const graph::BatchNormAct op{.relu = true, .residual = residual};
+        const graph::BatchNormAct op{.residual = residual};
         const Shape channel{1, shape.c, 1, 1};
         const reference::Tensor x = bf16(random_tensor(shape, 1)),
                                 r = bf16(random_tensor(shape, 2));

@@ -78,7 +78,9 @@ TEST_F(Golden, Convolution) {
 TEST_F(Golden, BatchNormAct) {
     each("batch_norm", 9, [&](const std::string& path, const std::vector<std::int64_t>& g) {
         NormCase c{{g[0], g[1], g[2], g[3]},
-                   {.relu = g[4] != 0, .residual = g[5] != 0, .frozen = g[6] != 0}};
+                   {.activation = g[4] != 0 ? graph::Activation::relu : graph::Activation::none,
+                    .residual = g[5] != 0,
+                    .frozen = g[6] != 0}};
         c.op.eps = fixture_.floats(path + "eps_momentum")[0];
         c.op.momentum = fixture_.floats(path + "eps_momentum")[1];
         const Shape channel{1, c.x.c, 1, 1};

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "deeplab/math/activation.h"
 #include "deeplab/math/batch_norm.h"
 #include "deeplab/math/cross_entropy.h"
 #include "deeplab/math/pooling.h"
@@ -46,9 +47,16 @@ TEST(BatchNorm, MomentsAndRunningStatistics) {
 TEST(BatchNorm, AffineIsTheDefinition) {
     const Affine a = batch_norm_affine(1.5f, -0.25f, 3.0f, 0.5f);
     EXPECT_FLOAT_EQ(batch_norm(7.0f, a), 1.5f * (7.0f - 3.0f) * 0.5f - 0.25f);
-    EXPECT_EQ(relu(-1.0f), 0.0f);
-    EXPECT_EQ(relu(2.0f), 2.0f);
-    EXPECT_TRUE(std::isnan(relu(NAN)));
+}
+
+TEST(Activation, PassesNumbersAboveItsKinkAndNaN) {
+    EXPECT_EQ(activated(Activation::relu, -1.0f), 0.0f);
+    EXPECT_EQ(activated(Activation::relu, 2.0f), 2.0f);
+    EXPECT_TRUE(std::isnan(activated(Activation::relu, NAN)));
+    EXPECT_EQ(activated(Activation::none, -1.0f), -1.0f);
+    EXPECT_TRUE(passes(Activation::relu, 1e-30f));
+    EXPECT_FALSE(passes(Activation::relu, 0.0f)) << "torch's choice at the kink";
+    EXPECT_TRUE(passes(Activation::none, -1.0f));
 }
 
 TEST(Sgd, TwoStepsByHand) {

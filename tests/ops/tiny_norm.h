@@ -15,9 +15,9 @@ struct NormCase {
 };
 
 inline void PrintTo(const NormCase& c, std::ostream* out) {
-    *out << to_string(c.x) << (c.op.relu ? " relu" : "") << (c.op.residual ? " residual" : "")
-         << (c.op.frozen ? " frozen" : "") << " gradients " << c.gradients
-         << (c.sliced ? " sliced" : "");
+    *out << to_string(c.x) << " " << math::name(c.op.activation)
+         << (c.op.residual ? " residual" : "") << (c.op.frozen ? " frozen" : "") << " gradients "
+         << c.gradients << (c.sliced ? " sliced" : "");
 }
 
 struct TinyNorm {
@@ -63,13 +63,13 @@ struct TinyNorm {
         gsums = t.exchange(2 * c_.x.c);
         std::vector<TensorId> out = {gsums, t.gradient(gamma), t.gradient(beta)};
         if (c_.op.residual) out.push_back(dz = t.arena(c_.x));
-        t.node(graph::BatchNormGradSums{c_.op.relu, c_.op.residual, count}, in, out);
+        t.node(graph::BatchNormGradSums{c_.op.activation, c_.op.residual, count}, in, out);
         in = {x, t.value(gamma), t.value(beta), saved, gsums};
         if (!c_.op.frozen) in.push_back(sums);
         if (c_.op.residual) dy = {dz};
         in.insert(in.end(), dy.begin(), dy.end());
         dx = t.arena(c_.x);
-        t.node(graph::BatchNormActGrad{c_.op.relu, c_.op.residual, c_.op.frozen,
+        t.node(graph::BatchNormActGrad{c_.op.activation, c_.op.residual, c_.op.frozen,
                                        static_cast<std::int32_t>(dy.size())},
                in, {dx});
     }

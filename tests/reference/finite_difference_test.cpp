@@ -12,6 +12,7 @@
 namespace deeplab::reference {
 namespace {
 
+using graph::Activation;
 using testing::near;
 using Values = std::vector<double>;
 
@@ -78,10 +79,11 @@ INSTANTIATE_TEST_SUITE_P(
 
 struct NormCase {
     Shape x;
-    bool relu, residual, frozen;
+    Activation activation;
+    bool residual, frozen;
 };
 void PrintTo(const NormCase& c, std::ostream* out) {
-    *out << to_string(c.x) << (c.relu ? " relu" : "") << (c.residual ? " residual" : "")
+    *out << to_string(c.x) << " " << math::name(c.activation) << (c.residual ? " residual" : "")
          << (c.frozen ? " frozen" : "");
 }
 
@@ -89,7 +91,8 @@ class BatchNormDifferences : public ::testing::TestWithParam<NormCase> {};
 
 TEST_P(BatchNormDifferences, InputResidualScaleAndShift) {
     const NormCase& c = GetParam();
-    const graph::BatchNormAct op{.relu = c.relu, .residual = c.residual, .frozen = c.frozen};
+    const graph::BatchNormAct op{
+        .activation = c.activation, .residual = c.residual, .frozen = c.frozen};
     Tensor x = random_tensor(c.x, 1), residual = random_tensor(c.x, 2);
     const Tensor dy = random_tensor(c.x, 9);
     const Shape channel{1, c.x.c, 1, 1};
@@ -100,7 +103,7 @@ TEST_P(BatchNormDifferences, InputResidualScaleAndShift) {
 
     const BatchNorm y = batch_norm_act(x, p, added, op);
     graph::BatchNormAct linear = op;
-    linear.relu = false;
+    linear.activation = Activation::none;
     for (const double z : batch_norm_act(x, p, added, linear).y.data)
         ASSERT_GT(std::abs(z), 100 * step) << "another seed keeps the ReLU's kink away";
     const BatchNormGrad g = batch_norm_act_grad(x, p, y, dy, op);
@@ -115,15 +118,15 @@ TEST_P(BatchNormDifferences, InputResidualScaleAndShift) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, BatchNormDifferences,
-                         ::testing::Values(NormCase{{2, 3, 4, 3}, false, false, false},
-                                           NormCase{{2, 3, 4, 3}, true, false, false},
-                                           NormCase{{3, 2, 3, 3}, false, true, false},
-                                           NormCase{{3, 2, 3, 3}, true, true, false},
-                                           NormCase{{4, 5, 1, 1}, true, false, false},
-                                           NormCase{{2, 3, 4, 3}, false, false, true},
-                                           NormCase{{2, 3, 4, 3}, true, false, true},
-                                           NormCase{{2, 3, 2, 5}, false, true, true},
-                                           NormCase{{2, 3, 2, 5}, true, true, true}));
+                         ::testing::Values(NormCase{{2, 3, 4, 3}, Activation::none, false, false},
+                                           NormCase{{2, 3, 4, 3}, Activation::relu, false, false},
+                                           NormCase{{3, 2, 3, 3}, Activation::none, true, false},
+                                           NormCase{{3, 2, 3, 3}, Activation::relu, true, false},
+                                           NormCase{{4, 5, 1, 1}, Activation::relu, false, false},
+                                           NormCase{{2, 3, 4, 3}, Activation::none, false, true},
+                                           NormCase{{2, 3, 4, 3}, Activation::relu, false, true},
+                                           NormCase{{2, 3, 2, 5}, Activation::none, true, true},
+                                           NormCase{{2, 3, 2, 5}, Activation::relu, true, true}));
 
 TEST(MaxPoolDifferences, Input) {
     for (const graph::MaxPool& op : {graph::MaxPool{3, 2, 1}, {2, 2, 0}, {3, 1, 1}, {5, 3, 2}}) {

@@ -149,7 +149,7 @@ BatchNorm batch_norm_act(const Tensor& x, const BatchNormParameters& p, const Te
         double z = p.gamma[at(c)] * (x.at(n, c, h, w) - r.mean[at(c)]) * r.invstd[at(c)] +
                    p.beta[at(c)];
         if (residual != nullptr) z += residual->at(n, c, h, w);
-        r.y.at(n, c, h, w) = op.relu ? std::max(z, 0.0) : z;
+        r.y.at(n, c, h, w) = op.activation == graph::Activation::relu ? std::max(z, 0.0) : z;
     });
     return r;
 }
@@ -167,7 +167,9 @@ BatchNormGrad batch_norm_act_grad(const Tensor& x, const BatchNormParameters& p,
         return (x.at(n, c, h, w) - forward.mean[at(c)]) * forward.invstd[at(c)];
     };
     for_each(x.shape, [&](auto n, auto c, auto h, auto w) {
-        const double dz = op.relu && forward.y.at(n, c, h, w) <= 0 ? 0.0 : dy.at(n, c, h, w);
+        const bool stops = op.activation == graph::Activation::relu &&
+                           forward.y.at(n, c, h, w) <= 0;
+        const double dz = stops ? 0.0 : dy.at(n, c, h, w);
         g.dz.at(n, c, h, w) = dz;
         g.dbeta[at(c)] += dz;
         g.dgamma[at(c)] += dz * xhat(n, c, h, w);

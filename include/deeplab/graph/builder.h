@@ -22,8 +22,8 @@ struct Norm {
     TensorId x = none;
     // Parameters are <name>.weight, .bias, states <name>.running_mean, .running_var.
     std::string name;
-    bool relu = true;
-    TensorId residual = none;  // added before the ReLU
+    Activation activation = Activation::relu;
+    TensorId residual = none;  // added before the activation
     int residual_member = -1;  // or: the output of an earlier member of the group
     TensorId into = none;      // write a channel slice of this tensor, from channel_offset
     std::int64_t channel_offset = 0;

@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "deeplab/base/types.h"
+#include "deeplab/math/activation.h"
 
 namespace deeplab::graph {
 
+using math::Activation;
 using TensorId = std::int32_t;
 constexpr TensorId none = -1;
 
@@ -94,23 +96,26 @@ struct ExchangeFinish {
 // the unbiased variance. Frozen (evaluation, freeze_bn): the running statistics are used and left
 // alone.
 struct BatchNormAct {
-    bool relu = true, residual = false, frozen = false;
+    Activation activation = Activation::relu;
+    bool residual = false, frozen = false;
     float eps = 1e-5f, momentum = 0.1f;
 };
-// With dz = sum of the incoming gradients, masked by the ReLU (recomputed from x; from y > 0 with a
-// residual): sums dz and dz * xhat, local. They are the gradients of beta and gamma of this rank's
-// samples. in: x, gamma, beta, saved[, y with residual], dy (one or more) out: gsums (exchange, f64
-// (1,2C,1,1)): sum dz [C], sum dz*xhat [C]; dgamma, dbeta (gradient)[, dz with residual: it is the
-// residual's gradient]
+// With dz = sum of the incoming gradients, masked by the activation (recomputed from x; from y with
+// a residual): sums dz and dz * xhat, local. They are the gradients of beta and gamma of this
+// rank's samples. in: x, gamma, beta, saved[, y with residual], dy (one or more) out: gsums
+// (exchange, f64 (1,2C,1,1)): sum dz [C], sum dz*xhat [C]; dgamma, dbeta (gradient)[, dz with
+// residual: it is the residual's gradient]
 struct BatchNormGradSums {
-    bool relu = true, residual = false;
+    Activation activation = Activation::relu;
+    bool residual = false;
     std::int32_t gradients = 1; /* how many dy */
 };
 // dx = gamma * invstd * (dz - sum dz / n - xhat * sum dz*xhat / n); frozen: dx = gamma * invstd *
 // dz. in: x, gamma, beta, saved, gsums (reduced), sums (its last element is n; absent when frozen),
 // then dz with residual, else dy (one or more); out: dx
 struct BatchNormActGrad {
-    bool relu = true, residual = false, frozen = false;
+    Activation activation = Activation::relu;
+    bool residual = false, frozen = false;
     std::int32_t gradients = 1;
 };
 

@@ -45,10 +45,6 @@ DEEPLAB_HD inline Affine batch_norm_affine(float gamma, float beta, float mean, 
 
 DEEPLAB_HD inline float batch_norm(float x, Affine a) { return multiply_add(x, a.scale, a.shift); }
 
-// NaN passes, as in torch.
-DEEPLAB_HD inline float relu(float z) { return 0.0f > z ? 0.0f : z; }
-DEEPLAB_HD inline bool relu_passes(float z) { return z > 0.0f; }
-
 // dx = gamma * invstd * (dz - sum_dz / n - xhat * sum_dz_xhat / n) as dz * dz_factor + (x - mean) *
 // x_factor + constant.
 struct InputGradient {

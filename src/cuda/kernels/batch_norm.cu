@@ -1,6 +1,7 @@
 #include "batch_norm.h"
 
 #include "column_sums.cuh"
+#include "deeplab/math/activation.h"
 #include "deeplab/math/batch_norm.h"
 
 namespace deeplab::cuda {
@@ -64,7 +65,7 @@ struct ActArguments {
     const double* sums;      // null: frozen
     float* saved;            // null: none
     int pixels, channels;
-    bool relu;
+    math::Activation activation;
     float eps, momentum;
 };
 
@@ -128,8 +129,8 @@ __global__ void __launch_bounds__(256, 4) act_kernel(const ActArguments<T> a) {
             if (a.residual) unpack(added[u], residual);
 #pragma unroll
             for (int i = 0; i < V; ++i) {
-                z[i] = math::batch_norm(z[i], {scale[i], shift[i]}) + residual[i];
-                if (a.relu) z[i] = math::relu(z[i]);
+                z[i] = math::activated(a.activation,
+                                       math::batch_norm(z[i], {scale[i], shift[i]}) + residual[i]);
             }
             store(a.y.at(pixel, c), z);
         }
@@ -167,7 +168,7 @@ void batch_norm_act(cudaStream_t stream, const graph::BatchNormAct& op, const Ba
             a.mean = t.mean.as<float>(), a.variance = t.variance.as<float>();
             a.sums = t.sums.as<double>(), a.saved = t.saved.as<float>();
             a.pixels = static_cast<int>(t.x.pixels()), a.channels = static_cast<int>(t.x.shape.c);
-            a.relu = op.relu, a.eps = op.eps, a.momentum = op.momentum;
+            a.activation = op.activation, a.eps = op.eps, a.momentum = op.momentum;
             const Tiling tile = elementwise_tiling(t.x, width);
             launch("batch norm", stream, act_kernel<T, width>, tile.grid(), tile.block(), 0, a);
         },

@@ -1,5 +1,6 @@
 #include "batch_norm.h"
 #include "column_sums.cuh"
+#include "deeplab/math/activation.h"
 #include "deeplab/math/batch_norm.h"
 #include "gradient_rows.cuh"
 
@@ -8,13 +9,13 @@ namespace {
 
 template <class T>
 struct GradArguments {
-    Rows<const T> x, y;  // y: with residual, whose sign is the mask
+    Rows<const T> x, y;  // y: with residual, which tells the mask
     GradientRows<T> dy;
     Rows<T> dz, dx;  // dz: with residual
     const float *gamma, *beta, *saved;
     const double *reduced, *sums;  // of the gradient; of x, null when frozen
     int pixels, channels;
-    bool relu;
+    math::Activation activation;
 };
 
 // The forward pass's scale and shift of one channel.
@@ -70,7 +71,7 @@ __global__ void __launch_bounds__(grad_sums_threads, 2)
             for (int i = 0; i < V; ++i) {
                 const int k = in_tile + i;
                 const float z = a.y ? y[i] : math::batch_norm(x[i], {scales[k], shifts[k]});
-                if (a.relu && !math::relu_passes(z)) dz[u][i] = 0.0f;
+                if (!math::passes(a.activation, z)) dz[u][i] = 0.0f;
                 if (a.dz) dz[u][i] = rounded(dz[u][i], T{});
                 sum[i] += dz[u][i];
                 sum_x[i] = fmaf(dz[u][i], x[i] - means[k], sum_x[i]);
@@ -96,16 +97,17 @@ __global__ void __launch_bounds__(grad_sums_threads, 2)
 // What dx takes of the thread's channels, in registers. One value of a quantity a block is computed
 // by one thread, in f64, and handed out through shared memory: read from there once a pixel,
 // threads of 8 channels each would queue for its banks.
-template <int V, bool Frozen, bool Masked>
+template <int V, bool Frozen, math::Activation Mask>
 struct GradFactors {
     float dz_factor[V];
-    float scale[V], shift[V];                 // Masked
+    static constexpr bool masked = Mask != math::Activation::none;
+    float scale[V], shift[V];                 // masked
     float mean[V], x_factor[V], constant[V];  // not Frozen
 
     // By all threads of the block.
     template <class T>
     __device__ __forceinline__ explicit GradFactors(const GradArguments<T>& a) {
-        constexpr int quantities = 1 + (Masked ? 2 : 0) + (Frozen ? 0 : 3);
+        constexpr int quantities = 1 + (masked ? 2 : 0) + (Frozen ? 0 : 3);
         alignas(16) __shared__ float of_tile[quantities][tile_channels];
         const int t = thread_number(), width = static_cast<int>(blockDim.x) * V,
                   own = static_cast<int>(blockIdx.x) * width + t,
@@ -117,7 +119,7 @@ struct GradFactors {
                 a.reduced[a.channels + own], count);
             int q = 0;
             of_tile[q++][t] = g.dz_factor;
-            if (Masked) {
+            if (masked) {
                 const math::Affine f = saved_affine(a, own);
                 of_tile[q++][t] = f.scale, of_tile[q++][t] = f.shift;
             }
@@ -129,7 +131,7 @@ struct GradFactors {
         __syncthreads();
         int q = 0;
         take(of_tile[q++] + in_tile, dz_factor);
-        if (Masked) take(of_tile[q++] + in_tile, scale), take(of_tile[q++] + in_tile, shift);
+        if (masked) take(of_tile[q++] + in_tile, scale), take(of_tile[q++] + in_tile, shift);
         if (!Frozen) {
             take(of_tile[q++] + in_tile, mean), take(of_tile[q++] + in_tile, x_factor);
             take(of_tile[q++] + in_tile, constant);
@@ -137,18 +139,19 @@ struct GradFactors {
     }
 
     __device__ __forceinline__ float dx(int i, float dz, float x) const {
-        if (Masked && !math::relu_passes(math::batch_norm(x, {scale[i], shift[i]}))) dz = 0.0f;
+        if (masked && !math::passes(Mask, math::batch_norm(x, {scale[i], shift[i]}))) dz = 0.0f;
         if (Frozen) return dz * dz_factor[i];
         return math::batch_norm_dx(dz, x, mean[i], {dz_factor[i], x_factor[i], constant[i]});
     }
 };
 
-// Masked: by the ReLU's input, recomputed from x.
-template <class T, int V, bool Frozen, bool Masked>
+// Mask: by the activation's input, recomputed from x.
+template <class T, int V, bool Frozen, math::Activation Mask>
 __global__ void __launch_bounds__(256, 2) grad_kernel(const GradArguments<T> a) {
     constexpr int unroll = 2;
-    constexpr bool needs_x = Masked || !Frozen;
-    const GradFactors<V, Frozen, Masked> factors(a);
+    using Factors = GradFactors<V, Frozen, Mask>;
+    constexpr bool needs_x = Factors::masked || !Frozen;
+    const Factors factors(a);
     const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * V,
               step = static_cast<int>(gridDim.y * blockDim.y);
     for (int p = static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y);
@@ -173,12 +176,17 @@ __global__ void __launch_bounds__(256, 2) grad_kernel(const GradArguments<T> a) 
     }
 }
 
-// f(Frozen, Masked), as constants.
+// f(Frozen, Mask), as constants.
 template <class F>
-void with_kind(bool frozen, bool masked, const F& f) {
+void with_kind(bool frozen, math::Activation mask, const F& f) {
+    using math::Activation;
     const auto with_mask = [&](auto is_frozen) {
-        if (masked) return f(is_frozen, std::true_type{});
-        f(is_frozen, std::false_type{});
+        switch (mask) {
+            case Activation::none:
+                return f(is_frozen, std::integral_constant<Activation, Activation::none>{});
+            case Activation::relu:
+                return f(is_frozen, std::integral_constant<Activation, Activation::relu>{});
+        }
     };
     if (frozen) return with_mask(std::true_type{});
     with_mask(std::false_type{});
@@ -204,7 +212,7 @@ void batch_norm_grad_sums(cudaStream_t stream, const graph::BatchNormGradSums& o
         [&](auto zero, auto width) {
             using T = decltype(zero);
             GradArguments<T> a = arguments<T>(t);
-            a.y = rows<const T>(t.y), a.dz = rows<T>(t.dz), a.relu = op.relu;
+            a.y = rows<const T>(t.y), a.dz = rows<T>(t.dz), a.activation = op.activation;
             const ParameterGradients result{t.gsums.as<double>(), t.dgamma.as<float>(),
                                             t.dbeta.as<float>(), add};
             const Tiling tile = grad_sums_tiling(t.x, width);
@@ -223,10 +231,11 @@ void batch_norm_act_grad(cudaStream_t stream, const graph::BatchNormActGrad& op,
             using T = decltype(zero);
             GradArguments<T> a = arguments<T>(t);
             a.dx = rows<T>(t.dx), a.reduced = t.gsums.as<double>(), a.sums = t.sums.as<double>();
-            const bool masked = op.relu && !op.residual;  // with residual, dy is dz already
+            // With residual, dy is dz already.
+            const math::Activation mask = op.residual ? math::Activation::none : op.activation;
             const Tiling tile = elementwise_tiling(t.x, width);
-            with_kind(op.frozen, masked, [&](auto is_frozen, auto is_masked) {
-                launch("batch-norm gradient", stream, grad_kernel<T, width, is_frozen, is_masked>,
+            with_kind(op.frozen, mask, [&](auto is_frozen, auto by) {
+                launch("batch-norm gradient", stream, grad_kernel<T, width, is_frozen, by>,
                        tile.grid(), tile.block(), 0, a);
             });
         },

@@ -8,16 +8,19 @@
 namespace deeplab::testing {
 namespace {
 
+using graph::Activation;
+
 struct Case {
     Shape x;
-    bool relu, residual, frozen;
+    Activation activation;
+    bool residual, frozen;
     int gradients = 1;
     // Channels of neighbours around y and every dy.
     DeviceTensor::Margin margin = {};
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
-    *out << to_string(c.x) << (c.relu ? " relu" : "") << (c.residual ? " residual" : "")
+    *out << to_string(c.x) << " " << math::name(c.activation) << (c.residual ? " residual" : "")
          << (c.frozen ? " frozen" : "") << " gradients " << c.gradients << " margin "
          << c.margin.before << '+' << c.margin.after;
 }
@@ -31,7 +34,8 @@ class BatchNormKernels : public ::testing::TestWithParam<std::tuple<Case, DType>
 protected:
     const Case c = std::get<0>(GetParam());
     const DType type = std::get<1>(GetParam());
-    const graph::BatchNormAct op{.relu = c.relu, .residual = c.residual, .frozen = c.frozen};
+    const graph::BatchNormAct op{
+        .activation = c.activation, .residual = c.residual, .frozen = c.frozen};
     const Shape channel{1, c.x.c, 1, 1};
     const std::size_t channels = static_cast<std::size_t>(c.x.c);
     const reference::Tensor x = random_in(type, c.x, 1), residual = random_in(type, c.x, 2);
@@ -114,7 +118,7 @@ TEST_P(BatchNormKernels, Backward) {
     t.gsums = gsums.view(DType::f64);
     t.dgamma = dgamma.view(DType::f32), t.dbeta = dbeta.view(DType::f32);
     if (c.residual) t.y = y.view(), t.dz = dz.view();
-    cuda::batch_norm_grad_sums(no_stream, {c.relu, c.residual, c.gradients}, t, false,
+    cuda::batch_norm_grad_sums(no_stream, {c.activation, c.residual, c.gradients}, t, false,
                                scratch.get());
     EXPECT_TRUE(near(dbeta.values(), expected.dbeta, 1e-5));
     EXPECT_TRUE(near(dgamma.values(), expected.dgamma, 1e-5));
@@ -129,14 +133,14 @@ TEST_P(BatchNormKernels, Backward) {
     const DeviceArray<double> exchanged(exact_sums());
     t.dx = dx.view();
     if (!c.frozen) t.sums = exchanged.view(DType::f64);
-    graph::BatchNormActGrad grad{c.relu, c.residual, c.frozen, c.gradients};
+    graph::BatchNormActGrad grad{c.activation, c.residual, c.frozen, c.gradients};
     cuda::BatchNormGradTensors last = t;
     if (c.residual) last.dy = {dz.view()}, grad.gradients = 1;
     cuda::batch_norm_act_grad(no_stream, grad, last);
     EXPECT_TRUE(near(dx.values().data, rounded(type, expected.dx).data, limit(type)));
 
     // On another micro-batch the parameters' gradients add up.
-    cuda::batch_norm_grad_sums(no_stream, {c.relu, c.residual, c.gradients}, t, true,
+    cuda::batch_norm_grad_sums(no_stream, {c.activation, c.residual, c.gradients}, t, true,
                                scratch.get());
     Values twice = expected.dgamma;
     for (double& v : twice) v *= 2;
@@ -165,7 +169,7 @@ TEST_P(BatchNormKernels, GradientHasTheFormulasBits) {
     t.gamma = gamma.view(DType::f32), t.beta = beta.view(DType::f32);
     t.gsums = reduced.view(DType::f64);
     if (!c.frozen) t.sums = exchanged.view(DType::f64);
-    cuda::batch_norm_act_grad(no_stream, {c.relu, c.residual, c.frozen, c.gradients}, t);
+    cuda::batch_norm_act_grad(no_stream, {c.activation, c.residual, c.frozen, c.gradients}, t);
 
     const std::vector<float> g = gamma.values(), b = beta.values(), s = saved.values();
     std::vector<reference::Tensor> dy;
@@ -182,7 +186,7 @@ TEST_P(BatchNormKernels, GradientHasTheFormulasBits) {
         const auto value = static_cast<float>(x.data[i]);
         const float z = math::batch_norm(
             value, math::batch_norm_affine(g[k], b[k], s[k], s[channels + k]));
-        if (c.relu && !c.residual && !math::relu_passes(z)) dz = 0;
+        if (!c.residual && !math::passes(c.activation, z)) dz = 0;
         const float expected = c.frozen ? dz * factors.dz_factor
                                         : math::batch_norm_dx(dz, value, s[k], factors);
         ASSERT_EQ(got[i], round_to(type, static_cast<double>(expected))) << i;
@@ -192,18 +196,19 @@ TEST_P(BatchNormKernels, GradientHasTheFormulasBits) {
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, BatchNormKernels,
-    ::testing::Combine(::testing::Values(Case{{3, 64, 9, 31}, true, false, false},
-                                         Case{{2, 64, 9, 7}, true, true, false, 2},
-                                         Case{{1, 1, 1, 7}, true, false, false},
-                                         Case{{4, 3, 13, 29}, false, false, false, 2},
-                                         Case{{2, 21, 11, 9}, true, true, false, 3},
-                                         Case{{1, 48, 33, 17}, true, false, false, 1, {256, 0}},
-                                         Case{{1, 304, 5, 5}, false, true, true, 2, {8, 16}},
-                                         Case{{2, 304, 3, 3}, true, false, true, 8, {3, 2}},
-                                         Case{{1, 2048, 3, 3}, true, true, false, 5},
-                                         Case{{4, 256, 1, 1}, true, false, false},
-                                         Case{{2, 40, 21, 16}, true, false, false, 2, {0, 4}}),
-                       ::testing::Values(DType::f32, DType::bf16)));
+    ::testing::Combine(
+        ::testing::Values(Case{{3, 64, 9, 31}, Activation::relu, false, false},
+                          Case{{2, 64, 9, 7}, Activation::relu, true, false, 2},
+                          Case{{1, 1, 1, 7}, Activation::relu, false, false},
+                          Case{{4, 3, 13, 29}, Activation::none, false, false, 2},
+                          Case{{2, 21, 11, 9}, Activation::relu, true, false, 3},
+                          Case{{1, 48, 33, 17}, Activation::relu, false, false, 1, {256, 0}},
+                          Case{{1, 304, 5, 5}, Activation::none, true, true, 2, {8, 16}},
+                          Case{{2, 304, 3, 3}, Activation::relu, false, true, 8, {3, 2}},
+                          Case{{1, 2048, 3, 3}, Activation::relu, true, false, 5},
+                          Case{{4, 256, 1, 1}, Activation::relu, false, false},
+                          Case{{2, 40, 21, 16}, Activation::relu, false, false, 2, {0, 4}}),
+        ::testing::Values(DType::f32, DType::bf16)));
 
 // Values of mean 1000 and deviation 0.01 lose no digits.
 TEST(BatchNormKernel, SumsOfALargeMean) {
@@ -216,7 +221,7 @@ TEST(BatchNormKernel, SumsOfALargeMean) {
     cuda::batch_norm_sums(no_stream, device_x.view(), sums.view(DType::f64), scratch.get());
     const auto forward = reference::batch_norm_act(
         x, {Values(64, 1), Values(64, 0), Values(64, 0), Values(64, 1)}, nullptr,
-        {.relu = false, .eps = 0, .momentum = 1});
+        {.activation = Activation::none, .eps = 0, .momentum = 1});
     Values variances, expected;
     const double n = 2 * 9 * 31;
     for (std::size_t c = 0; c < 64; ++c) {
