@@ -134,6 +134,8 @@ int fail(Communicator& world, const std::function<void()>& last = {}) {
 }  // namespace
 
 MpiSession::MpiSession(int* argc, char*** argv) {
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);
     try {
         require_room();
         start(argc, argv);
@@ -154,8 +156,6 @@ Communicator& MpiSession::world() {
 }
 
 int run_guarded(MpiSession& session, const std::function<int()>& body) {
-    std::signal(SIGPIPE, SIG_IGN);
-    std::signal(SIGXFSZ, SIG_IGN);
     last_words = session.last_words_.get();
     int code = 0;
     try {

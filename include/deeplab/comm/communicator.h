@@ -61,7 +61,8 @@ std::unique_ptr<Communicator> make_self();
 
 // MPI is initialised while an object lives; the first thing a program does. Also sets
 // log::set_rank. When the program was built without MPI, or with no launcher, world() is a
-// communicator of one rank.
+// communicator of one rank. SIGPIPE and SIGXFSZ are ignored from here on, so that a closed pipe or
+// a file-size limit is an error of that output alone; MPI itself makes files at its start.
 class MpiSession {
 public:
     // Throws nothing: what fails is for world() to tell, inside run_guarded.
@@ -89,9 +90,8 @@ private:
 
 // Runs a program's body with the error policy of all programs: Error -> its message and exit code,
 // anything else -> "bug" and 1; a rank of several aborts the job so that the others do not hang.
-// Ranks that fail with the same message are told of once, by the first of them. SIGPIPE and SIGXFSZ
-// are ignored, so that a closed pipe or a file-size limit is an error of that output alone. No rank
-// waits here for the others: the body's first exchange is the program's.
+// Ranks that fail with the same message are told of once, by the first of them. No rank waits here
+// for the others: the body's first exchange is the program's.
 int run_guarded(MpiSession& session, const std::function<int()>& body);
 
 // Runs a part of a program's body under the same policy. An error there ends a job of several ranks
