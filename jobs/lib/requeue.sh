@@ -3,6 +3,17 @@
 # shellcheck disable=SC2154
 set -u
 
+# From 24.05 on Slurm requeues a job that ends in its partition's GraceTime. When the job was requeued before that, Slurm does
+# it once more at the end of the next start.
+requeued_by_slurm() {
+    local version
+    preempted || return
+    version=$(scontrol --version 2>/dev/null | sed -n 's/^slurm[^0-9]*\([0-9]*\)\.\([0-9][0-9]\).*/\1\2/p')
+    ((10#${version:-0} >= 2405)) &&
+        [[ $(scontrol show config 2>/dev/null) =~ PreemptType\ *=\ preempt/partition_prio ]] &&
+        [[ $(scontrol show partition "$(job_field Partition)" 2>/dev/null) =~ PreemptMode=REQUEUE ]]
+}
+
 # A job that stopped early runs again, unless that is off, or leads nowhere.
 requeue() { # REASON
     local reason=$1
@@ -18,6 +29,8 @@ requeue() { # REASON
             "same command again"
     elif [[ $(job_field Requeue) == 0 ]]; then
         submit_again "$reason"
+    elif requeued_by_slurm; then
+        say "$reason; Slurm, which takes its nodes for another job, requeues it: job $SLURM_JOB_ID continues"
     elif scontrol requeue "$SLURM_JOB_ID"; then
         say "$reason; requeued, job $SLURM_JOB_ID continues"
     else

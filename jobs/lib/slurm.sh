@@ -67,6 +67,7 @@ run_job() {
     command=("${launch[@]}" "$program" "${program_options[@]}")
     say "runs: $(print_command)"
     run_command
+    if ((status == 0)) && lost_a_node; then status=4; fi
     end_attempt "$status"
     leave_shards
     describe_job # as Slurm sees it now

@@ -22,11 +22,21 @@ add_time_budget() {
     program_options+=(--time-budget "$((left / 60)).$(printf '%02d' $((left % 60 * 100 / 60)))")
 }
 
+nodes_answer() {
+    timeout 20 srun --overlap --mpi=none "--nodes=$nodes" "--ntasks=$nodes" --ntasks-per-node=1 --immediate=15 true >/dev/null 2>&1
+}
+
+# The mpirun of Open MPI 5 (PRRTE) ends with 0 when it loses a node's daemon, though it has ended the ranks.
+lost_a_node() {
+    [[ ${launch[0]##*/} != srun ]] && ((nodes > 1 && !asked_to_stop)) || return
+    describe_job
+    preempted || ! nodes_answer
+}
+
 # When a node dies the ranks may end before Slurm knows why; a job that ended by itself would not be requeued for the node.
 await_dead_node() {
     local limit
-    ! timeout 20 srun --overlap --mpi=none "--nodes=$nodes" "--ntasks=$nodes" --ntasks-per-node=1 --immediate=15 true \
-        >/dev/null 2>&1 || return 0
+    ! nodes_answer || return 0
     limit=$(scontrol show config 2>/dev/null | sed -n 's/^SlurmdTimeout *= *\([0-9]*\) sec.*/\1/p')
     limit=$((${limit:-300} + 60))
     say "the ranks ended with $status, and a node of the job does not answer; waits up to $limit s for Slurm to notice, which" \

@@ -140,13 +140,19 @@ if [[ $1 == --version ]]; then
     echo "srun of a test"
     exit
 fi
+[[ ${!#} != true ]] || exit "${DEAD:-0}" # do the nodes answer?
 while [[ $1 != */bin/deeplab-* && $1 != */place.sh && $1 != */stage_node.sh ]]; do shift; done
 exec "$@"
 SRUN
 cat >fake/scontrol <<'SCONTROL'
 #!/bin/bash
 echo "$*" >>"$SCONTROL_LOG"
-[[ $1 != show ]] || echo "   JobState=${STATE:-RUNNING} Requeue=${REQUEUE:-1} Restarts=0 EndTime=${END:-Unknown} JobName=some"
+[[ $1 != --version ]] || echo "slurm-wlm ${VERSION:-22.05.8}"
+case "$*" in
+    "show config") printf 'PreemptType             = %s\nSlurmdTimeout = 10 sec\n' "${PREEMPT:-preempt/partition_prio}" ;;
+    "show partition some") echo "   PreemptMode=${MODE:-REQUEUE}" ;;
+esac
+[[ $1 != show ]] || echo "   Partition=some StartTime=2026-01-01T00:00:00 PreemptTime=${PREEMPTED:-None} JobState=${STATE:-RUNNING} Requeue=${REQUEUE:-1} Restarts=0 EndTime=${END:-Unknown} JobName=some"
 SCONTROL
 cat >fake/sbatch <<'SBATCH'
 #!/bin/bash
@@ -173,7 +179,7 @@ expect_status 75 "exit code 75 where requeue is off"
 expect_text "was submitted" "where requeue is off"
 expect "nothing is requeued where it is off" bash -c '! grep -q ^requeue scontrol.log'
 expect "the new job has the old one's shape and options" \
-    grep -q -- "--no-requeue --dependency=afterany:7 --nodes=2 --job-name=some --ntasks-per-node=3 .*/train.sbatch --out a run$" \
+    grep -q -- "--no-requeue --dependency=afterany:7 --nodes=2 --job-name=some --partition=some --ntasks-per-node=3 .*/train.sbatch --out a run$" \
     scontrol.log.sbatch
 expect "the new job does not inherit the shape" bash -c '! grep -q ^SLURM_NTASKS scontrol.log.environment'
 submit STUB_CODE=75 REQUEUE=0 STUB_SBATCH=1 bash "$train"
@@ -182,6 +188,27 @@ expect_text "submit the same command again" "where requeue is off, and sbatch fa
 submit STUB_CODE=75 STATE=CANCELLED bash "$train"
 expect_text "the job is CANCELLED" "a cancelled job"
 expect "a cancelled job is not requeued" bash -c '! grep -q ^requeue scontrol.log'
+# Slurm 24.05 and later requeue a preempted job where the partition says so: the script must not, too.
+at=2026-01-01T00:05:00
+submit STUB_CODE=75 PREEMPTED=$at VERSION=24.05.1 bash "$train"
+expect_text "requeues it: job 7 continues" "preempted under a Slurm that requeues"
+expect "Slurm's requeue is the only one" bash -c '! grep -q ^requeue scontrol.log'
+for other in VERSION=23.11.4 PREEMPTED=2025-12-31T23:00:00 MODE=CANCEL PREEMPT=preempt/qos; do
+    submit STUB_CODE=75 PREEMPTED=$at VERSION=24.11.5 "$other" bash "$train"
+    expect "with $other the script requeues" grep -q '^requeue 7$' scontrol.log
+done
+# The mpirun of Open MPI 5 ends with 0 when it has lost a node.
+printf '#!/bin/bash\nexit 0\n' | tee fake/mpirun >fake/sleep
+chmod +x fake/mpirun fake/sleep
+two=(DEEPLAB_LAUNCHER=mpirun SLURM_JOB_NUM_NODES=2 SLURM_NTASKS_PER_NODE=1)
+submit "${two[@]}" bash "$train"
+expect_status 0 "both nodes answer: it has done its work"
+submit "${two[@]}" DEAD=1 bash "$train"
+expect_status 4 "a node does not answer"
+expect_text "waits up to 70 s for Slurm to notice" "a node does not answer"
+submit "${two[@]}" PREEMPTED=$at bash "$train"
+expect "a preempted job may have lost a node" grep -q '^requeue 7$' scontrol.log
+rm fake/mpirun fake/sleep
 submit STUB_CODE=75 DEEPLAB_REQUEUE=0 bash "$train"
 expect "DEEPLAB_REQUEUE=0 does not requeue" bash -c '! grep -q ^requeue scontrol.log'
 
