@@ -156,6 +156,12 @@ std::string to_toml(const Config& config) {
     return io::to_toml(root);
 }
 
+std::string to_json(const Config& config) {
+    Object keys;
+    for (const Key& key : all_keys()) keys[key.name] = key.get(config);
+    return io::to_json(keys, 2) + "\n";
+}
+
 std::vector<std::string> frozen_differences(const Config& run, const Config& now) {
     std::vector<std::string> names;
     for (const Key& key : all_keys()) {

@@ -23,7 +23,7 @@ struct Arguments {
     std::vector<std::string> set;
     bool reset_classifier = false, keep_classifier = false, resume = false;
     bool allow_changed_data = false, dry_run = false, verbose = false, no_graph = false;
-    bool keys = false;
+    bool keys = false, json = false;
     double time_budget = 0;
     std::int64_t threads = 0;
 };
@@ -64,6 +64,10 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.flag("--dry-run", a.dry_run,
               "print parameters, work, memory, ranks and devices; write RUN/plan.txt alone");
     line.flag("--verbose", a.verbose, "of --dry-run: print the plan, too; write nothing");
+    line.flag(
+        "--json", a.json,
+        "of --dry-run: print what the run needs as JSON, from configuration, data and plan "
+        "alone: no device is touched, nothing is written; of --keys: the keys' values as JSON");
     line.option("--time-budget", a.time_budget,
                 "minutes after which to stop with a checkpoint and exit code 75; 0: no limit");
     line.option(
@@ -81,21 +85,30 @@ bool parse(int argc, char** argv, Arguments& a) {
     return line.parse(argc, argv);
 }
 
-void check(Arguments& a) {
-    if (a.data.empty()) {
+void check_dry_run(const Arguments& a) {
+    if (a.verbose && !a.dry_run) {
         throw UsageError(
-            "--data is missing — deeplab-train cannot run without it — see deeplab-train --help");
+            "--verbose is of --dry-run — a run keeps its plan in RUN/plan.txt — add --dry-run, or "
+            "leave it out");
+    }
+    if (a.json && (!a.dry_run || a.verbose)) {
+        throw UsageError(
+            "--json is of --dry-run and of --keys, without --verbose — scripts read it, so nothing "
+            "else is printed — add --dry-run or --keys, or leave --json or --verbose out");
     }
     if (!a.trace.empty() && a.dry_run) {
         throw UsageError(
             "--trace is of a training run — a dry run takes no step to draw — leave one of the two "
             "out");
     }
-    if (a.verbose && !a.dry_run) {
+}
+
+void check(Arguments& a) {
+    if (a.data.empty()) {
         throw UsageError(
-            "--verbose is of --dry-run — a run keeps its plan in RUN/plan.txt — add --dry-run, or "
-            "leave it out");
+            "--data is missing — deeplab-train cannot run without it — see deeplab-train --help");
     }
+    check_dry_run(a);
     if (a.reset_classifier && a.init.empty()) {
         throw UsageError(
             "--reset-classifier is of --init — without weights every tensor starts afresh — add "
@@ -160,6 +173,12 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.graph = !a.no_graph;
     // Before the watchdog, whose own exchange depends on train.watchdog_s.
     train::require_same_start(world, options);
+    if (a.json) {
+        const bool on_device = tools::may_use_gpu(tools::parse_device(a.device));
+        const std::string needs = train::needs_of(options, world, on_device);
+        if (world.rank() == 0) std::cout << needs << std::flush;
+        return 0;
+    }
     options.threads = tools::thread_count(world, a.threads);
     options.ends_job = true;
     const auto backend = [&] {  // a driver that hangs as it starts is somebody's, too
@@ -185,7 +204,11 @@ int main(int argc, char** argv) {
         Arguments arguments;
         if (!parse(argc, argv, arguments)) return 0;
         if (arguments.keys) {
-            if (session.world().rank() == 0) std::cout << config::config_reference() << std::flush;
+            if (session.world().rank() != 0) return 0;
+            std::cout << (arguments.json ? config::to_json(
+                                               config::load_config(arguments.config, arguments.set))
+                                         : config::config_reference())
+                      << std::flush;
             return 0;
         }
         check(arguments);

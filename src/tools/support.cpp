@@ -62,6 +62,11 @@ Device parse_device(const std::string& text) {
         cat("--device ", text, " is not a device — nothing could run — use auto, cpu or cuda"));
 }
 
+bool may_use_gpu(Device device) {
+    return device == Device::cuda ||
+           (device == Device::automatic && cuda::availability().devices > 0);
+}
+
 int thread_count(comm::Communicator& world, std::int64_t requested) {
     const auto node = world.split_by_node();
     const std::string mine = affinity(0);

@@ -29,6 +29,29 @@ std::vector<std::string> devices_of(exec::Backend& backend, comm::Communicator& 
                               "devices of the ranks");
 }
 
+// Of convolutions, forward.
+double gmac_per_image(const config::Config& config) {
+    const std::int64_t crop = config.data.augmentation.crop;
+    return convolution_flops(model::inference_plan(config.model, 1, crop, crop)) / 2e9;
+}
+
+// A rank's parameters, gradients and momentum.
+std::int64_t parameter_bytes(const graph::Plan& plan) { return plan.parameter_count * 12; }
+
+// A rank's state and activations. The host keeps bf16 as the floats that it emulates them with; a
+// device has the parameters as bf16, too.
+std::int64_t planned_bytes(const graph::Plan& plan, bool on_device) {
+    bool bf16 = false;
+    const auto bytes = [&](const graph::Tensor& t) {
+        bf16 = bf16 || t.dtype == DType::bf16;
+        const DType stored = t.dtype == DType::bf16 && !on_device ? DType::f32 : t.dtype;
+        return t.shape.elements() * static_cast<std::int64_t>(size_of(stored));
+    };
+    const std::int64_t arena = graph::plan_memory(plan, bytes).arena_bytes;
+    return arena + parameter_bytes(plan) + plan.state_count * 4 +
+           (bf16 && on_device ? plan.parameter_count * 2 : 0);
+}
+
 }  // namespace
 
 int loader_workers(const config::Config& config, int threads) {
@@ -72,6 +95,38 @@ std::string plan_text(const graph::Plan& plan) {
     return cat(graph::to_string(plan), "\nhash ", hex64(graph::hash(plan)), "\n");
 }
 
+std::string needs_json(const Setup& setup, std::int64_t ranks, bool on_device,
+                       const CheckpointRoom& checkpoints) {
+    const config::Config& config = setup.config;
+    const graph::Plan& plan = setup.plan;
+    const std::int64_t memory = planned_bytes(plan, on_device);
+    io::Object out;
+    out["version"] = version();
+    out["backbone"] = config.model.backbone;
+    out["output_stride"] = config.model.output_stride;
+    out["classes"] = config.model.num_classes;
+    out["crop"] = config.data.augmentation.crop;
+    out["parameters"] = plan.parameter_count;
+    out["statistics"] = plan.state_count;
+    out["gmac_per_image"] = gmac_per_image(config);
+    out["plan_hash"] = hex64(graph::hash(plan));
+    out["ranks"] = ranks;
+    out["global_batch"] = config.train.global_batch;
+    out["accumulation"] = config.train.accumulation;
+    out["micro_batch"] = setup.local_batch;
+    out["iterations"] = config.train.iterations;
+    out["train_images"] = setup.train.records;
+    out["val_images"] = setup.val ? setup.val->records : 0;
+    out["memory_host_bytes"] = on_device ? 0 : memory;
+    out["memory_device_bytes"] = on_device ? memory : 0;
+    out["gradient_bytes"] = plan.parameter_count * 4;
+    out["checkpoint_bytes"] = checkpoints.bytes;
+    out["checkpoints_at_once"] = checkpoints.at_once;
+    out["checkpoint_bytes_to_come"] = checkpoints.to_come;
+    out["checkpoint_bytes_free"] = checkpoints.free < 0 ? io::Value() : checkpoints.free;
+    return io::to_json(out, 2) + "\n";
+}
+
 void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
                    comm::Communicator& control) {
     if (control.rank() != 0) return;
@@ -79,19 +134,18 @@ void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
     const auto& plan = setup.plan;
     const auto bytes = [](std::int64_t n) { return human_bytes(static_cast<std::uint64_t>(n)); };
     const std::int64_t crop = config.data.augmentation.crop;
-    const double forward = convolution_flops(model::inference_plan(config.model, 1, crop, crop));
 
     std::cout << "network     " << config.model.backbone << ", output stride "
               << config.model.output_stride << ", " << config.model.num_classes << " classes, crop "
               << crop << "\n"
               << "parameters " << plan.parameter_count << "\n"
-              << "GMAC per image " << fixed(forward / 2e9, 3) << "\n"
+              << "GMAC per image " << fixed(gmac_per_image(config), 3) << "\n"
               << "statistics  " << plan.state_count << " running means and variances\n"
               << "work        " << fixed(convolution_flops(plan) / 1e9, 2)
               << " GFLOP of convolutions, forward and backward, for a micro-batch of "
               << setup.local_batch << " on one rank\n"
               << "memory      " << bytes(memory.arena_bytes) << " activations (arena), "
-              << bytes(plan.parameter_count * 12) << " parameters, gradients and momentum, a rank\n"
+              << bytes(parameter_bytes(plan)) << " parameters, gradients and momentum, a rank\n"
               << "traffic     " << plan.buckets.size() << " gradient buckets, "
               << bytes(plan.parameter_count * 4) << " a step; " << plan.messages
               << " batch-norm messages a micro-batch\n"

@@ -19,6 +19,11 @@ std::string environment_json(const TrainOptions& options, exec::Backend& backend
                              std::int64_t first_step);
 // The plan as lines, for RUN/plan.txt.
 std::string plan_text(const graph::Plan& plan);
+// For scripts: what a run needs, as one flat JSON object. A rank's memory lies on its GPU
+// (`on_device`) or in the host's; what convolutions take beside it, and batches on their way, do
+// not count.
+std::string needs_json(const Setup& setup, std::int64_t ranks, bool on_device,
+                       const CheckpointRoom& checkpoints);
 // Rank 0 prints to stdout; the ranks and their devices are preflight's.
 void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
                    comm::Communicator& control);

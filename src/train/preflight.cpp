@@ -262,16 +262,16 @@ PreflightTable preflight_table(const PreflightFacts& facts) {
             cat("  all-reduce ", fixed(facts.bandwidth / 1e9, 2), " GB/s of host memory"));
     }
     common.push_back(cat("  data      ", facts.data));
-    const std::int64_t files = facts.keep + 2;  // the best one, and the one being written
-    common.push_back(cat("  checkpoint ", bytes_text(facts.checkpoint_bytes), " each, at most ",
-                         files, "; ", bytes_text(facts.free_bytes), " free"));
+    const CheckpointRoom& room = facts.checkpoints;
+    common.push_back(cat("  checkpoint ", bytes_text(room.bytes), " each, at most ", room.at_once,
+                         "; ", bytes_text(room.free), " free"));
     for (const auto& line : common) text += line + "\n";
     for (const auto& change : facts.changes) text += cat("  changed   ", change, "\n");
-    if (facts.free_bytes >= 0 && facts.free_bytes < files * facts.checkpoint_bytes) {
+    if (room.free >= 0 && room.free < room.to_come) {
         warnings["checkpoints"].push_back(
-            cat(bytes_text(facts.free_bytes), " are free where ", files, " checkpoints of ",
-                bytes_text(facts.checkpoint_bytes),
-                " may be kept — one may not be written — free space, or lower checkpoint.keep"));
+            cat(bytes_text(room.free), " are free where ", room.at_once, " checkpoints of ",
+                bytes_text(room.bytes), " may be kept, which need ", bytes_text(room.to_come),
+                " more — one may not be written — free space, or lower checkpoint.keep"));
     }
     for (const auto& [kind, texts] : warnings)
         table.warnings.insert(table.warnings.end(), texts.begin(), texts.end());
@@ -289,14 +289,10 @@ void preflight(const Setup& setup, exec::Backend& backend, comm::Communicator& c
     if (control.rank() != 0) return;
     facts.data = data_text(setup.train);
     if (setup.val) facts.data += cat("; ", data_text(*setup.val));
-    facts.checkpoint_bytes = setup.plan.parameter_count * 8 + setup.plan.state_count * 4;
-    facts.keep = setup.config.checkpoint.keep;
+    facts.checkpoints = room_for_checkpoints(setup, run);
     const std::int64_t before = run.empty() ? 0 : ranks_before(run);
     if (before > 0 && before != control.size())
         facts.changes.push_back(cat("ranks: ", before, " -> ", control.size()));
-    std::error_code error;
-    const auto space = std::filesystem::space(run.empty() ? "." : run, error);
-    if (!error && !run.empty()) facts.free_bytes = static_cast<std::int64_t>(space.available);
     PreflightTable table = preflight_table(facts);
     if (run.empty())
         std::cout << table.text;

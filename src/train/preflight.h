@@ -23,8 +23,7 @@ struct PreflightFacts {
     std::vector<RankFacts> ranks;
     double bandwidth = 0;  // bytes of the all-reduced message per second; 0: one rank
     std::string data;
-    std::int64_t checkpoint_bytes = 0, keep = 0;
-    std::int64_t free_bytes = -1;      // where checkpoints go; -1: unknown
+    CheckpointRoom checkpoints;
     std::vector<std::string> changes;  // since the run's start, of a resumed one: "key: old -> new"
 };
 

@@ -1,6 +1,7 @@
 #include "deeplab/train/run_folder.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <system_error>
 #include <vector>
@@ -87,6 +88,24 @@ void prune_checkpoints(const fs::path& run, std::int64_t keep, const std::set<fs
         std::error_code ignored;
         if (file != best && file != latest) fs::remove(file, ignored);
     }
+}
+
+CheckpointRoom checkpoint_room(const fs::path& run, std::int64_t bytes, std::int64_t keep) {
+    CheckpointRoom room{.bytes = bytes, .at_once = keep + 2};
+    const std::int64_t there = run.empty() ? 0
+                                           : static_cast<std::int64_t>(checkpoints_of(run).size());
+    const std::int64_t missing = std::max<std::int64_t>(room.at_once - there, 1);
+    const std::int64_t most = std::numeric_limits<std::int64_t>::max() /
+                              std::max<std::int64_t>(bytes, 1);
+    room.to_come = std::min(missing, most) * bytes;
+    if (run.empty()) return room;
+    std::error_code problem;
+    fs::path folder = fs::absolute(run, problem);
+    while (!fs::exists(folder, problem) && folder.has_relative_path())
+        folder = folder.parent_path();
+    const auto space = fs::space(folder, problem);
+    if (!problem) room.free = static_cast<std::int64_t>(space.available);
+    return room;
 }
 
 void remove_leftovers(const fs::path& run) {

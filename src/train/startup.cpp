@@ -85,6 +85,16 @@ void check_data_folder(const std::filesystem::path& data, const std::string& spl
 
 }  // namespace
 
+std::unique_ptr<comm::Communicator> batch_norm_group(config::SyncBn sync,
+                                                     comm::Communicator& traffic) {
+    switch (sync) {
+        case config::SyncBn::global: return traffic.duplicate();
+        case config::SyncBn::node: return traffic.split_by_node();
+        case config::SyncBn::none: return comm::make_self();
+    }
+    throw LogicError("unknown sync_bn");
+}
+
 Setup prepare(const TrainOptions& options, comm::Communicator& control,
               std::int64_t batch_norm_ranks) {
     Setup setup;
@@ -170,6 +180,11 @@ void check_shards(const TrainOptions& options, const Setup& setup, comm::Communi
             }
         }
     });
+}
+
+CheckpointRoom room_for_checkpoints(const Setup& setup, const std::filesystem::path& run) {
+    return checkpoint_room(run, setup.plan.parameter_count * 8 + setup.plan.state_count * 4,
+                           setup.config.checkpoint.keep);
 }
 
 void check_run_folder(const TrainOptions& options) {

@@ -2,12 +2,14 @@
 // What is checked before anything is allocated or written.
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "deeplab/data/shard.h"
 #include "deeplab/graph/plan.h"
 #include "deeplab/model/deeplab.h"
+#include "deeplab/train/run_folder.h"
 #include "deeplab/train/run_training.h"
 
 namespace deeplab::train {
@@ -20,12 +22,19 @@ struct Setup {
     graph::Plan plan;
 };
 
+// The ranks among which batch-norm sums travel. Collective.
+std::unique_ptr<comm::Communicator> batch_norm_group(config::SyncBn sync,
+                                                     comm::Communicator& traffic);
+
 // Cheap: manifests, classes, batch, pooling, plan. The same on all ranks, or the same Error on all.
 Setup prepare(const TrainOptions& options, comm::Communicator& control,
               std::int64_t batch_norm_ranks);
 
 // Reads shards: train and val share no id; every file's checksum, once a node.
 void check_shards(const TrainOptions& options, const Setup& setup, comm::Communicator& control);
+
+// What this run's checkpoints take: parameters and momentum, and running statistics.
+CheckpointRoom room_for_checkpoints(const Setup& setup, const std::filesystem::path& run);
 
 // A run with a checkpoint is gone on with only when asked to: UsageError otherwise. Touches
 // nothing.

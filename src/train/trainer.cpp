@@ -23,20 +23,6 @@
 
 namespace deeplab::train {
 
-namespace {
-
-std::unique_ptr<comm::Communicator> batch_norm_group(config::SyncBn sync,
-                                                     comm::Communicator& traffic) {
-    switch (sync) {
-        case config::SyncBn::global: return traffic.duplicate();
-        case config::SyncBn::node: return traffic.split_by_node();
-        case config::SyncBn::none: return comm::make_self();
-    }
-    throw LogicError("unknown sync_bn");
-}
-
-}  // namespace
-
 Trainer::Trainer(const TrainOptions& options, exec::Backend& backend, comm::Communicator& world,
                  comm::Communicator& traffic)
     : options_(options),
@@ -300,6 +286,13 @@ TrainResult run_training(const TrainOptions& options, exec::Backend& backend,
                              "positive number, or 0 for no limit"));
     }
     return Trainer(options, backend, world, traffic).run();
+}
+
+std::string needs_of(const TrainOptions& options, comm::Communicator& world, bool on_device) {
+    const auto batch_norm = batch_norm_group(options.config.train.sync_bn, world);
+    const Setup setup = prepare(options, world, batch_norm->size());
+    if (world.rank() != 0) return "";
+    return needs_json(setup, world.size(), on_device, room_for_checkpoints(setup, options.run));
 }
 
 }  // namespace deeplab::train

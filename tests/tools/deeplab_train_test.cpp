@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
 #include "deeplab/cuda/cuda_backend.h"
 #include "deeplab/data/shard.h"
+#include "deeplab/io/value.h"
 #include "deeplab/train/run_lock.h"
 #include "harness/process.h"
 #include "harness/temp_dir.h"
@@ -231,6 +233,64 @@ TEST_F(DeeplabTrain, TheDryRunSaysWhatItWouldDo) {
     EXPECT_TRUE(contains(result.out, "Conv2dGradData")) << result.both();
     EXPECT_FALSE(fs::exists(dir_ / "run"));
     refused(train({"--verbose"}), 2, "--dry-run");
+}
+
+// For scripts: stdout is one JSON object, on any number of ranks, and nothing is written.
+TEST_F(DeeplabTrain, TheDryRunAsJsonSaysWhatARunNeeds) {
+    const auto needs = [&](const ProcessResult& result) {
+        EXPECT_EQ(result.exit_code, 0) << result.both();
+        const io::Value json = io::parse_json(result.out, "the needs of a run");
+        const auto* object = json.get_if<io::Object>();
+        EXPECT_NE(object, nullptr) << result.out;
+        return object == nullptr ? io::Object() : *object;
+    };
+    const auto whole = [](const io::Object& object, const char* key) {
+        const io::Value* value = object.find(key);
+        const auto* number = value == nullptr ? nullptr : value->get_if<std::int64_t>();
+        EXPECT_NE(number, nullptr) << key;
+        return number == nullptr ? -1 : *number;
+    };
+    const io::Object one = needs(train({"--dry-run", "--json", "--device", "cpu"}));
+    EXPECT_FALSE(fs::exists(dir_ / "run"));
+    const std::string text = train({"--dry-run", "--device", "cpu"}).out;
+    EXPECT_TRUE(contains(text, cat("\nparameters ", whole(one, "parameters"), "\n"))) << text;
+    const double* gmac = one.find("gmac_per_image")->get_if<double>();
+    ASSERT_NE(gmac, nullptr);
+    EXPECT_TRUE(contains(text, cat("\nGMAC per image ", fixed(*gmac, 3), "\n"))) << text;
+    EXPECT_TRUE(contains(text, *one.find("plan_hash")->get_if<std::string>())) << text;
+    EXPECT_EQ(whole(one, "ranks"), 1);
+    EXPECT_EQ(whole(one, "micro_batch"), 4);
+    EXPECT_EQ(whole(one, "iterations"), 4);
+    EXPECT_EQ(whole(one, "val_images"), 0) << "of a run that does not evaluate";
+    EXPECT_EQ(whole(one, "memory_device_bytes"), 0);
+    EXPECT_GT(whole(one, "memory_host_bytes"), 12 * whole(one, "parameters"));
+    EXPECT_EQ(whole(one, "checkpoints_at_once"), 5);
+    EXPECT_EQ(whole(one, "checkpoint_bytes_to_come"), 5 * whole(one, "checkpoint_bytes"));
+    EXPECT_GT(whole(one, "checkpoint_bytes_free"), 0);
+
+    // Half the batch a rank, on GPUs that are not here, and a checkpoint that is.
+    fs::create_directories(dir_ / "run/checkpoints");
+    std::ofstream(dir_ / "run/checkpoints/step-0000002.h5") << "one";
+    const io::Object two = needs(testing::run_process(testing::with_ranks(
+        2, command({"--dry-run", "--json", "--device", "cuda", "--set", "train.eval_every=2"}))));
+    EXPECT_EQ(whole(two, "ranks"), 2);
+    EXPECT_EQ(whole(two, "micro_batch"), 2);
+    EXPECT_EQ(whole(two, "val_images"), 3);
+    EXPECT_EQ(whole(two, "memory_host_bytes"), 0);
+    EXPECT_LT(whole(two, "memory_device_bytes"), whole(one, "memory_host_bytes"));
+    EXPECT_EQ(whole(two, "checkpoint_bytes_to_come"), 4 * whole(two, "checkpoint_bytes"));
+    EXPECT_FALSE(fs::exists(dir_ / "run/plan.txt"));
+
+    const io::Object keys = needs(
+        testing::run_process({testing::program("deeplab-train"), "--keys", "--json", "--config",
+                              (dir_ / "config.toml").string(), "--set", "train.iterations=7"}));
+    EXPECT_EQ(whole(keys, "train.iterations"), 7);
+    EXPECT_EQ(*keys.find("model.backbone")->get_if<std::string>(), "resnet18");
+    EXPECT_EQ(whole(keys, "checkpoint.keep"), 3) << "a default";
+
+    refused(train({"--json"}), 2, "--json is of --dry-run");
+    refused(train({"--dry-run", "--json", "--verbose"}), 2, "--verbose");
+    refused(train({"--dry-run", "--json", "--data", "nowhere"}), 3, "nowhere");
 }
 
 // All that comes before the first step, on both streams, also of a run that goes on or starts from

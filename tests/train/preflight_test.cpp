@@ -20,9 +20,7 @@ PreflightFacts two_ranks() {
                       .available_bytes = 200};
     f.ranks = {r, r};
     f.ranks[1].processors = {2, 3};
-    f.checkpoint_bytes = 10;
-    f.keep = 2;
-    f.free_bytes = 40;
+    f.checkpoints = {.bytes = 10, .at_once = 4, .to_come = 40, .free = 40};
     return f;
 }
 
@@ -97,7 +95,7 @@ TEST(Preflight, AThousandRanksTakeNoMoreLinesThanOne) {
              .available_bytes = i / 8 == 77 ? 300 : 400});
     }
     for (int i = 0; i < 30; ++i) f.changes.push_back("key: 1 -> 2");
-    f.free_bytes = 0;
+    f.checkpoints.free = 0;
     f.bandwidth = 1e9;
     f.data = "train: 10 images";
     const auto table = preflight_table(f);
@@ -118,7 +116,7 @@ TEST(Preflight, AThousandRanksTakeNoMoreLinesThanOne) {
 
 TEST(Preflight, WarnsWhenCheckpointsMayNotFit) {
     auto f = two_ranks();
-    f.free_bytes = 39;
+    f.checkpoints.free = 39;
     EXPECT_THAT(preflight_table(f).warnings, ElementsAre(HasSubstr("4 checkpoints")));
 }
 

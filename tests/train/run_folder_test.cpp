@@ -40,5 +40,26 @@ TEST(Checkpoints, LinksAreReplacedAndOldFilesRemoved) {
     EXPECT_EQ(latest_checkpoint(dir.path())->filename(), "step-0000300.h5");
 }
 
+TEST(Checkpoints, RoomIsForThoseThatAreNotThereYet) {
+    const TempDir dir;
+    const fs::path run = dir / "not/made/yet";
+    CheckpointRoom room = checkpoint_room(run, 100, 3);
+    EXPECT_EQ(room.bytes, 100);
+    EXPECT_EQ(room.at_once, 5);
+    EXPECT_EQ(room.to_come, 500);
+    EXPECT_GT(room.free, 0) << "of the folder that it will be made in";
+    EXPECT_FALSE(fs::exists(dir / "not"));
+    fs::create_directories(run / "checkpoints");
+    for (const std::int64_t step : {1, 2}) std::ofstream(checkpoint_path(run, step)) << step;
+    EXPECT_EQ(checkpoint_room(run, 100, 3).to_come, 300);
+    EXPECT_EQ(checkpoint_room(run, 100, 1).to_come, 100);
+    for (const std::int64_t step : {3, 4}) std::ofstream(checkpoint_path(run, step)) << step;
+    EXPECT_EQ(checkpoint_room(run, 100, 1).to_come, 100) << "the next one, before another goes";
+    EXPECT_GT(checkpoint_room(run, 1 << 30, std::int64_t{1} << 40).to_come, std::int64_t{1} << 60);
+    room = checkpoint_room("", 100, 3);
+    EXPECT_EQ(room.to_come, 500);
+    EXPECT_EQ(room.free, -1);
+}
+
 }  // namespace
 }  // namespace deeplab::train

@@ -62,6 +62,8 @@ Config load_config(const std::filesystem::path& file, const std::vector<std::str
 Config parse_config(const std::string& text, const std::string& what,
                     const std::vector<std::string>& overrides);
 std::string to_toml(const Config& config);
+// One flat object, for scripts: every key by its full name ("train.iterations") with its value.
+std::string to_json(const Config& config);
 // Every key with its default, what it takes and what it does, as a Markdown table per section:
 // jobs/configs/README.md.
 std::string config_reference();

@@ -16,6 +16,10 @@ namespace deeplab::tools {
 enum class Device { automatic, cpu, cuda };
 Device parse_device(const std::string& text);  // "auto" | "cpu" | "cuda"; UsageError otherwise
 
+// Whether a program with this --device would run on a GPU of this host, as far as is known before
+// it makes its backend.
+bool may_use_gpu(Device device);
+
 // Threads of this rank: `requested`, or (0) the processors of its affinity mask divided by the
 // ranks of the node whose masks share them. Collective over `world`. Warns when a launcher bound
 // the ranks to fewer processors than it has.

@@ -22,6 +22,15 @@ void link_checkpoint(const std::filesystem::path& target, const std::string& nam
 // do not count and stay.
 void prune_checkpoints(const std::filesystem::path& run, std::int64_t keep,
                        const std::set<std::filesystem::path>& damaged);
+// What checkpoints take where the run's folder is, or will be; `run` may be empty.
+struct CheckpointRoom {
+    std::int64_t bytes = 0;    // of one
+    std::int64_t at_once = 0;  // at most: those that are kept, the best, and the one being written
+    std::int64_t to_come = 0;  // bytes of those that are not there yet; at least one is written
+    std::int64_t free = -1;    // bytes; -1: unknown
+};
+CheckpointRoom checkpoint_room(const std::filesystem::path& run, std::int64_t bytes,
+                               std::int64_t keep);
 // Removes the temporary files of writers that were killed; nobody may be writing.
 void remove_leftovers(const std::filesystem::path& run);
 

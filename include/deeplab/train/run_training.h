@@ -66,4 +66,9 @@ struct TrainResult {
 TrainResult run_training(const TrainOptions& options, exec::Backend& backend,
                          comm::Communicator& world, comm::Communicator& traffic);
 
+// What such a run would need, as JSON (`deeplab-train --dry-run --json`): from the configuration,
+// the manifests and the plan alone. No device is touched, nothing is written. `on_device`: it would
+// train on GPUs. Collective; the text is rank 0's.
+std::string needs_of(const TrainOptions& options, comm::Communicator& world, bool on_device);
+
 }  // namespace deeplab::train
