@@ -1,9 +1,10 @@
 #!/bin/bash
 # The reference recipe from VOC and ImageNet weights to the four metrics beside the published ones. `--help` explains.
+# shellcheck disable=SC2154  # take_options assigns
 set -euo pipefail
 
 usage() {
-    cat <<'END'
+    cat <<END
 usage: jobs/reproduce_voc.sh [options] VOC WEIGHTS OUT
 
 Packs train_aug and val, trains, evaluates with both protocols, and writes pixel accuracy, mean pixel accuracy, mIoU and
@@ -15,16 +16,7 @@ frequency-weighted IoU beside the reference's and the paper's: OUT/reproduction.
             folder; "none": random values
   OUT       shards/, run/ and the results
 
-  --preset NAME      a file of jobs/configs without .toml, or a path   (default: voc_r101_reference)
-  --set KEY=VALUE    a key of the configuration, as deeplab-train takes it; may be repeated
-  --iterations N     --set train.iterations=N
-  --checkpoint WHICH what is evaluated: best (on val, as the reference reports) or latest   (default: best)
-  --device DEVICE    auto, cpu or cuda   (default: auto)
-  -n RANKS           number of ranks   (default: one per GPU)
-  --slurm            train and evaluate as Slurm jobs (jobs/train.sbatch, jobs/eval.sbatch); waits for them
-  --nodes N          nodes of these jobs   (default: 1)
-  --dry-run          prints the commands
-  --help             this text
+$(option_help)
 
 A second call on the same OUT goes on where the first stopped: finished steps are left out, training resumes at its last
 checkpoint, a Slurm job that still runs is waited for. Exit codes are the programs': 75 means call again.
@@ -32,7 +24,7 @@ checkpoint, a Slurm job that still runs is waited for. Exit codes are the progra
 examples:
   jobs/get_voc.sh data && jobs/get_weights.sh weights
   jobs/reproduce_voc.sh data weights/resnet101-5d3b4d8f.pth reproduction
-  SBATCH_PARTITION=gpu SBATCH_TIMELIMIT=24:00:00 \
+  SBATCH_PARTITION=gpu SBATCH_TIMELIMIT=24:00:00 \\
       jobs/reproduce_voc.sh --slurm --nodes 2 data weights/resnet101-5d3b4d8f.pth reproduction
 END
 }
@@ -41,42 +33,19 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=lib/slurm.sh
 source "$root/jobs/lib/slurm.sh"
 
-preset=voc_r101_reference which=best device=auto ranks='' slurm=0 nodes=1 dry_run=0 settings=() places=()
-while (($#)); do
-    case $1 in
-        -h | --help)
-            usage
-            exit 0
-            ;;
-        --dry-run) dry_run=1 ;;
-        --slurm) slurm=1 ;;
-        --preset=* | --set=* | --iterations=* | --checkpoint=* | --device=* | --nodes=*)
-            option=${1%%=*} value=${1#*=}
-            shift
-            set -- "$option" "$value" "$@"
-            continue
-            ;;
-        --preset | --set | --iterations | --checkpoint | --device | --nodes | -n)
-            [[ $# -gt 1 && -n $2 ]] || fail 2 "$1 lacks its value — it is not known what to run — see --help"
-            case $1 in
-                --preset) preset=$2 ;;
-                --set) settings+=("$2") ;;
-                --iterations)
-                    require_number --iterations "$2" 1
-                    settings+=("train.iterations=$2")
-                    ;;
-                --checkpoint) which=$2 ;;
-                --device) device=$2 ;;
-                --nodes) nodes=$2 ;;
-                -n) ranks=$2 ;;
-            esac
-            shift
-            ;;
-        -*) fail 2 "unknown option $1 — options of deeplab-train do not go through but for --set — see --help" ;;
-        *) places+=("$1") ;;
-    esac
-    shift
-done
+option_table=(
+    "--preset NAME" preset voc_r101_reference "a file of jobs/configs without .toml, or a path"
+    "--set KEY=VALUE" settings+ '' "a key of the configuration, as deeplab-train takes it; may be repeated"
+    "--iterations N" iterations '' "--set train.iterations=N"
+    "--checkpoint WHICH" which best "what is evaluated: best (on val, as the reference reports) or latest"
+    "--device DEVICE" device auto "auto, cpu or cuda"
+    "-n RANKS" ranks '' "number of ranks; without it one per GPU"
+    "--slurm" slurm 0 "train and evaluate as Slurm jobs (jobs/train.sbatch, jobs/eval.sbatch); waits for them"
+    "--nodes N" nodes 1 "nodes of these jobs"
+    "--dry-run" dry_run 0 "prints the commands"
+)
+take_options refused "$@"
+places=("${program_options[@]}")
 ((${#places[@]} == 3)) ||
     fail 2 "needs VOC, WEIGHTS and OUT, got ${#places[@]} — images, start and results have no default — see --help"
 voc=${places[0]} weights=${places[1]} out=${places[2]}
@@ -87,6 +56,10 @@ voc=${places[0]} weights=${places[1]} out=${places[2]}
     "$(cd "$root/jobs/configs" && printf '%s ' *.toml)"
 [[ $which == best || $which == latest ]] || fail 2 "--checkpoint $which — it is best or latest"
 [[ -z $ranks ]] || require_number -n "$ranks" 1
+if [[ -n $iterations ]]; then
+    require_number --iterations "$iterations" 1
+    settings+=("train.iterations=$iterations")
+fi
 require_number --nodes "$nodes" 1
 found=
 for folder in "$voc" "$voc/VOC2012" "$voc/VOCdevkit/VOC2012"; do
@@ -106,25 +79,18 @@ else
     "$root/jobs/workstation.sh" ${ranks:+-n "$ranks"} --dry-run -- --device "$device" >/dev/null # are the ranks known?
 fi
 
-# setting KEY DEFAULT: of the last --set, else the preset's, else the default; without quotes.
-setting() {
-    local value='' one
-    value=$(sed -n "/^\[${1%.*}\]/,/^\[/s/^${1##*.} *= *\([^#]*[^# ]\).*/\1/p" "$preset" | head -n 1)
-    for one in "${settings[@]}"; do
-        [[ ${one%%=*} != "$1" ]] || value=${one#*=}
-    done
-    value=${value//\"/}
-    printf '%s' "${value:-$2}"
-}
-train_split=$(setting data.train_split train_aug)
-val_split=$(setting data.val_split val)
-iterations=$(setting train.iterations 30000)
-backbone=$(setting model.backbone resnet101)
-
 absolute() { if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s' "$PWD/$1"; fi; }
 out=$(absolute "$out")
 preset=$(absolute "$preset")
 [[ $weights == none ]] || weights=$(absolute "$weights")
+configuration=(--config "$preset")
+for one in "${settings[@]}"; do configuration+=(--set "$one"); done
+require_program "$(program_path deeplab-train)"
+allow_root
+keys=$(as_one_rank "$(program_path deeplab-train)" --keys --json "${configuration[@]}" </dev/null)
+key() { json_value "$1" <<<"$keys"; }
+train_split=$(key data.train_split) val_split=$(key data.val_split)
+iterations=$(key train.iterations) backbone=$(key model.backbone)
 shards=$out/shards run=$out/run
 
 # Two reproductions must not mix in one folder; what else may not change, deeplab-train refuses.
@@ -136,15 +102,13 @@ fi
 if ((!dry_run)); then
     mkdir -p "$shards" || fail 2 "cannot make the folder $shards — the results belong there — choose another OUT"
     require_program "$(program_path deeplab-pack)"
-    require_program "$(program_path deeplab-train)"
     require_program "$(program_path deeplab-eval)"
     printf '%s\n' "$begun" >"$out/begun-with.txt"
 fi
 
 # ---- running
 
-# of FILE KEY: a number or text of the first flat line `"KEY": value,`.
-of() { sed -n "s/^ *\"$2\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$1" | head -n 1; }
+of() { json_value "$2" <"$1"; } # FILE KEY
 
 # in_steps WHAT COMMAND…: prints it in a dry run, else runs it; its exit code ends the script.
 in_steps() {
@@ -221,9 +185,8 @@ done
 done_train() {
     [[ $(readlink "$run/checkpoints/latest.h5" 2>/dev/null) == "$(printf 'step-%07d.h5' "$iterations")" ]]
 }
-options=(--config "$preset" --data "$shards" --out "$run" --device "$device")
+options=("${configuration[@]}" --data "$shards" --out "$run" --device "$device")
 [[ $weights == none ]] || options+=(--init "$weights")
-for one in "${settings[@]}"; do options+=(--set "$one"); done
 if done_train; then
     say "trained: $run"
 else
@@ -257,14 +220,14 @@ percent() { # FILE KEY
     value=$(of "$1" "$2")
     if [[ $value == null || -z $value ]]; then echo n/a; else LC_ALL=C awk -v v="$value" 'BEGIN { printf "%.2f", 100 * v }'; fi
 }
-keys=(pixel_accuracy mean_pixel_accuracy miou fwiou)
+metrics=(pixel_accuracy mean_pixel_accuracy miou fwiou)
 row() { # FILE
-    local key
-    for key in "${keys[@]}"; do printf ' %s |' "$(percent "$1" "$key")"; done
+    local metric
+    for metric in "${metrics[@]}"; do printf ' %s |' "$(percent "$1" "$metric")"; done
 }
 object() { # FILE
-    local key text=''
-    for key in "${keys[@]}"; do text+="${text:+, }\"$key\": $(of "$1" "$key")"; done
+    local metric text=''
+    for metric in "${metrics[@]}"; do text+="${text:+, }\"$metric\": $(of "$1" "$metric")"; done
     printf '{%s}' "$text"
 }
 

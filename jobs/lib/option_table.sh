@@ -113,3 +113,16 @@ has_option() { # NAME
     done
     return 1
 }
+
+# pick_options NAME…: leaves those of program_options, with their values, in `picked`.
+pick_options() {
+    local option take=0
+    picked=()
+    for option in "${program_options[@]}"; do
+        if [[ $option == --* ]]; then
+            take=0
+            [[ " $* " != *" ${option%%=*} "* ]] || take=1
+        fi
+        ((!take)) || picked+=("$option")
+    done
+}

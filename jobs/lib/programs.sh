@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Which programs run, and in which environment. Sourced with `root` (the checkout, or an installation's
+# Which programs run, in which environment, and what they say. Sourced with `root` (the checkout, or an installation's
 # share/deeplab-hpc) set.
 # shellcheck disable=SC2154  # command
 set -u
@@ -43,6 +43,10 @@ require_program() {
 allow_root() {
     if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 }
+
+# json_value KEY: the number, or the text without its quotes, of the first line `"KEY": value` of a program's JSON on stdin;
+# empty where there is none.
+json_value() { sed -n "/^ *\"${1//./\\.}\": /{s/^[^:]*: \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p;q;}"; }
 
 print_command() {
     printf '%q ' "${command[@]}"

@@ -4,12 +4,21 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/support.bash"
 cd "$temporary"
 
-# A build with programs that print what they got.
+# A build with programs that print what they got; asked what a run needs, with a run of six checkpoints of 128 MiB.
 build=$temporary/a\ build
 mkdir -p "$build/bin"
 for program in deeplab-train deeplab-eval deeplab-pack; do
-    # shellcheck disable=SC2016
-    printf '#!/bin/bash\necho "%s: $*"\nexit "${STUB_CODE:-0}"\n' "$program" >"$build/bin/$program"
+    cat >"$build/bin/$program" <<'PROGRAM'
+#!/bin/bash
+if [[ $* == *--json ]]; then
+    echo "$*, job ${SLURM_JOB_ID:-none}" >asked
+    printf '{\n  "checkpoint_bytes": 134217728,\n  "checkpoints_at_once": 6,\n'
+    printf '  "checkpoint_bytes_to_come": 805306368,\n  "checkpoint_bytes_free": %s\n}\n' "${FREE:-99999999999}"
+    exit "${STUB_ASKED:-0}"
+fi
+echo "${0##*/}: $*"
+exit "${STUB_CODE:-0}"
+PROGRAM
     chmod +x "$build/bin/$program"
 done
 
@@ -83,9 +92,10 @@ run bash "$train" --dry-run=yes
 expect_status 2 "a switch with a value"
 run bash "$train" --dry-run --unstage --stage=/a --stge b
 expect_text "deeplab-train --stge b --resume" "what the table lacks goes to the program, the rest does not"
-run bash "$root/jobs/quickstart.sh" --frob
+run bash "$root/jobs/reproduce_voc.sh" --frob
 expect_status 2 "an option that a script without a program lacks"
-expect_text "it has: --voc, --out, --help" "what it has"
+expect_text "it has: --preset, --set, --iterations, --checkpoint, --device, -n, --slurm, --nodes, --dry-run, --help" \
+    "what it has"
 run bash "$root/jobs/quickstart.sh" --voc=nowhere
 expect_text "--voc nowhere is not a folder" "NAME=VALUE"
 
@@ -231,25 +241,28 @@ expect "it does not requeue" bash -c '! grep -q ^requeue scontrol.log'
 submit STUB_CODE=2 bash "$train" --out refused
 expect "a start that was refused leaves no folder" [ ! -e refused ]
 
-# Room for the checkpoints, by a df of our own.
-cat >fake/df <<'DF'
-#!/bin/bash
-printf 'Filesystem 1M-blocks Used Available Capacity Mounted\nsome 9999M 1M %sM 1%% /\n' "${FREE:-99999}"
-DF
-chmod +x fake/df
-printf '[model]\nbackbone = "resnet18" # small\n[checkpoint]\nevery = 5\nkeep = 4\n' >c.toml
-submit FREE=767 bash "$train" --config c.toml --out new/run
+# Room for the checkpoints: the program is asked, alone, before the ranks start.
+submit FREE=805306367 bash "$train" --config c.toml --device cuda --set a=1 --set=b=2 --trace t.json --out new/run
 expect_status 2 "too little space"
-expect_text "767 MiB free, and the run's checkpoints need 768" "too little space"
+expect_text "767 MiB free, and the run's checkpoints need 768 more (each 128 MiB; at most 6 stand" "too little space"
 expect "nothing is made" [ ! -e new ]
-submit FREE=768 bash "$train" --config c.toml --out new/run
+expect "it was asked with what decides: $(<asked)" \
+    [ "$(<asked)" = "--config c.toml --set a=1 --set=b=2 --out new/run --resume --dry-run --json, job none" ]
+submit FREE=805306368 bash "$train" --config c.toml --out new/run
 expect_status 0 "just enough space"
-submit FREE=767 bash "$train" --config c.toml --set checkpoint.keep=3 --out new/run
-expect_status 0 "enough space for fewer checkpoints"
-submit FREE=767 DEEPLAB_SPACE_CHECK=0 bash "$train" --config c.toml --out new/run
+submit FREE=805306367 DEEPLAB_SPACE_CHECK=0 bash "$train" --config c.toml --out new/run
 expect_status 0 "DEEPLAB_SPACE_CHECK=0"
-submit FREE=2279 bash "$train" --config "$root/jobs/configs/voc_r101_reference.toml" --out new/run
-expect_status 2 "too little space for the reference's checkpoints"
+submit FREE=null bash "$train" --config c.toml --out new/run
+expect_status 0 "unknown space"
+submit STUB_ASKED=3 bash "$train" --config c.toml --out new/run
+expect_status 3 "a run that cannot start"
+expect_text "nothing was started" "a run that cannot start"
+submit STUB_ASKED=4 bash "$train" --config c.toml --out new/run
+expect_status 0 "a program that cannot be asked"
+expect_text "ended with 4 when it was asked" "a program that cannot be asked"
+rm asked
+submit bash "$train" --out new/run -- --dry-run
+expect "the program's own dry run is not asked before" [ ! -e asked ]
 
 # The time limit is the program's budget.
 expect_budget() { # LEAST MOST WHAT

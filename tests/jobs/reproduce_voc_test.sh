@@ -6,6 +6,40 @@ source "$(dirname "${BASH_SOURCE[0]}")/support.bash"
 cd "$temporary"
 script=$root/jobs/reproduce_voc.sh
 
+# ---- programs that leave what the real ones would
+mkdir -p stubs/bin fake
+cat >stubs/bin/deeplab-pack <<'STUB'
+#!/bin/bash
+while (($#)); do case $1 in --split) split=$2 ;; --out) out=$2 ;; esac; shift; done
+printf '{\n  "split": "%s",\n  "records": 10582\n}\n' "$split" >"$out/$split.json"
+STUB
+cat >stubs/bin/deeplab-train <<'STUB'
+#!/bin/bash
+if [[ $* == *--keys* ]]; then
+    printf '{\n  "model.backbone": "resnet101",\n  "data.train_split": "train_aug",\n  "data.val_split": "val",\n'
+    printf '  "train.iterations": 30000\n}\n'
+    exit
+fi
+echo "train: $*" >>"$STUB_LOG"
+while (($#)); do case $1 in --out) out=$2 ;; esac; shift; done
+mkdir -p "$out/checkpoints"
+step=step-0030000.h5
+[[ ${STUB_CODE:-0} == 0 ]] || step=step-0000007.h5
+touch "$out/checkpoints/$step"
+ln -sfn "$step" "$out/checkpoints/latest.h5"
+ln -sfn "$step" "$out/checkpoints/best.h5"
+exit "${STUB_CODE:-0}"
+STUB
+cat >stubs/bin/deeplab-eval <<'STUB'
+#!/bin/bash
+echo "eval: $*" >>"$STUB_LOG"
+while (($#)); do case $1 in --json) json=$2 ;; --weights) weights=$2 ;; esac; shift; done
+printf '{\n  "images": 1449,\n  "pixel_accuracy": 0.95,\n  "mean_pixel_accuracy": 0.875,\n  "miou": 0.79187,\n' >"$json"
+printf '  "fwiou": 0.5,\n  "weights": "%s",\n  "weights_step": 30000\n}\n' "$weights" >>"$json"
+STUB
+chmod +x stubs/bin/*
+export DEEPLAB_BUILD=$PWD/stubs
+
 mkdir -p voc/VOC2012/JPEGImages
 touch resnet101-5d3b4d8f.pth
 reproduce() { run timeout 120 bash "$script" "$@"; }
@@ -44,33 +78,7 @@ run env DEEPLAB_BUILD="$PWD/empty" bash "$script" -n 1 voc none out
 expect_status 2 "no build"
 expect_text "is missing" "no build"
 
-# ---- programs that leave what the real ones would
-mkdir -p stubs/bin fake
-cat >stubs/bin/deeplab-pack <<'STUB'
-#!/bin/bash
-while (($#)); do case $1 in --split) split=$2 ;; --out) out=$2 ;; esac; shift; done
-printf '{\n  "split": "%s",\n  "records": 10582\n}\n' "$split" >"$out/$split.json"
-STUB
-cat >stubs/bin/deeplab-train <<'STUB'
-#!/bin/bash
-echo "train: $*" >>"$STUB_LOG"
-while (($#)); do case $1 in --out) out=$2 ;; esac; shift; done
-mkdir -p "$out/checkpoints"
-step=step-0030000.h5
-[[ ${STUB_CODE:-0} == 0 ]] || step=step-0000007.h5
-touch "$out/checkpoints/$step"
-ln -sfn "$step" "$out/checkpoints/latest.h5"
-ln -sfn "$step" "$out/checkpoints/best.h5"
-exit "${STUB_CODE:-0}"
-STUB
-cat >stubs/bin/deeplab-eval <<'STUB'
-#!/bin/bash
-echo "eval: $*" >>"$STUB_LOG"
-while (($#)); do case $1 in --json) json=$2 ;; --weights) weights=$2 ;; esac; shift; done
-printf '{\n  "images": 1449,\n  "pixel_accuracy": 0.95,\n  "mean_pixel_accuracy": 0.875,\n  "miou": 0.79187,\n' >"$json"
-printf '  "fwiou": 0.5,\n  "weights": "%s",\n  "weights_step": 30000\n}\n' "$weights" >>"$json"
-STUB
-chmod +x stubs/bin/*
+# ---- with these programs
 export STUB_LOG=$PWD/stub.log
 : >"$STUB_LOG"
 stubbed() { run env DEEPLAB_BUILD="$PWD/stubs" PATH="$PWD/fake:$PATH" timeout 120 bash "$script" "$@"; }

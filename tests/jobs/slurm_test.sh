@@ -123,6 +123,14 @@ submit -N 2 --ntasks-per-node=1 "$jobs/eval.sbatch" --weights run --data shards 
 finish_with 60 0 "an evaluation on two nodes"
 expect "its result: $output" grep -q '"miou"' result.json
 submit -N 2 --ntasks-per-node=1 "$jobs/train.sbatch" --config none.toml --data shards --out run2 --device cpu
-finish_with 30 2 "a missing configuration: the exit code comes through srun"
+finish_with 30 2 "a missing configuration"
+expect_text "nothing was started" "a missing configuration: the program was asked before the ranks"
+submit -N 2 --ntasks-per-node=1 "$jobs/train.sbatch" --config tiny.toml --data shards --out run3 --device cpu --threads -1
+finish_with 30 2 "an option that the ranks refuse: the exit code comes through srun"
+submit -N 2 --ntasks-per-node=1 "$jobs/train.sbatch" --config tiny.toml --data shards --out run4 --device cpu \
+    --set checkpoint.keep=1000000
+finish_with 30 2 "checkpoints for which there is no room"
+expect_text "MiB free, and the run's checkpoints need" "checkpoints for which there is no room"
+expect "a run without room leaves no folder" [ ! -e run4 ]
 
 verdict
