@@ -1,13 +1,16 @@
 #include "deeplab/base/command_line.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/version.h"
+#include "harness/messages.h"
 
 namespace deeplab {
 namespace {
 
+using ::testing::HasSubstr;
 // A program with one option of every kind, and a command.
 struct Program {
     std::string data, device = "auto", directory;
@@ -45,18 +48,9 @@ struct Program {
     }
 
     std::string refusal(const std::vector<std::string>& arguments) {
-        try {
-            parse(arguments);
-        } catch (const UsageError& error) {
-            return error.what();
-        }
-        return "accepted";
+        return testing::message_of<UsageError>([&] { parse(arguments); });
     }
 };
-
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
 
 TEST(CommandLine, ReadsEveryKind) {
     Program p;
@@ -85,23 +79,23 @@ TEST(CommandLine, KeepsDefaults) {
 }
 
 TEST(CommandLine, NamesTheNearestOption) {
-    EXPECT_TRUE(
-        contains(Program().refusal({"--data", "D", "--shard", "3"}), "did you mean --shards?"));
-    EXPECT_TRUE(contains(Program().refusal({"--dta=D"}), "unknown option --dta "));
-    EXPECT_TRUE(contains(Program().refusal({"--dta=D"}), "did you mean --data?"));
-    EXPECT_TRUE(
-        contains(Program().refusal({"--data", "D", "--entirely-else"}), "deeplab-example --help"));
-    EXPECT_TRUE(
-        contains(Program().refusal({"--data", "D", "--device", "cud"}), "did you mean cuda?"));
+    EXPECT_THAT(Program().refusal({"--data", "D", "--shard", "3"}),
+                HasSubstr("did you mean --shards?"));
+    EXPECT_THAT(Program().refusal({"--dta=D"}), HasSubstr("unknown option --dta "));
+    EXPECT_THAT(Program().refusal({"--dta=D"}), HasSubstr("did you mean --data?"));
+    EXPECT_THAT(Program().refusal({"--data", "D", "--entirely-else"}),
+                HasSubstr("deeplab-example --help"));
+    EXPECT_THAT(Program().refusal({"--data", "D", "--device", "cud"}),
+                HasSubstr("did you mean cuda?"));
 }
 
 TEST(CommandLine, RefusesWhatIsMissingOrOfWrongType) {
-    EXPECT_TRUE(contains(Program().refusal({}), "--data is missing"));
-    EXPECT_TRUE(contains(Program().refusal({"--data"}), "--data"));
-    EXPECT_TRUE(contains(Program().refusal({"--data", "D", "--shards", "many"}), "--shards"));
-    EXPECT_TRUE(contains(Program().refusal({"--data", "D", "--shards", "1.5"}), "--shards"));
-    EXPECT_TRUE(contains(Program().refusal({"--data", "D", "--scales", "1,x"}), "--scales"));
-    EXPECT_TRUE(contains(Program().refusal({"--data", "D", "--data", "E"}), "--data"));
+    EXPECT_THAT(Program().refusal({}), HasSubstr("--data is missing"));
+    EXPECT_THAT(Program().refusal({"--data"}), HasSubstr("--data"));
+    EXPECT_THAT(Program().refusal({"--data", "D", "--shards", "many"}), HasSubstr("--shards"));
+    EXPECT_THAT(Program().refusal({"--data", "D", "--shards", "1.5"}), HasSubstr("--shards"));
+    EXPECT_THAT(Program().refusal({"--data", "D", "--scales", "1,x"}), HasSubstr("--scales"));
+    EXPECT_THAT(Program().refusal({"--data", "D", "--data", "E"}), HasSubstr("--data"));
 }
 
 TEST(CommandLine, ACommandHasOptionsOfItsOwn) {
@@ -110,8 +104,9 @@ TEST(CommandLine, ACommandHasOptionsOfItsOwn) {
     EXPECT_TRUE(p.verify->chosen());
     EXPECT_TRUE(p.deep);
     EXPECT_EQ(p.directories, std::vector<std::string>{"dir1"});
-    EXPECT_TRUE(contains(Program().refusal({"verify"}), "DIR is missing"));
-    EXPECT_TRUE(contains(Program().refusal({"verify", "dir1", "--deepp"}), "did you mean --deep?"));
+    EXPECT_THAT(Program().refusal({"verify"}), HasSubstr("DIR is missing"));
+    EXPECT_THAT(Program().refusal({"verify", "dir1", "--deepp"}),
+                HasSubstr("did you mean --deep?"));
 }
 
 TEST(CommandLine, HelpHasEveryOptionAndTheExample) {
@@ -121,7 +116,7 @@ TEST(CommandLine, HelpHasEveryOptionAndTheExample) {
     const std::string help = ::testing::internal::GetCapturedStdout();
     for (const char* part : {"--data DIR", "auto|cpu|cuda", "--set", "verify", "Example:",
                              "  deeplab-example --data D a.jpg", "  mpirun -np 2 x", "--version"}) {
-        EXPECT_TRUE(contains(help, part)) << part << " is not in\n" << help;
+        EXPECT_THAT(help, HasSubstr(part)) << part << " is not in\n" << help;
     }
 }
 
@@ -130,9 +125,9 @@ TEST(CommandLine, VersionSaysWhatThisBuildIs) {
     ::testing::internal::CaptureStdout();
     EXPECT_FALSE(p.parse({"--version"}));
     const std::string text = ::testing::internal::GetCapturedStdout();
-    EXPECT_TRUE(contains(text, "deeplab-example " + version())) << text;
+    EXPECT_THAT(text, HasSubstr("deeplab-example " + version())) << text;
     for (const char* part : {"git: ", "compiler: ", "build type: ", "mpi "})
-        EXPECT_TRUE(contains(text, part)) << text;
+        EXPECT_THAT(text, HasSubstr(part)) << text;
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <iterator>
 
 #include "deeplab/base/error.h"
+#include "harness/messages.h"
 #include "harness/sanitizers.h"
 #include "harness/temp_dir.h"
 
@@ -48,16 +49,6 @@ private:
     rlimit before_{};
 };
 
-template <class Work>
-std::string device_error(const Work& work) {
-    try {
-        work();
-    } catch (const DeviceError& error) {
-        return error.what();
-    }
-    return "";
-}
-
 TEST(Files, TheSystemsLimitsAreNamed) {
     const TempDir dir;
     write(dir / "there", "text");
@@ -65,7 +56,8 @@ TEST(Files, TheSystemsLimitsAreNamed) {
     std::string large;
     {
         const Limited size(RLIMIT_FSIZE, 100);
-        large = device_error([&] { write_atomically(dir / "large", std::string(1000, 'x')); });
+        large = testing::message_of<DeviceError>(
+            [&] { write_atomically(dir / "large", std::string(1000, 'x')); });
     }
     std::signal(SIGXFSZ, handler);
     EXPECT_NE(large.find("File too large"), std::string::npos) << large;
@@ -81,10 +73,10 @@ TEST(Files, TheLimitOfOpenFilesIsNamed) {
     close(next);
     const Limited files(RLIMIT_NOFILE, static_cast<rlim_t>(next));
     for (const std::string& message :
-         {device_error([&] { read_text(dir / "there"); }),
-          device_error([&] { read_bytes(dir / "there"); }),
-          device_error([&] { write_atomically(dir / "more", "text"); }),
-          device_error([&] { require_writable_directory(dir.path()); })})
+         {testing::message_of<DeviceError>([&] { read_text(dir / "there"); }),
+          testing::message_of<DeviceError>([&] { read_bytes(dir / "there"); }),
+          testing::message_of<DeviceError>([&] { write_atomically(dir / "more", "text"); }),
+          testing::message_of<DeviceError>([&] { require_writable_directory(dir.path()); })})
         EXPECT_NE(message.find("ulimit -n"), std::string::npos) << message;
 }
 

@@ -3,34 +3,17 @@
 
 #include <string>
 
-#include "deeplab/base/clock.h"
-#include "deeplab/base/files.h"
-#include "deeplab/io/value.h"
-#include "harness/process.h"
-#include "harness/temp_dir.h"
+#include "bench.h"
 
 namespace deeplab {
 namespace {
 
 TEST(StartupBench, StagesAddUpToTheTimeThatPassed) {
-    const testing::TempDir dir;
-    const std::string json = (dir / "startup.json").string();
-    testing::ProcessOptions options;
-    options.environment = {"OMP_WAIT_POLICY=passive"};
-    const auto start = Clock::now();
-    const auto r = testing::run_process({testing::program("deeplab-bench"), "startup", "--backbone",
-                                         "resnet18", "--crop", "65", "--json", json},
-                                        options);
-    const double passed = 1e3 * seconds_since(start);
-    ASSERT_EQ(r.exit_code, 0) << r.both();
-    const io::Value root = io::parse_json(read_text(json), json);
-    const io::Object& summary = *root.get_if<io::Object>()->find("summary")->get_if<io::Object>();
-    const auto ms = [&](const std::string& stage) {
-        const io::Value* value = summary.find("startup_resnet18_65_batch2_ranks1_fp32_" + stage +
-                                              "_ms");
-        const bool there = value != nullptr && value->is<double>();
-        EXPECT_TRUE(there) << stage;
-        return there ? *value->get_if<double>() : 0.0;
+    const testing::BenchRun run = testing::run_bench(
+        {"startup", "--backbone", "resnet18", "--crop", "65"});
+    const double passed = run.passed_ms;
+    const auto ms = [&](const std::string& name) {
+        return run.number("startup_resnet18_65_batch2_ranks1_fp32_" + name + "_ms");
     };
     double sum = ms("load_program");
     EXPECT_GE(sum, 0);  // its start is rounded down to a tick

@@ -10,6 +10,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/comm/activity.h"
+#include "harness/messages.h"
 #include "harness/mpi.h"
 
 namespace deeplab::comm {
@@ -129,15 +130,6 @@ private:
     bool fails_;
 };
 
-std::string message_of(const std::function<void()>& action) {
-    try {
-        action();
-    } catch (const DeviceError& error) {
-        return error.what();
-    }
-    return "";
-}
-
 TEST(WaitUntil, ReturnsWhenDone) {
     FakeCommunicator gradients("gradients");
     const std::array<DeviceCommunicator*, 1> all = {&gradients};
@@ -166,7 +158,8 @@ TEST(WaitUntil, IsInsideACollective) {
 TEST(WaitUntil, AFailedCommunicatorIsToldAndNoneIsAborted) {
     FakeCommunicator gradients("gradients: bucket 2", true), sums("batch-norm sums");
     const std::array<DeviceCommunicator*, 2> all = {&sums, &gradients};
-    const std::string text = message_of([&] { wait_until([] { return false; }, all, 60); });
+    const std::string text = testing::message_of<DeviceError>(
+        [&] { wait_until([] { return false; }, all, 60); });
     EXPECT_EQ(text, "gradients: bucket 2 failed");
     EXPECT_FALSE(gradients.aborted || sums.aborted);
     abort_all(all);
@@ -177,7 +170,8 @@ TEST(WaitUntil, ATimeOutNamesTheCollectives) {
     FakeCommunicator gradients("gradients: bucket 2"), sums("batch-norm sums");
     const std::array<DeviceCommunicator*, 2> all = {&sums, &gradients};
     const auto begin = std::chrono::steady_clock::now();
-    const std::string text = message_of([&] { wait_until([] { return false; }, all, 0.05); });
+    const std::string text = testing::message_of<DeviceError>(
+        [&] { wait_until([] { return false; }, all, 0.05); });
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     EXPECT_LT(seconds.count(), 30);
     EXPECT_NE(text.find("batch-norm sums, gradients: bucket 2"), std::string::npos) << text;
@@ -187,7 +181,8 @@ TEST(WaitUntil, ATimeOutNamesTheCollectives) {
 // With a device this needs one for each rank; without one, and without NCCL, every rank is told so
 // and none waits for another. The id has been exchanged by then.
 TEST(Nccl, WithoutDevicesEveryRankIsTold) {
-    const std::string text = message_of([] { make_nccl(world(), {.name = "gradients"}); });
+    const std::string text = testing::message_of<DeviceError>(
+        [] { make_nccl(world(), {.name = "gradients"}); });
     if (text.empty()) GTEST_SKIP() << "skipped: every rank has a device";
     EXPECT_NE(text.find("NCCL"), std::string::npos) << text;
     const auto all = world().all_gather(text, "a test");

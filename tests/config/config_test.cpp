@@ -1,5 +1,6 @@
 #include "deeplab/config/config.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -8,27 +9,19 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "harness/messages.h"
 #include "harness/source_dir.h"
 
 namespace deeplab::config {
 namespace {
 
+using ::testing::HasSubstr;
 // The message of the UsageError that `text` is refused with; "" when it is accepted.
 std::string refusal(const std::string& text, const std::vector<std::string>& overrides = {}) {
-    try {
-        parse_config(text, "test.toml", overrides);
-    } catch (const UsageError& error) {
-        return error.what();
-    }
-    return "";
+    return testing::message_of<UsageError>([&] { parse_config(text, "test.toml", overrides); });
 }
 
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
-TEST(Config, EveryKeyIsRead) {
-    const Config c = parse_config(R"(
+const char* const every_key = R"(
 [model]
 backbone = "resnet50"
 output_stride = 8
@@ -76,8 +69,10 @@ weight_decay = 0
 every = 6
 minutes = 1.5
 keep = 2
-)",
-                                  "test.toml", {});
+)";
+
+TEST(Config, EveryKeyIsRead) {
+    const Config c = parse_config(every_key, "test.toml", {});
     EXPECT_EQ(c.model.backbone, "resnet50");
     EXPECT_EQ(c.model.output_stride, 8);
     EXPECT_EQ(c.model.num_classes, 5);
@@ -136,20 +131,20 @@ TEST(Config, DefaultsSurviveARoundTrip) {
     EXPECT_EQ(c.data.augmentation.range_high, 1026);
     const std::string text = to_toml(c);
     EXPECT_EQ(to_toml(parse_config(text, "again", {})), text);
-    EXPECT_TRUE(contains(text, "weight_decay"));
+    EXPECT_THAT(text, HasSubstr("weight_decay"));
 }
 
 TEST(Config, UnknownKeysNameKeyLineAndTheNearestOne) {
     const std::string message = refusal("[train]\nseed = 3\niteration = 5\n");
-    EXPECT_TRUE(contains(message, "train.iteration ")) << message;
-    EXPECT_TRUE(contains(message, "line 3")) << message;
-    EXPECT_TRUE(contains(message, "train.iterations")) << message;
-    EXPECT_TRUE(contains(refusal("[optimiser]\nlr = 1\n"), "did you mean optimizer"));
-    EXPECT_TRUE(contains(refusal("lr = 1\n"), "optimizer.lr"));
-    EXPECT_TRUE(contains(refusal("[data]\nresize = {mod = \"factor\"}\n"), "data.resize.mode"));
-    EXPECT_TRUE(contains(refusal("[[optimizer.groups]]\nmatch = \"a\"\nlr_multiplyer = 2\n"),
-                         "lr_multiplier"));
-    EXPECT_TRUE(contains(refusal("", {"train.sed=3"}), "train.seed"));
+    EXPECT_THAT(message, HasSubstr("train.iteration ")) << message;
+    EXPECT_THAT(message, HasSubstr("line 3")) << message;
+    EXPECT_THAT(message, HasSubstr("train.iterations")) << message;
+    EXPECT_THAT(refusal("[optimiser]\nlr = 1\n"), HasSubstr("did you mean optimizer"));
+    EXPECT_THAT(refusal("lr = 1\n"), HasSubstr("optimizer.lr"));
+    EXPECT_THAT(refusal("[data]\nresize = {mod = \"factor\"}\n"), HasSubstr("data.resize.mode"));
+    EXPECT_THAT(refusal("[[optimizer.groups]]\nmatch = \"a\"\nlr_multiplyer = 2\n"),
+                HasSubstr("lr_multiplier"));
+    EXPECT_THAT(refusal("", {"train.sed=3"}), HasSubstr("train.seed"));
 }
 
 TEST(Config, WrongTypesAndValuesAreRefused) {
@@ -182,14 +177,14 @@ TEST(Config, WrongTypesAndValuesAreRefused) {
                              "[train\nseed = 1"}) {
         EXPECT_FALSE(refusal(text).empty()) << text;
     }
-    EXPECT_TRUE(contains(refusal("[train]\n\niterations = \"many\""), "line 3"));
-    EXPECT_TRUE(contains(refusal("", {"train.seed"}), "="));
+    EXPECT_THAT(refusal("[train]\n\niterations = \"many\""), HasSubstr("line 3"));
+    EXPECT_THAT(refusal("", {"train.seed"}), HasSubstr("="));
     EXPECT_THROW(load_config("/nowhere/at/all.toml", {}), UsageError);
 }
 
 TEST(Config, WhatIsPromisedForLaterIsRefusedWithASentence) {
     const std::string message = refusal("[model]\nseparable = true");
-    EXPECT_TRUE(contains(message, "not implemented yet")) << message;
+    EXPECT_THAT(message, HasSubstr("not implemented yet")) << message;
 }
 
 // std::regex is recursive: these would exhaust the stack.
@@ -198,8 +193,8 @@ TEST(Config, LongPatternsAreRefused) {
         return refusal("[[optimizer.groups]]\nmatch = \"" + text + "\"\n");
     };
     const std::string open(50000, '('), close(50000, ')');
-    EXPECT_TRUE(contains(pattern(open + close), "at most 1000 characters"));
-    EXPECT_TRUE(contains(pattern(std::string(1001, 'a')), "optimizer.groups.match"));
+    EXPECT_THAT(pattern(open + close), HasSubstr("at most 1000 characters"));
+    EXPECT_THAT(pattern(std::string(1001, 'a')), HasSubstr("optimizer.groups.match"));
     EXPECT_EQ(pattern(open.substr(0, 500) + close.substr(0, 500)), "");
     EXPECT_EQ(pattern(std::string(1000, 'a')), "");
 }
@@ -256,9 +251,9 @@ TEST(Config, ThePageOfKeysIsTheTable) {
 }
 
 TEST(Config, AnUnknownKeyPointsToTheList) {
-    EXPECT_TRUE(contains(refusal("", {"nothing.like.this.at.all=1"}), "deeplab-train --keys"));
-    EXPECT_TRUE(contains(refusal("", {"TRAIN.ITERATIONS=5"}), "did you mean train.iterations?"));
-    EXPECT_TRUE(contains(refusal("", {"other.BN_MOMENTUM=5"}), "did you mean model.bn_momentum?"));
+    EXPECT_THAT(refusal("", {"nothing.like.this.at.all=1"}), HasSubstr("deeplab-train --keys"));
+    EXPECT_THAT(refusal("", {"TRAIN.ITERATIONS=5"}), HasSubstr("did you mean train.iterations?"));
+    EXPECT_THAT(refusal("", {"other.BN_MOMENTUM=5"}), HasSubstr("did you mean model.bn_momentum?"));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/cuda/cuda_backend.h"
+#include "harness/messages.h"
 
 namespace deeplab::cuda {
 namespace {
@@ -21,12 +22,7 @@ TEST(ChooseDevice, TheOnlyOneThatIsVisible) {
 }
 
 std::string refusal(int rank, int size, int devices) {
-    try {
-        choose_device(rank, size, devices);
-    } catch (const DeviceError& error) {
-        return error.what();
-    }
-    return "";
+    return testing::message_of<DeviceError>([&] { choose_device(rank, size, devices); });
 }
 
 TEST(ChooseDevice, ARankWithoutAGpuOfItsOwnIsNamed) {

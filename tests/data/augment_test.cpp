@@ -8,30 +8,13 @@
 #include "deeplab/base/error.h"
 #include "deeplab/data/loader.h"
 #include "deeplab/math/augment.h"
+#include "harness/pictures.h"
 
 namespace deeplab::data {
 namespace {
 
-// Noise: no two pixels alike, so that a shift by one shows.
-io::Image noise_image(std::int64_t width, std::int64_t height) {
-    io::Image image{width, height,
-                    std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3))};
-    for (std::size_t i = 0; i < image.pixels.size(); ++i) {
-        image.pixels[i] = static_cast<std::uint8_t>(
-            math::philox(1, {{static_cast<std::uint32_t>(i), 0, 0, 0}}).v[0]);
-    }
-    return image;
-}
-
-io::Mask noise_mask(std::int64_t width, std::int64_t height, std::uint8_t classes = 20) {
-    io::Mask mask{width, height,
-                  std::vector<std::uint8_t>(static_cast<std::size_t>(width * height))};
-    for (std::size_t i = 0; i < mask.labels.size(); ++i) {
-        mask.labels[i] = static_cast<std::uint8_t>(
-            1 + math::philox(2, {{static_cast<std::uint32_t>(i), 0, 0, 0}}).v[0] % classes);
-    }
-    return mask;
-}
+using testing::noise_image;
+using testing::noise_mask;
 
 // Nothing but the crop.
 Augmentation plain(std::int64_t crop) {

@@ -14,76 +14,11 @@
 #include "deeplab/base/text.h"
 #include "deeplab/data/loader.h"
 #include "harness/temp_dir.h"
+#include "loader_records.h"
 
 namespace deeplab::data {
 namespace {
 
-using Records = std::vector<Record>;
-
-// Noise with labels 0 … 4 and some void; sizes differ from record to record.
-Records make_records(int count, Encoding encoding, std::int64_t width = 40) {
-    Records records;
-    for (int r = 0; r < count; ++r) {
-        io::Image image{width + r % 5, 30 + r % 3, {}};
-        const auto pixels = static_cast<std::size_t>(image.width * image.height);
-        image.pixels.resize(3 * pixels);
-        io::Mask mask{image.width, image.height, std::vector<std::uint8_t>(pixels)};
-        for (std::size_t i = 0; i < pixels; ++i) {
-            const math::Philox4 noise = math::philox(
-                3, {{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(r), 0, 0}});
-            for (std::size_t c = 0; c < 3; ++c)
-                image.pixels[3 * i + c] = static_cast<std::uint8_t>(noise.v[c]);
-            mask.labels[i] = noise.v[3] % 10 == 0 ? 255 : static_cast<std::uint8_t>(noise.v[3] % 5);
-        }
-        Record record{cat("id_", r), image.width, image.height, image.pixels, mask.labels};
-        if (encoding == Encoding::source) {
-            record.image = io::encode_png(image);
-            record.mask = io::encode_palette_png(mask, voc_classes().palette());
-        }
-        records.push_back(std::move(record));
-    }
-    return records;
-}
-
-void pack(const std::filesystem::path& dir, const Records& records,
-          Encoding encoding = Encoding::raw, std::size_t shards = 2) {
-    Manifest manifest;
-    manifest.split = "train";
-    manifest.encoding = encoding;
-    manifest.classes = voc_classes();
-    manifest.classes.classes.resize(5);
-    manifest.records = std::ssize(records);
-    manifest.class_pixels.assign(5, 1);
-    manifest.class_images.assign(5, 1);
-    std::vector<std::string> ids;
-    for (const Record& record : records) ids.push_back(record.id);
-    manifest.list_hash = hash_ids(ids);
-    for (std::size_t s = 0; s < shards; ++s) {
-        const auto at = [&](std::size_t i) {
-            return records.begin() + static_cast<std::ptrdiff_t>(i);
-        };
-        const Records part(at(records.size() * s / shards), at(records.size() * (s + 1) / shards));
-        const std::string name = shard_name("train", static_cast<std::int64_t>(s),
-                                            static_cast<std::int64_t>(shards));
-        manifest.shards.push_back(write_shard(dir / name, part));
-    }
-    save_manifest(dir, manifest);
-}
-
-LoaderOptions options_for(const std::filesystem::path& dir) {
-    LoaderOptions o;
-    o.dir = dir;
-    o.split = "train";
-    o.augmentation.crop = 17;
-    o.augmentation.range_low = 12;
-    o.augmentation.range_high = 50;
-    o.seed = 5;
-    o.global_batch = 12;
-    o.last_step = 4;
-    return o;
-}
-
-// One sample as it left the loader.
 struct Crop {
     std::vector<float> image;
     std::vector<std::uint8_t> labels;
@@ -133,11 +68,6 @@ std::vector<Crop> stream(LoaderOptions options, int ranks) {
     for (const auto& loader : loaders) EXPECT_THROW(loader->next(), LogicError);
     return all;
 }
-
-class LoaderTest : public ::testing::Test {
-protected:
-    testing::TempDir dir;
-};
 
 TEST_F(LoaderTest, DeliversTheStreamInOrder) {
     const Records records = make_records(10, Encoding::raw);
@@ -369,97 +299,6 @@ TEST_F(LoaderTest, StopsWhenNobodyAsks) {
         if (i % 4 == 1) std::this_thread::sleep_for(std::chrono::milliseconds(10));  // queues full
     }
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
-}
-
-// Batches before the bad record arrive, the one with it throws, again and again.
-void expect_data_error(const LoaderOptions& options, std::int64_t bad_record, std::size_t records,
-                       const std::vector<std::string>& words) {
-    Loader loader(options);
-    for (std::uint64_t p = 0;; p += 2) {
-        const bool bad = sample_at(p, records, options.seed).sample == bad_record ||
-                         sample_at(p + 1, records, options.seed).sample == bad_record;
-        if (!bad) {
-            ASSERT_NO_THROW(loader.next());
-            continue;
-        }
-        for (int again = 0; again < 2; ++again) {
-            try {
-                loader.next();
-                FAIL() << "the record was taken";
-            } catch (const DataError& error) {
-                for (const std::string& word : words) {
-                    EXPECT_NE(std::string(error.what()).find(word), std::string::npos)
-                        << error.what() << " lacks " << word;
-                }
-            }
-        }
-        return;
-    }
-}
-
-LoaderOptions pairs(const std::filesystem::path& dir) {
-    LoaderOptions options = options_for(dir);
-    options.global_batch = 2;
-    options.last_step = 50;
-    options.workers = 3;
-    return options;
-}
-
-TEST_F(LoaderTest, AForeignLabelNamesRecordAndShard) {
-    Records records = make_records(10, Encoding::raw);
-    records[7].mask[41] = 5;  // five classes: 0 to 4
-    pack(dir.path(), records);
-    expect_data_error(pairs(dir.path()), 7, 10,
-                      {"label 5", "id_7", shard_name("train", 1, 2), "record 2"});
-}
-
-TEST_F(LoaderTest, ADamagedImageNamesRecordAndShard) {
-    Records records = make_records(10, Encoding::source);
-    records[3].image.resize(records[3].image.size() / 2);
-    pack(dir.path(), records, Encoding::source);
-    expect_data_error(pairs(dir.path()), 3, 10, {"id_3", shard_name("train", 0, 2)});
-}
-
-TEST_F(LoaderTest, SizesThatDisagreeNameRecordAndShard) {
-    Records records = make_records(10, Encoding::raw);
-    records[9].mask.pop_back();
-    pack(dir.path(), records);
-    expect_data_error(pairs(dir.path()), 9, 10, {"id_9", shard_name("train", 1, 2)});
-}
-
-// A flipped bit that would decode to plausible pixels: the reader thread finds it by the record's
-// checksum.
-TEST_F(LoaderTest, AFlippedBitNamesTheRecord) {
-    const Records records = make_records(10, Encoding::raw);
-    pack(dir.path(), records);
-    const std::filesystem::path shard = dir.path() / shard_name("train", 1, 2);
-    const std::string bytes = read_text(shard);
-    const std::string needle(records[8].image.begin(), records[8].image.begin() + 64);
-    const std::size_t at = bytes.find(needle);
-    ASSERT_NE(at, std::string::npos);
-    std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(static_cast<std::streamoff>(at));
-    file.put(static_cast<char>(needle[0] ^ 1));
-    file.close();
-    expect_data_error(pairs(dir.path()), 8, 10, {"id_8", shard_name("train", 1, 2)});
-}
-
-TEST_F(LoaderTest, AMissingShardIsADataError) {
-    pack(dir.path(), make_records(10, Encoding::raw));
-    std::filesystem::remove(dir.path() / shard_name("train", 0, 2));
-    std::filesystem::remove(dir.path() / shard_name("train", 1, 2));
-    Loader loader(options_for(dir.path()));
-    EXPECT_THROW(loader.next(), DataError);
-}
-
-TEST_F(LoaderTest, RefusesWhatCannotBeDivided) {
-    pack(dir.path(), make_records(10, Encoding::raw));
-    LoaderOptions options = options_for(dir.path());
-    options.size = 5;
-    EXPECT_THROW(Loader{options}, UsageError);
-    options.size = 1;
-    options.split = "absent";
-    EXPECT_THROW(Loader{options}, DataError);
 }
 
 TEST_F(LoaderTest, MeasuresTheWait) {

@@ -9,6 +9,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/hdf5.h"
+#include "harness/messages.h"
 #include "harness/temp_dir.h"
 
 namespace fs = std::filesystem;
@@ -51,16 +52,6 @@ Manifest write_set(const fs::path& dir) {
     m.list_hash = hash_ids(ids);
     save_manifest(dir, m);
     return m;
-}
-
-template <class Body>
-std::string data_error(const Body& body) {
-    try {
-        body();
-    } catch (const DataError& error) {
-        return error.what();
-    }
-    return "no DataError";
 }
 
 void flip_bit(const fs::path& file, std::int64_t at) {
@@ -144,11 +135,11 @@ TEST(ShardSet, FindsAFlippedBitOfAnImage) {
     flip_bit(shard, find_bytes(shard, record(3).image) + 40);
     ShardSet set(dir.path(), "val");
     EXPECT_NO_THROW(set.read(2, true));
-    const std::string message = data_error([&] { set.read(3, true); });
+    const std::string message = testing::message_of<DataError>([&] { set.read(3, true); });
     EXPECT_THAT(message, HasSubstr("CRC-32"));
     EXPECT_THAT(message, HasSubstr("val-00001-of-00003.h5"));
     EXPECT_THAT(message, HasSubstr("id_3"));
-    EXPECT_THAT(data_error([&] {
+    EXPECT_THAT(testing::message_of<DataError>([&] {
                     set.verify_files({0, 1, 2});
                 }),
                 HasSubstr("val-00001-of-00003.h5"));
@@ -160,10 +151,13 @@ TEST(ShardSet, FindsTruncationAndAMissingShard) {
     const fs::path shard = dir.path() / m.shards[2].file;
     fs::resize_file(shard, fs::file_size(shard) - 100);
     ShardSet set(dir.path(), "val");
-    EXPECT_THAT(data_error([&] { set.read(6); }), HasSubstr("bytes, the manifest says"));
-    EXPECT_THAT(data_error([&] { set.ids(); }), HasSubstr("val-00002-of-00003.h5"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { set.read(6); }),
+                HasSubstr("bytes, the manifest says"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { set.ids(); }),
+                HasSubstr("val-00002-of-00003.h5"));
     fs::remove(shard);
-    EXPECT_THAT(data_error([&] { set.verify_files({2}); }), HasSubstr("missing"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { set.verify_files({2}); }),
+                HasSubstr("missing"));
     EXPECT_NO_THROW(set.read(0, true));
 }
 
@@ -173,7 +167,7 @@ TEST(ShardSet, RefusesShardsOfAnotherList) {
     m.list_hash ^= 1;
     save_manifest(dir.path(), m);
     ShardSet set(dir.path(), "val");
-    EXPECT_THAT(data_error([&] { set.ids(); }), HasSubstr("list hash"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { set.ids(); }), HasSubstr("list hash"));
 }
 
 // A shard written by another program may be a correct HDF5 file and still lie about itself.
@@ -215,7 +209,9 @@ TEST(ShardSet, RefusesOffsetsThatDoNotFit) {
         if (k == wrong.size())
             EXPECT_EQ(set.read(1).image.size(), 2u);  // the same file with good offsets is fine
         else
-            EXPECT_THAT(data_error([&] { set.read(1); }), HasSubstr("image_offsets")) << k;
+            EXPECT_THAT(testing::message_of<DataError>([&] { set.read(1); }),
+                        HasSubstr("image_offsets"))
+                << k;
     }
 }
 
@@ -254,10 +250,12 @@ TEST(Manifest, EveryLossIsADataErrorNamingTheKey) {
         ASSERT_NE(at, std::string::npos) << from;
         edited.replace(at, from.size(), to);
         write_atomically(dir / "val.json", edited);
-        EXPECT_THAT(data_error([&] { load_manifest(dir.path(), "val"); }), HasSubstr("val.json"))
+        EXPECT_THAT(testing::message_of<DataError>([&] { load_manifest(dir.path(), "val"); }),
+                    HasSubstr("val.json"))
             << to;
     }
-    EXPECT_THAT(data_error([&] { load_manifest(dir.path(), "train"); }), HasSubstr("deeplab-pack"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { load_manifest(dir.path(), "train"); }),
+                HasSubstr("deeplab-pack"));
 }
 
 // Numbers that no table of a shard of that size can hold, and whose sum would not fit 64 bits.
@@ -266,7 +264,7 @@ TEST(Manifest, RefusesMoreRecordsThanItsShardsCanHold) {
     Manifest m = write_set(dir.path());
     const auto refusal = [&] {
         save_manifest(dir.path(), m);
-        return data_error([&] { load_manifest(dir.path(), "val"); });
+        return testing::message_of<DataError>([&] { load_manifest(dir.path(), "val"); });
     };
     m.shards[0].records = m.shards[0].bytes;
     EXPECT_THAT(refusal(), HasSubstr("bytes cannot hold"));

@@ -10,7 +10,6 @@
 
 #include "deeplab/base/error.h"
 #include "harness/mpi.h"
-#include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
 #include "sampling_backend.h"
 
@@ -24,15 +23,11 @@ class EvaluateRanks : public ::testing::Test {
 protected:
     void SetUp() override {
         if (world().rank() == 0) {
-            dir_ = std::make_unique<testing::TempDir>();
             testing::write_tiny_dataset(
-                dir_->path(), {.split = "val", .images = images, .classes = 3, .shards = 1});
+                dir_.path(), {.split = "val", .images = images, .classes = 3, .shards = 1});
         }
-        const std::string path = world()
-                                     .all_gather(dir_ ? dir_->path().string() : "",
-                                                 "folder of the test")
-                                     .front();
-        shards_ = std::make_unique<data::ShardSet>(path, "val");
+        world().barrier("data of the test");
+        shards_ = std::make_unique<data::ShardSet>(dir_.path(), "val");
         options_.on_image = [this](std::int64_t index, const auto&...) {
             ++seen_;
             if (index == broken_) throw DeviceError("this rank alone has no memory");
@@ -44,7 +39,7 @@ protected:
     static comm::Communicator& world() { return testing::world(); }
     static bool last() { return world().rank() == world().size() - 1; }
 
-    std::unique_ptr<testing::TempDir> dir_;
+    testing::SharedDir dir_;
     std::unique_ptr<data::ShardSet> shards_;
     testing::SamplingBackend backend_;
     Predictor predictor_{backend_, network, {}};

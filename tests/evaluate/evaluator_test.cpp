@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "deeplab/base/error.h"
+#include "harness/lone_communicator.h"
 #include "harness/temp_dir.h"
 #include "harness/tiny_dataset.h"
 #include "sampling_backend.h"
@@ -14,13 +15,9 @@ namespace {
 
 const model::ModelConfig network{.backbone = "resnet18", .num_classes = 3};
 
-// Rank `rank` of `size` without the others: its sums stay its own.
-class LonelyRank : public comm::Communicator {
-public:
-    LonelyRank(int rank, int size) : rank_(rank), size_(size) {}
-    int rank() const override { return rank_; }
-    int size() const override { return size_; }
-    std::string description() const override { return "lonely"; }
+// Its sums stay its own.
+struct LonelyRank : testing::LoneCommunicator {
+    using LoneCommunicator::LoneCommunicator;
     void all_reduce(void*, std::size_t, DType, comm::ReduceOp, const char*) override {
         ++reductions;
     }
@@ -28,20 +25,7 @@ public:
                                    const char*) override {
         return 0;
     }
-    void finish(comm::Request) override {}
-    void progress() override {}
-    void broadcast(void*, std::size_t, int, const char*) override {}
-    void barrier(const char*) override {}
-    std::vector<std::string> all_gather(const std::string& text, const char*) override {
-        return {text};
-    }
-    std::unique_ptr<comm::Communicator> split(int, int) override { return comm::make_self(); }
-    std::unique_ptr<comm::Communicator> split_by_node() override { return comm::make_self(); }
-
     int reductions = 0;
-
-private:
-    int rank_, size_;
 };
 
 class Evaluate : public ::testing::Test {

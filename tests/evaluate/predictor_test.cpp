@@ -7,8 +7,8 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/evaluate/evaluator.h"
-#include "deeplab/math/philox.h"
 #include "harness/compare.h"
+#include "harness/pictures.h"
 #include "sampling_backend.h"
 
 namespace deeplab::evaluate {
@@ -18,16 +18,6 @@ const model::ModelConfig network{.backbone = "resnet18", .num_classes = 3};
 // Logits are then v/255 - 0.5 times 16: far enough apart for a softmax that is not flat.
 const data::Normalisation normalisation{.mean = {0.5f, 0.5f, 0.5f},
                                         .std = {0.0625f, 0.0625f, 0.0625f}};
-
-io::Image noise(std::int64_t width, std::int64_t height, std::uint32_t seed) {
-    io::Image image{.width = width, .height = height, .pixels = {}};
-    image.pixels.resize(static_cast<std::size_t>(width * height * 3));
-    for (std::size_t i = 0; i < image.pixels.size(); ++i) {
-        image.pixels[i] = static_cast<std::uint8_t>(
-            math::philox(seed, {{static_cast<std::uint32_t>(i), 0, 0, 0}}).v[0] >> 24);
-    }
-    return image;
-}
 
 io::Image mirror(const io::Image& image) {
     io::Image out = image;
@@ -116,7 +106,7 @@ INSTANTIATE_TEST_SUITE_P(Predictor, Sizes,
 TEST_P(Sizes, ImageStandsInTheUpperLeftOfAMeanPixelBorder) {
     testing::SamplingBackend backend;
     Predictor predictor(backend, network, {.normalisation = normalisation});
-    const io::Image image = noise(GetParam().width, GetParam().height, 1);
+    const io::Image image = testing::noise_image(GetParam().width, GetParam().height, 1);
     const std::vector<double> expected = reference_logits(image);
     EXPECT_LT(testing::largest_difference(predictor.logits(image), expected), 1e-4);
     const auto pixels = static_cast<std::size_t>(image.width * image.height);
@@ -127,7 +117,7 @@ TEST_P(Sizes, ImageStandsInTheUpperLeftOfAMeanPixelBorder) {
 TEST_P(Sizes, PredictionIsTheArgMaxOfTheScores) {
     testing::SamplingBackend backend;
     Predictor predictor(backend, network, {.normalisation = normalisation});
-    const io::Image image = noise(GetParam().width, GetParam().height, 2);
+    const io::Image image = testing::noise_image(GetParam().width, GetParam().height, 2);
     const io::Mask mask = predictor.predict(image);
     EXPECT_EQ(mask.width, image.width);
     EXPECT_EQ(mask.height, image.height);
@@ -142,14 +132,14 @@ TEST(Predictor, SmallestClassWinsATie) {
               (std::vector<std::uint8_t>{0, 1}));
     testing::SamplingBackend backend;
     Predictor predictor(backend, network, {.normalisation = normalisation});
-    io::Image grey = noise(20, 20, 3);
+    io::Image grey = testing::noise_image(20, 20, 3);
     std::fill(grey.pixels.begin(), grey.pixels.end(), std::uint8_t{90});
     EXPECT_EQ(predictor.predict(grey).labels, std::vector<std::uint8_t>(400, 0));
 }
 
 TEST(Predictor, FlipAveragesAndIsSymmetric) {
     testing::SamplingBackend backend;
-    const io::Image image = noise(38, 21, 4), mirrored = mirror(image);
+    const io::Image image = testing::noise_image(38, 21, 4), mirrored = mirror(image);
     Predictor plain(backend, network, {.normalisation = normalisation});
     Predictor flipping(backend, network, {.flip = true, .normalisation = normalisation});
     const std::vector<float> one = plain.scores(image),
@@ -165,7 +155,7 @@ TEST(Predictor, FlipAveragesAndIsSymmetric) {
 
 TEST(Predictor, ScoresOfAllScalesAreAveragedAtTheImagesSize) {
     testing::SamplingBackend backend;
-    const io::Image image = noise(45, 31, 5);
+    const io::Image image = testing::noise_image(45, 31, 5);
     const std::vector<double> scales = {0.5, 1, 1.75};
     Predictor plain(backend, network, {.normalisation = normalisation});
     std::vector<double> expected(static_cast<std::size_t>(3 * 45 * 31), 0.0);
@@ -199,11 +189,11 @@ TEST(Predictor, CompilesASizeOnceAndKeepsFewOfThem) {
     {
         Predictor predictor(backend, network, {.normalisation = normalisation});
         for (int i = 0; i < 3; ++i)
-            predictor.predict(noise(40 + i, 30, 6));  // all padded to 49 x 33
+            predictor.predict(testing::noise_image(40 + i, 30, 6));  // all padded to 49 x 33
         EXPECT_EQ(backend.compiled, 1);
         for (std::int64_t i = 0; i < 60; ++i) {
-            predictor.predict(noise(17 + 16 * i, 17, 6));
-            predictor.predict(noise(40, 30, 6));  // used all the time: stays
+            predictor.predict(testing::noise_image(17 + 16 * i, 17, 6));
+            predictor.predict(testing::noise_image(40, 30, 6));  // used all the time: stays
         }
         EXPECT_EQ(backend.compiled, 61);
         EXPECT_LE(backend.alive, 36);
@@ -216,19 +206,19 @@ TEST(Predictor, NamesTheLargestSizeThatFits) {
     backend.largest_area = 65 * 65;
     Predictor predictor(backend, network, {.normalisation = normalisation});
     try {
-        predictor.predict(noise(200, 100, 7));
+        predictor.predict(testing::noise_image(200, 100, 7));
         FAIL() << "200 x 100 is more than fits";
     } catch (const DeviceError& error) {
         // 209 x 113 padded; of its shape 81 x 49 fits, 97 x 65 does not.
         EXPECT_NE(std::string(error.what()).find("81x49"), std::string::npos) << error.what();
     }
-    EXPECT_EQ(predictor.predict(noise(81, 49, 7)).labels.size(), 81u * 49);
+    EXPECT_EQ(predictor.predict(testing::noise_image(81, 49, 7)).labels.size(), 81u * 49);
 
     backend.largest_area = 0;  // nothing fits: then it is not the size, and the device's own words
                                // are better
     Predictor broken(backend, network, {.normalisation = normalisation});
     try {
-        broken.predict(noise(200, 100, 7));
+        broken.predict(testing::noise_image(200, 100, 7));
         FAIL();
     } catch (const DeviceError& error) {
         EXPECT_STREQ(error.what(), "out of memory");

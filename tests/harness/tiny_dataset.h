@@ -19,4 +19,10 @@ struct TinyDataset {
 // and noise; a class is a colour, so that a few steps lower the loss.
 void write_tiny_dataset(const std::filesystem::path& dir, const TinyDataset& options);
 
+// A configuration of training on them; a test adds its own lines ("train.iterations = 4").
+inline const std::string tiny_config = R"(model.backbone = "resnet18"
+data.train_split = "train"
+data.crop = 33
+)";
+
 }  // namespace deeplab::testing

@@ -1,23 +1,22 @@
 // Files of other kinds in place of weights: named as what they are, with what to do.
 #include "deeplab/io/foreign.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
 
 #include "deeplab/base/text.h"
 #include "deeplab/io/hdf5.h"
+#include "harness/messages.h"
 #include "harness/temp_dir.h"
 #include "weights_files.h"
 
 namespace deeplab::io {
 namespace {
 
+using ::testing::HasSubstr;
 using namespace deeplab::testing;
-
-void expect_part(const std::string& message, const std::string& part) {
-    EXPECT_NE(message.find(part), std::string::npos) << part << " is not in: " << message;
-}
 
 class ForeignFiles : public ::testing::Test {
 protected:
@@ -27,10 +26,10 @@ protected:
         return path;
     }
     std::string refused(const std::string& content) {
-        return refusal([&] { load_tensor_file(written(content)); });
+        return message_of<DataError>([&] { load_tensor_file(written(content)); });
     }
     static std::string archived(const std::vector<std::pair<std::string, std::string>>& entries) {
-        return refusal([&] { parse_pth(zip(entries), "test"); });
+        return message_of<DataError>([&] { parse_pth(zip(entries), "test"); });
     }
 
     TempDir dir_;
@@ -72,24 +71,27 @@ TEST_F(ForeignFiles, AreNamedWithWhatToDo) {
     };
     for (const Case& c : cases) {
         const std::string message = refused(c.content);
-        expect_part(message, c.what);
-        expect_part(message, c.remedy);
+        EXPECT_THAT(message, HasSubstr(c.what));
+        EXPECT_THAT(message, HasSubstr(c.remedy));
         EXPECT_EQ(message.find("damaged"), std::string::npos) << message;
     }
-    expect_part(refusal([&] { load_tensor_file(dir_.path()); }), "Is a directory");
-    expect_part(refusal([&] { load_tensor_file(dir_ / "absent"); }), "No such file");
+    EXPECT_THAT(message_of<DataError>([&] { load_tensor_file(dir_.path()); }),
+                HasSubstr("Is a directory"));
+    EXPECT_THAT(message_of<DataError>([&] { load_tensor_file(dir_ / "absent"); }),
+                HasSubstr("No such file"));
 }
 
 TEST_F(ForeignFiles, ArchivesAreToldApart) {
     const std::string pickle = "\x80\x02}.";
-    expect_part(archived({{"m/data.pkl", pickle}, {"m/code/__torch__.py", "class"}}),
-                "torch.jit.load(FILE).state_dict()");
-    expect_part(archived({{"m/data.pkl", pickle}, {"m/constants.pkl", ""}}), "TorchScript");
-    expect_part(archived({{"m/models/model.json", "{}"}}), "torch.export");
-    expect_part(archived({{"config.json", "{}"}, {"model.weights.h5", ""}}), "Keras");
-    expect_part(archived({{"a.npy", ""}}), ".npz");
-    expect_part(archived({{"x/resnet50.pth", ""}}), "holds x/resnet50.pth");
-    expect_part(archived({{"x/readme", ""}}), "without data.pkl");
+    EXPECT_THAT(archived({{"m/data.pkl", pickle}, {"m/code/__torch__.py", "class"}}),
+                HasSubstr("torch.jit.load(FILE).state_dict()"));
+    EXPECT_THAT(archived({{"m/data.pkl", pickle}, {"m/constants.pkl", ""}}),
+                HasSubstr("TorchScript"));
+    EXPECT_THAT(archived({{"m/models/model.json", "{}"}}), HasSubstr("torch.export"));
+    EXPECT_THAT(archived({{"config.json", "{}"}, {"model.weights.h5", ""}}), HasSubstr("Keras"));
+    EXPECT_THAT(archived({{"a.npy", ""}}), HasSubstr(".npz"));
+    EXPECT_THAT(archived({{"x/resnet50.pth", ""}}), HasSubstr("holds x/resnet50.pth"));
+    EXPECT_THAT(archived({{"x/readme", ""}}), HasSubstr("without data.pkl"));
     // What is compressed is refused where it is needed, and only there.
     ByteVector bytes = zip({{"m/version", "3\n"}, {"m/data.pkl", pickle}});
     const auto compress = [&](const std::string& name) {
@@ -97,39 +99,39 @@ TEST_F(ForeignFiles, ArchivesAreToldApart) {
         const std::size_t at = all.find("PK\1\2");
         const std::size_t entry = all.rfind("PK\1\2", all.find(name, at));
         all[entry + 10] = 8;
-        return refusal([&] { parse_pth(bytes_of(all), "test"); });
+        return message_of<DataError>([&] { parse_pth(bytes_of(all), "test"); });
     };
-    expect_part(compress("m/data.pkl"), "compressed, which PyTorch never does");
-    expect_part(compress("m/data.pkl"), "zip -0");
-    expect_part(compress("m/version"), "no tensor");
+    EXPECT_THAT(compress("m/data.pkl"), HasSubstr("compressed, which PyTorch never does"));
+    EXPECT_THAT(compress("m/data.pkl"), HasSubstr("zip -0"));
+    EXPECT_THAT(compress("m/version"), HasSubstr("no tensor"));
 }
 
 TEST_F(ForeignFiles, TarsAndPicklesOfOthers) {
     std::string tar(600, '\0');
     tar.replace(257, 5, "ustar");
-    expect_part(refused(tar), "tar archive");
+    EXPECT_THAT(refused(tar), HasSubstr("tar archive"));
     const std::string message = refused("\x80\x02}q" + std::string(60, '\0'));
-    expect_part(message, "torch.save did not write it");
-    expect_part(refused("\x80\x02\x8a"), "ends within PyTorch's magic number");
+    EXPECT_THAT(message, HasSubstr("torch.save did not write it"));
+    EXPECT_THAT(refused("\x80\x02\x8a"), HasSubstr("ends within PyTorch's magic number"));
 }
 
 // torch.save(model, FILE), and a checkpoint with objects beside the tensors.
 TEST_F(ForeignFiles, ObjectsWithCodeAreToldFromStateDicts) {
     const auto parsed = [](const std::string& object) {
-        return refusal([&] { parse_pth(stream(object, {"1234"}), "test"); });
+        return message_of<DataError>([&] { parse_pth(stream(object, {"1234"}), "test"); });
     };
     const std::string module = parsed(global("torchvision.models.resnet", "ResNet") + ")\x81");
-    expect_part(module, "torchvision.models.resnet.ResNet is refused");
-    expect_part(module, "torch.save(model, FILE)");
-    expect_part(module, "weights_only=False).state_dict(), OUT)");
+    EXPECT_THAT(module, HasSubstr("torchvision.models.resnet.ResNet is refused"));
+    EXPECT_THAT(module, HasSubstr("torch.save(model, FILE)"));
+    EXPECT_THAT(module, HasSubstr("weights_only=False).state_dict(), OUT)"));
     const std::string beside = parsed("}(" + text("args") + global("argparse", "Namespace") +
                                       ")\x81u");
-    expect_part(beside, "argparse.Namespace is refused");
-    expect_part(beside, "beside tensors");
-    expect_part(beside, "[KEY], OUT)");
+    EXPECT_THAT(beside, HasSubstr("argparse.Namespace is refused"));
+    EXPECT_THAT(beside, HasSubstr("beside tensors"));
+    EXPECT_THAT(beside, HasSubstr("[KEY], OUT)"));
     const std::string protocol = parsed("\x80\x04N");
-    expect_part(protocol, "protocol 4 is refused");
-    expect_part(protocol, "torch.save(torch.load(FILE), OUT)");
+    EXPECT_THAT(protocol, HasSubstr("protocol 4 is refused"));
+    EXPECT_THAT(protocol, HasSubstr("torch.save(torch.load(FILE), OUT)"));
 }
 
 TEST_F(ForeignFiles, AStateDictIsFoundWhereScriptsKeepIt) {
@@ -160,16 +162,19 @@ TEST_F(ForeignFiles, AStateDictIsFoundWhereScriptsKeepIt) {
 
 TEST_F(ForeignFiles, HDF5FilesOfOthersAndPointers) {
     written("version https://git-lfs.github.com/spec/v1\n");
-    expect_part(refusal([&] { Hdf5Reader{dir_ / "weights.pth"}; }), "git lfs pull");
+    EXPECT_THAT(message_of<DataError>([&] { Hdf5Reader{dir_ / "weights.pth"}; }),
+                HasSubstr("git lfs pull"));
 }
 
 TEST_F(ForeignFiles, ACutDownloadIsCalledCut) {
     const std::string header = R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})";
-    expect_part(refusal([&] { parse_safetensors(safetensors(header, std::string(9, 'x')), "t"); }),
-                "it is cut short");
+    EXPECT_THAT(message_of<DataError>(
+                    [&] { parse_safetensors(safetensors(header, std::string(9, 'x')), "t"); }),
+                HasSubstr("it is cut short"));
     const std::string whole = text_of(golden("types.pth"));
-    expect_part(refusal([&] { parse_pth(bytes_of(whole.substr(0, whole.size() / 2)), "t"); }),
-                "truncated");
+    EXPECT_THAT(
+        message_of<DataError>([&] { parse_pth(bytes_of(whole.substr(0, whole.size() / 2)), "t"); }),
+        HasSubstr("truncated"));
 }
 
 }  // namespace

@@ -21,6 +21,7 @@
 #include <gtest/gtest.h>
 
 #include "deeplab/base/error.h"
+#include "harness/messages.h"
 #include "harness/sanitizers.h"
 #include "harness/temp_dir.h"
 
@@ -92,17 +93,6 @@ void read_everything(const std::filesystem::path& path) {
     file.read_all<double>("a/b/f64", DType::f64);
     file.read_all<std::uint64_t>("a/u64", DType::u64);
     file.read_strings("ids");
-}
-
-template <class Call>
-std::string data_error(Call call) {
-    try {
-        call();
-    } catch (const DataError& error) {
-        return error.what();
-    }
-    ADD_FAILURE() << "no DataError";
-    return "";
 }
 
 TEST(Hdf5, RoundTrip) {
@@ -197,28 +187,43 @@ TEST(Hdf5, WrongUseIsNamed) {
     write_sample(dir / "a.h5");
     const Hdf5Reader file(dir / "a.h5");
     float one = 0;
-    EXPECT_THAT(data_error([&] { file.read("a/b/f64", &one, DType::f32, 0, 1); }),
-                HasSubstr("a/b/f64 does not hold"));
-    EXPECT_THAT(data_error([&] { file.read("a/i64", &one, DType::u64, 0, 1); }),
+    EXPECT_THAT(
+        testing::message_of<DataError>([&] { file.read("a/b/f64", &one, DType::f32, 0, 1); }),
+        HasSubstr("a/b/f64 does not hold"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.read("a/i64", &one, DType::u64, 0, 1); }),
                 HasSubstr("a/i64 does not hold"));
-    EXPECT_THAT(data_error([&] { file.read("parameters/p0", &one, DType::f32, 5, 2); }),
+    EXPECT_THAT(
+        testing::message_of<DataError>([&] { file.read("parameters/p0", &one, DType::f32, 5, 2); }),
+        HasSubstr("6 elements"));
+    EXPECT_THAT(testing::message_of<DataError>(
+                    [&] { file.read("parameters/p0", &one, DType::f32, -1, 1); }),
                 HasSubstr("6 elements"));
-    EXPECT_THAT(data_error([&] { file.read("parameters/p0", &one, DType::f32, -1, 1); }),
+    EXPECT_THAT(testing::message_of<DataError>(
+                    [&] { file.read("parameters/p0", &one, DType::f32, 1, INT64_MAX); }),
                 HasSubstr("6 elements"));
-    EXPECT_THAT(data_error([&] { file.read("parameters/p0", &one, DType::f32, 1, INT64_MAX); }),
-                HasSubstr("6 elements"));
-    EXPECT_THAT(data_error([&] { file.extents("x/y"); }), HasSubstr("there is no dataset x/y"));
-    EXPECT_THAT(data_error([&] { file.extents("a"); }), HasSubstr("cannot open a"));
-    EXPECT_THAT(data_error([&] { file.list("x"); }), HasSubstr("there is no group x"));
-    EXPECT_THAT(data_error([&] { file.list("ids"); }), HasSubstr("cannot open the group ids"));
-    EXPECT_THAT(data_error([&] { file.read_strings("bytes"); }), HasSubstr("does not hold texts"));
-    EXPECT_THAT(data_error([&] { file.type("ids"); }), HasSubstr("element type"));
-    EXPECT_THAT(data_error([&] { file.attribute_int("x"); }), HasSubstr("there is no attribute x"));
-    EXPECT_THAT(data_error([&] { file.attribute_int("loss"); }), HasSubstr("not an integer"));
-    EXPECT_THAT(data_error([&] { file.attribute_text("loss"); }), HasSubstr("not a text"));
-    EXPECT_THAT(data_error([&] { file.attribute_double("config"); }), HasSubstr("not a number"));
-    EXPECT_THAT(data_error([&] { Hdf5Reader missing(dir / "none.h5"); }), HasSubstr("none.h5"));
-    EXPECT_THAT(data_error([&] { Hdf5Reader folder(dir.path()); }),
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.extents("x/y"); }),
+                HasSubstr("there is no dataset x/y"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.extents("a"); }),
+                HasSubstr("cannot open a"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.list("x"); }),
+                HasSubstr("there is no group x"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.list("ids"); }),
+                HasSubstr("cannot open the group ids"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.read_strings("bytes"); }),
+                HasSubstr("does not hold texts"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.type("ids"); }),
+                HasSubstr("element type"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.attribute_int("x"); }),
+                HasSubstr("there is no attribute x"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.attribute_int("loss"); }),
+                HasSubstr("not an integer"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.attribute_text("loss"); }),
+                HasSubstr("not a text"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { file.attribute_double("config"); }),
+                HasSubstr("not a number"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { Hdf5Reader missing(dir / "none.h5"); }),
+                HasSubstr("none.h5"));
+    EXPECT_THAT(testing::message_of<DataError>([&] { Hdf5Reader folder(dir.path()); }),
                 HasSubstr("cannot open the file"));
 }
 
@@ -312,8 +317,9 @@ TEST(Hdf5, ClaimsBeyondTheFileAreRefused) {
     }
     ASSERT_LT(std::filesystem::file_size(dir / "a.h5"), 100000u);
     const Hdf5Reader file(dir / "a.h5");
-    EXPECT_THAT(data_error([&] { file.read_all<std::uint8_t>("x", DType::u8); }),
-                HasSubstr("more elements than"));
+    EXPECT_THAT(
+        testing::message_of<DataError>([&] { file.read_all<std::uint8_t>("x", DType::u8); }),
+        HasSubstr("more elements than"));
 }
 
 TEST(Hdf5, TruncatedFilesAreRefused) {

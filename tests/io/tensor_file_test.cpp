@@ -12,6 +12,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/io/value.h"
+#include "harness/messages.h"
 #include "harness/sanitizers.h"
 #include "harness/temp_dir.h"
 #include "weights_files.h"
@@ -66,7 +67,9 @@ TEST(TensorFile, TheKindIsToldByContent) {
     EXPECT_EQ(load_tensor_file(golden("types.pth")).kind, "PyTorch .pth (zip)");
     EXPECT_EQ(load_tensor_file(golden("types_stream.pth")).kind, "PyTorch .pth (the older stream)");
     EXPECT_EQ(load_tensor_file(golden("types.pth")).others, std::vector<std::string>{"text"});
-    EXPECT_NE(refusal([] { load_tensor_file(golden("expected.json")); }).find("not a weights file"),
+    EXPECT_NE(message_of<DataError>([] {
+                  load_tensor_file(golden("expected.json"));
+              }).find("not a weights file"),
               std::string::npos);
 }
 

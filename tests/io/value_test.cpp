@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "deeplab/base/error.h"
+#include "harness/messages.h"
 
 namespace deeplab::io {
 namespace {
@@ -15,22 +16,11 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-template <class Call>
-std::string usage_error(Call call) {
-    try {
-        call();
-    } catch (const UsageError& error) {
-        return error.what();
-    }
-    ADD_FAILURE() << "no UsageError";
-    return "";
-}
-
 std::string json_error(std::string_view text) {
-    return usage_error([&] { parse_json(text, "file.json"); });
+    return testing::message_of<UsageError>([&] { parse_json(text, "file.json"); });
 }
 std::string toml_error(std::string_view text) {
-    return usage_error([&] { parse_toml(text, "file.toml"); });
+    return testing::message_of<UsageError>([&] { parse_toml(text, "file.toml"); });
 }
 
 const Value& at(const Value& tree, std::string_view key) {
@@ -156,7 +146,7 @@ TEST(Toml, DepthIsBounded) {
             << text.substr(0, 40);
     }
     EXPECT_THAT(toml_error("a = 1\nb = '''\n'''\n" + deep + " = 1\n"), HasSubstr("line 4"));
-    EXPECT_THAT(usage_error([&] { parse_toml_value("{" + deep + " = 1}"); }),
+    EXPECT_THAT(testing::message_of<UsageError>([&] { parse_toml_value("{" + deep + " = 1}"); }),
                 HasSubstr("nested deeper"));
     // Dots that nest nothing.
     std::string numbers, text;
@@ -225,9 +215,11 @@ TEST(Toml, SingleValues) {
         EXPECT_EQ(*value.get_if<std::string>(), word);
     }
     for (const char* broken : {"[1, 2", "\"open", "{a = }"}) {
-        EXPECT_THAT(usage_error([&] { parse_toml_value(broken); }), HasSubstr(broken));
+        EXPECT_THAT(testing::message_of<UsageError>([&] { parse_toml_value(broken); }),
+                    HasSubstr(broken));
     }
-    EXPECT_THAT(usage_error([] { parse_toml_value("[2020-01-02]"); }), HasSubstr("a date or time"));
+    EXPECT_THAT(testing::message_of<UsageError>([] { parse_toml_value("[2020-01-02]"); }),
+                HasSubstr("a date or time"));
 }
 
 }  // namespace

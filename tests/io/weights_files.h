@@ -109,15 +109,4 @@ inline ByteVector archive(const std::string& object, const std::vector<std::stri
     return zip(entries);
 }
 
-// The message of the refusal; "" when the file was taken. Any other exception is the test's end.
-template <class Parse>
-std::string refusal(const Parse& parse) {
-    try {
-        parse();
-    } catch (const DataError& error) {
-        return error.what();
-    }
-    return "";
-}
-
 }  // namespace deeplab::testing

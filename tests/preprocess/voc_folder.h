@@ -9,6 +9,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/data/shard.h"
 #include "deeplab/io/image.h"
+#include "io/exif.h"
 
 namespace deeplab::testing {
 
@@ -22,14 +23,8 @@ inline void put(const std::filesystem::path& path, const std::vector<std::uint8_
 std::vector<std::uint8_t> encode_gray_png(const io::Mask& mask, std::uint8_t bits = 8);
 
 // The JPEG with an EXIF tag that asks for a turn by 90 degrees.
-inline std::vector<std::uint8_t> turned_by_exif(std::vector<std::uint8_t> jpeg) {
-    const std::vector<std::uint8_t> segment = {
-        0xFF, 0xE1, 0,    34,   'E', 'x', 'i', 'f', 0, 0,  // APP1 of 34 bytes
-        'M',  'M',  0,    42,   0,   0,   0,   8,          // TIFF, its directory at byte 8
-        0,    1,    0x01, 0x12, 0,   3,   0,   0,   0, 1,
-        0,    6,    0,    0,    0,   0,   0,   0};  // one entry: orientation 6
-    jpeg.insert(jpeg.begin() + 2, segment.begin(), segment.end());
-    return jpeg;
+inline std::vector<std::uint8_t> turned_by_exif(const std::vector<std::uint8_t>& jpeg) {
+    return with_exif(jpeg, orientation_tiff(6, true));
 }
 
 // Header and start of scan of a JPEG of 8x8 pixels with four components.

@@ -1,4 +1,5 @@
 // deeplab-train as a user runs it: exit codes and messages of interface.md.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,64 +15,35 @@
 #include "deeplab/data/shard.h"
 #include "deeplab/io/value.h"
 #include "deeplab/train/run_lock.h"
-#include "harness/process.h"
-#include "harness/temp_dir.h"
-#include "harness/tiny_dataset.h"
+#include "tiny_training.h"
 
 namespace deeplab {
 namespace {
 
+using ::testing::HasSubstr;
+using ::testing::Not;
 namespace fs = std::filesystem;
 using testing::ProcessResult;
 
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
-class DeeplabTrain : public ::testing::Test {
+class DeeplabTrain : public testing::TinyTraining {
 protected:
     void SetUp() override {
-        testing::write_tiny_dataset(dir_ / "data", {.split = "train"});
+        prepare(R"(data.val_split = "val"
+train = {iterations = 4, global_batch = 4, log_every = 1}
+optimizer.lr = 0.01
+)");
         testing::write_tiny_dataset(dir_ / "data",
                                     {.split = "val", .images = 3, .shards = 1, .seed = 2});
-        std::ofstream(dir_ / "config.toml") << R"([model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-val_split = "val"
-crop = 33
-resize = {mode = "none"}
-[train]
-iterations = 4
-global_batch = 4
-log_every = 1
-[optimizer]
-lr = 0.01
-)";
     }
 
-    // The usual options, unless `more` gives them another value.
-    std::vector<std::string> command(const std::vector<std::string>& more) const {
-        std::vector<std::string> all = {testing::program("deeplab-train")};
-        for (const auto& [option, value] :
-             {std::pair{"--config", "config.toml"}, {"--data", "data"}, {"--out", "run"}}) {
-            if (std::find(more.begin(), more.end(), option) != more.end()) continue;
-            all.insert(all.end(), {option, (dir_ / value).string()});
-        }
-        all.insert(all.end(), {"--threads", "1"});
-        all.insert(all.end(), more.begin(), more.end());
-        return all;
-    }
     ProcessResult train(const std::vector<std::string>& more = {}) const {
         return testing::run_process(command(more));
     }
 
     void refused(const ProcessResult& result, int code, const std::string& part) const {
         EXPECT_EQ(result.exit_code, code) << result.both();
-        EXPECT_TRUE(contains(result.err, part)) << result.both();
+        EXPECT_THAT(result.err, HasSubstr(part)) << result.both();
     }
-
-    testing::TempDir dir_;
 };
 
 // The loss would be 0 from the first step, and the first evaluation would save it as the best.
@@ -84,7 +56,7 @@ TEST_F(DeeplabTrain, ASplitWithoutLabelsIsNotTrainedOn) {
     const auto refused = [&](const std::string& reason) {
         const ProcessResult result = testing::run_process(command({"--set", "train.eval_every=2"}));
         EXPECT_EQ(result.exit_code, 3) << result.both();
-        EXPECT_TRUE(contains(result.err, reason)) << result.both();
+        EXPECT_THAT(result.err, HasSubstr(reason)) << result.both();
     };
     of("val", {0, 0, 0, 0});
     refused("in the split val every pixel is ignored");
@@ -99,8 +71,8 @@ TEST_F(DeeplabTrain, ASplitWithoutLabelsIsNotTrainedOn) {
 TEST_F(DeeplabTrain, TrainsAndGoesOnOnAnotherNumberOfRanks) {
     ProcessResult result = train({"--set", "train.eval_every=4"});
     ASSERT_EQ(result.exit_code, 0) << result.both();
-    EXPECT_TRUE(contains(result.out, "done: step 4  loss ")) << result.out;
-    EXPECT_TRUE(contains(result.out, "mIoU 0.")) << result.out;
+    EXPECT_THAT(result.out, HasSubstr("done: step 4  loss ")) << result.out;
+    EXPECT_THAT(result.out, HasSubstr("mIoU 0.")) << result.out;
 
     const std::string before = read_text(dir_ / "run/metrics.jsonl");
     refused(train(), 2, "--resume");
@@ -109,10 +81,10 @@ TEST_F(DeeplabTrain, TrainsAndGoesOnOnAnotherNumberOfRanks) {
     result = testing::run_process(testing::with_ranks(
         2, command({"--resume", "--set", "train.iterations=6", "--set", "train.eval_every=4"})));
     ASSERT_EQ(result.exit_code, 0) << result.both();
-    EXPECT_TRUE(contains(result.out, "done: step 6")) << result.both();
+    EXPECT_THAT(result.out, HasSubstr("done: step 6")) << result.both();
     result = testing::run_process(
         command({"--resume", "--set", "train.iterations=6", "--set", "train.eval_every=4"}));
-    EXPECT_TRUE(contains(result.out, "done: step 6  loss of no step")) << result.both();
+    EXPECT_THAT(result.out, HasSubstr("done: step 6  loss of no step")) << result.both();
 
     refused(train({"--resume", "--set", "optimizer.lr=1"}), 2, "optimizer.lr");
     refused(train({"--resume", "--set", "train.global_batch=8"}), 2, "train.global_batch");
@@ -123,7 +95,7 @@ TEST_F(DeeplabTrain, WritesAReportAndTheReporterMakesTheSame) {
     ASSERT_EQ(result.exit_code, 0) << result.both();
     const std::string page = read_text(dir_ / "run/report/index.html");
     for (const char* part : {"step 4 of 4", "mean IoU, last", "data:image/jpeg", "state hash"})
-        EXPECT_TRUE(contains(page, part)) << part;
+        EXPECT_THAT(page, HasSubstr(part)) << part;
     EXPECT_TRUE(fs::exists(dir_ / "run/report/confusion.svg"));
 
     const auto report = [&](std::vector<std::string> arguments) {
@@ -135,7 +107,7 @@ TEST_F(DeeplabTrain, WritesAReportAndTheReporterMakesTheSame) {
     EXPECT_EQ(read_text(dir_ / "again/index.html"), page);
     result = report({dir_ / "run", dir_ / "run", "--out", dir_ / "both"});
     ASSERT_EQ(result.exit_code, 0) << result.both();
-    EXPECT_TRUE(contains(read_text(dir_ / "both/index.html"), "Comparison of 2 runs"));
+    EXPECT_THAT(read_text(dir_ / "both/index.html"), HasSubstr("Comparison of 2 runs"));
     refused(report({dir_ / "run", dir_ / "run"}), 2, "--out");
     refused(report({dir_ / "nowhere"}), 2, "there is no run");
 }
@@ -145,7 +117,7 @@ TEST_F(DeeplabTrain, SlowAReportThatCannotBeWrittenIsAWarning) {
     std::ofstream(dir_ / "run/report") << "in the way";
     const ProcessResult result = train({"--set", "train.eval_every=4"});
     EXPECT_EQ(result.exit_code, 0) << result.both();
-    EXPECT_TRUE(contains(result.both(), "the run's report could not be written")) << result.both();
+    EXPECT_THAT(result.both(), HasSubstr("the run's report could not be written")) << result.both();
     EXPECT_TRUE(fs::exists(dir_ / "run/checkpoints/latest.h5"));
 }
 
@@ -223,14 +195,14 @@ TEST_F(DeeplabTrain, TheDryRunSaysWhatItWouldDo) {
     EXPECT_EQ(result.exit_code, 0) << result.both();
     for (const char* part : {"network", "\nparameters 1", "\nGMAC per image ", "memory", "ranks",
                              "nothing else was written"}) {
-        EXPECT_TRUE(contains(result.out, part)) << part << result.both();
+        EXPECT_THAT(result.out, HasSubstr(part)) << part << result.both();
     }
-    EXPECT_FALSE(contains(result.out, "Conv2dGradData")) << "the plan is for its file";
-    EXPECT_TRUE(contains(read_text(dir_ / "run/plan.txt"), "Conv2dGradData"));
+    EXPECT_THAT(result.out, Not(HasSubstr("Conv2dGradData"))) << "the plan is for its file";
+    EXPECT_THAT(read_text(dir_ / "run/plan.txt"), HasSubstr("Conv2dGradData"));
     fs::remove_all(dir_ / "run");
     result = train({"--dry-run", "--verbose"});
     EXPECT_EQ(result.exit_code, 0) << result.both();
-    EXPECT_TRUE(contains(result.out, "Conv2dGradData")) << result.both();
+    EXPECT_THAT(result.out, HasSubstr("Conv2dGradData")) << result.both();
     EXPECT_FALSE(fs::exists(dir_ / "run"));
     refused(train({"--verbose"}), 2, "--dry-run");
 }
@@ -311,15 +283,15 @@ TEST_F(DeeplabTrain, AtMostFifteenLinesComeBeforeTheFirstStep) {
     EXPECT_LE(lines(testing::run_process(testing::with_ranks(
                   2, command({"--out", dir_ / "third", "--set", "train.iterations=1"})))),
               15);
-    EXPECT_TRUE(contains(read_text(dir_ / "third/plan.txt"), "Conv2dGradData"));
+    EXPECT_THAT(read_text(dir_ / "third/plan.txt"), HasSubstr("Conv2dGradData"));
 }
 
 TEST_F(DeeplabTrain, HelpHasAnExample) {
     const ProcessResult result = testing::run_process(
         {testing::program("deeplab-train"), "--help"});
     EXPECT_EQ(result.exit_code, 0);
-    EXPECT_TRUE(contains(result.out, "--dry-run")) << result.both();
-    EXPECT_TRUE(contains(result.out, "jobs/configs/quickstart_cpu.toml")) << result.out;
+    EXPECT_THAT(result.out, HasSubstr("--dry-run")) << result.both();
+    EXPECT_THAT(result.out, HasSubstr("jobs/configs/quickstart_cpu.toml")) << result.out;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // A run whose terminal, output, files or memory are taken away: it saves what it can and says why
 // it ends.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -11,40 +12,23 @@
 #include "deeplab/base/text.h"
 #include "deeplab/io/image.h"
 #include "deeplab/weights/checkpoint.h"
-#include "harness/process.h"
-#include "harness/temp_dir.h"
-#include "harness/tiny_dataset.h"
+#include "tiny_training.h"
 
 namespace deeplab {
 namespace {
 
+using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 using testing::ProcessResult;
 
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
-class Limits : public ::testing::Test {
+class Limits : public testing::TinyTraining {
 protected:
     void SetUp() override {
-        testing::write_tiny_dataset(dir_ / "data", {.split = "train"});
-        std::ofstream(dir_ / "config.toml") << R"([model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-val_split = "train"
-allow_overlap = true
-crop = 33
-resize = {mode = "none"}
-[train]
-iterations = 4
-global_batch = 2
-log_every = 1
-freeze_bn = true
-[optimizer]
-lr = 0.001
-)";
+        prepare(R"(data.val_split = "train"
+data.allow_overlap = true
+train = {iterations = 4, global_batch = 2, log_every = 1, freeze_bn = true}
+optimizer.lr = 0.001
+)");
     }
 
     // Runs the shell text, in which "$@" is a training of RUN ("run") and `after N` waits for N
@@ -54,13 +38,13 @@ lr = 0.001
             "after() { until [ \"$(wc -l < \"$RUN/metrics.jsonl\")\" -ge \"$1\" ]; do sleep 0.05; "
             "done 2>/dev/null; }; " +
             text;
-        std::vector<std::string> command = {"sh", "-c", script, "sh"};
-        command.insert(command.end(), {testing::program("deeplab-train"), "--config",
-                                       dir_ / "config.toml", "--data", dir_ / "data", "--out",
-                                       run(), "--threads", "1", "--device", "cpu"});
-        command.insert(command.end(), more.begin(), more.end());
+        std::vector<std::string> shell = {"sh", "-c", script, "sh"};
+        std::vector<std::string> training = {"--device", "cpu"};
+        training.insert(training.end(), more.begin(), more.end());
+        training = command(training);
+        shell.insert(shell.end(), training.begin(), training.end());
         return testing::run_process(
-            command,
+            shell,
             {.environment = {cat("RUN=", run().string())}, .directory = "", .timeout_s = 60});
     }
     fs::path run() const { return dir_ / "run"; }
@@ -68,7 +52,6 @@ lr = 0.001
         return weights::load_checkpoint(run() / "checkpoints/latest.h5").info.step;
     }
 
-    testing::TempDir dir_;
     const std::vector<std::string> long_ = {"--set", "train.iterations=100000"};
 };
 
@@ -86,7 +69,7 @@ TEST_F(Limits, AClosedTerminalStopsTheRunWithACheckpoint) {
 
 TEST_F(Limits, OutputThatNobodyTakesDoesNotEndTheRun) {
     const ProcessResult closed = shell("{ \"$@\" 2>&1; echo code $? >&3; } 3>&2 | true");
-    EXPECT_TRUE(contains(closed.err, "code 0")) << closed.both();
+    EXPECT_THAT(closed.err, HasSubstr("code 0")) << closed.both();
     EXPECT_EQ(step(), 4);
     fs::remove_all(run());
     const ProcessResult full = shell("\"$@\" >/dev/full 2>/dev/full");
@@ -98,8 +81,8 @@ TEST_F(Limits, OutputThatNobodyTakesDoesNotEndTheRun) {
 TEST_F(Limits, AFileSizeLimitIsAnErrorOfTheCheckpoint) {
     const ProcessResult result = shell("ulimit -f 10000; exec \"$@\"");
     EXPECT_EQ(result.exit_code, 4) << result.both();
-    EXPECT_TRUE(contains(result.err, "File too large")) << result.both();
-    EXPECT_TRUE(contains(result.err, "step 4/4")) << "it came to its end: " << result.both();
+    EXPECT_THAT(result.err, HasSubstr("File too large")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("step 4/4")) << "it came to its end: " << result.both();
     EXPECT_TRUE(fs::is_empty(run() / "checkpoints"));
 }
 
@@ -116,8 +99,8 @@ TEST_F(Limits, AFileSizeLimitIsNamedForOtherResultsToo) {
         limited.insert(limited.end(), command.begin(), command.end());
         const ProcessResult result = testing::run_process(limited);
         EXPECT_EQ(result.exit_code, 4) << result.both();
-        EXPECT_TRUE(contains(result.err, ": File too large — ")) << result.both();
-        EXPECT_TRUE(contains(result.err, "ulimit -f unlimited")) << result.both();
+        EXPECT_THAT(result.err, HasSubstr(": File too large — ")) << result.both();
+        EXPECT_THAT(result.err, HasSubstr("ulimit -f unlimited")) << result.both();
     }
 }
 
@@ -188,7 +171,7 @@ TEST_F(Limits, SlowAnAddressSpaceLimitIsNamed) {
             {"--set", "train.iterations=1", "--set", "train.global_batch=64"});
         EXPECT_LT(result.exit_code, 128) << mib << " MiB: " << result.both();
         if (result.exit_code == 4) {
-            EXPECT_TRUE(contains(result.err, "ulimit -v")) << mib << " MiB: " << result.both();
+            EXPECT_THAT(result.err, HasSubstr("ulimit -v")) << mib << " MiB: " << result.both();
             ++named;
         }
     }

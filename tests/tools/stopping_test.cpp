@@ -1,4 +1,5 @@
 // Jobs of several ranks whose ranks get signals: stops with a checkpoint, deaths and hangs.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -9,38 +10,21 @@
 
 #include "deeplab/base/text.h"
 #include "deeplab/weights/checkpoint.h"
-#include "harness/process.h"
-#include "harness/temp_dir.h"
-#include "harness/tiny_dataset.h"
+#include "tiny_training.h"
 
 namespace deeplab {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::ProcessResult;
 
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
-class SlowStopping : public ::testing::Test {
+class SlowStopping : public testing::TinyTraining {
 protected:
     void SetUp() override {
         if (!testing::have_mpirun()) GTEST_SKIP() << "skipped: built without MPI";
-        testing::write_tiny_dataset(dir_ / "data", {.split = "train"});
-        std::ofstream(dir_ / "config.toml") << R"([model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-crop = 33
-resize = {mode = "none"}
-[train]
-iterations = 100000
-global_batch = 3
-log_every = 1
-freeze_bn = true
-[optimizer]
-lr = 0.001
-)";
+        prepare(R"(train = {iterations = 100000, global_batch = 3, log_every = 1, freeze_bn = true}
+optimizer.lr = 0.001
+)");
     }
 
     // Trains on 3 ranks; each runs the shell text `beside` in the background, where $me is the
@@ -52,23 +36,12 @@ lr = 0.001
             "after() { until [ \"$(wc -l < \"$RUN/metrics.jsonl\")\" -ge \"$1\" ]; do sleep 0.05; "
             "done 2>/dev/null; }; { ",
             beside, "; } </dev/null >/dev/null 2>&1 & exec \"$@\"");
-        std::vector<std::string> command = {"sh",
-                                            "-c",
-                                            script,
-                                            "sh",
-                                            testing::program("deeplab-train"),
-                                            "--config",
-                                            (dir_ / "config.toml").string(),
-                                            "--data",
-                                            (dir_ / "data").string(),
-                                            "--out",
-                                            run_folder().string(),
-                                            "--threads",
-                                            "1",
-                                            "--device",
-                                            "cpu"};
-        command.insert(command.end(), more.begin(), more.end());
-        return testing::run_process(testing::with_ranks(3, command),
+        std::vector<std::string> shell = {"sh", "-c", script, "sh"};
+        std::vector<std::string> training = {"--device", "cpu"};
+        training.insert(training.end(), more.begin(), more.end());
+        training = command(training);
+        shell.insert(shell.end(), training.begin(), training.end());
+        return testing::run_process(testing::with_ranks(3, shell),
                                     {.environment = {cat("RUN=", run_folder().string())},
                                      .directory = "",
                                      .timeout_s = 60});
@@ -78,14 +51,12 @@ lr = 0.001
     std::int64_t checkpoint_step() const {
         return weights::load_checkpoint(run_folder() / "checkpoints/latest.h5").info.step;
     }
-
-    testing::TempDir dir_;
 };
 
 TEST_F(SlowStopping, ASignalToOneRankStopsAllWithACheckpoint) {
     const ProcessResult result = train("if [ $rank = 2 ]; then after 2; kill -TERM $me; fi");
     EXPECT_EQ(result.exit_code, 75) << result.both();
-    EXPECT_TRUE(contains(result.out, cat("step ", checkpoint_step(), " "))) << result.both();
+    EXPECT_THAT(result.out, HasSubstr(cat("step ", checkpoint_step(), " "))) << result.both();
 }
 
 // Two ranks are told at different times, and both again and again until the job has ended: also
@@ -97,7 +68,7 @@ TEST_F(SlowStopping, MoreSignalsDuringTheSaveSpoilNothing) {
         "while kill -TERM $me; do kill -USR1 $me; sleep 0.002; done");
     EXPECT_EQ(result.exit_code, 75) << result.both();
     EXPECT_GE(checkpoint_step(), 2);
-    EXPECT_TRUE(contains(result.out, cat("step ", checkpoint_step(), " "))) << result.both();
+    EXPECT_THAT(result.out, HasSubstr(cat("step ", checkpoint_step(), " "))) << result.both();
 }
 
 // Rank 0 is frozen, so that the step never ends and the first interrupt alone could do nothing.
@@ -108,7 +79,7 @@ TEST_F(SlowStopping, ASecondInterruptEndsAtOnce) {
         "kill -0 $me && touch \"$RUN/alive\"; kill -INT $me;; esac");
     EXPECT_EQ(result.exit_code, 130) << result.both();
     EXPECT_TRUE(std::filesystem::exists(run_folder() / "alive")) << "the first one asks";
-    EXPECT_TRUE(contains(result.err, "stops with a checkpoint")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("stops with a checkpoint")) << result.both();
 }
 
 TEST_F(SlowStopping, ADeadRankTakesTheJobDownWithinSeconds) {
@@ -129,7 +100,7 @@ TEST_F(SlowStopping, ADivergedRunGivesUpAfterThreeSkippedSteps) {
     const ProcessResult result = train(
         "true", {"--set", "train.on_nonfinite=rollback", "--set", "optimizer.lr=1e30"});
     EXPECT_EQ(result.exit_code, 4) << result.both();
-    EXPECT_TRUE(contains(result.err, "skipping steps did not help")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("skipping steps did not help")) << result.both();
     EXPECT_TRUE(std::filesystem::exists(run_folder() / "nonfinite.jsonl"));
 }
 
@@ -137,8 +108,8 @@ TEST_F(SlowStopping, AStoppedRankIsNamedAndEndsTheJobWith4) {
     const ProcessResult result = train("if [ $rank = 2 ]; then after 2; kill -STOP $me; fi",
                                        {"--set", "train.watchdog_s=5"});  // the start-up, too
     EXPECT_EQ(result.exit_code, 4) << result.both();
-    EXPECT_TRUE(contains(result.err, "rank 2 @ ")) << result.both();
-    EXPECT_TRUE(contains(result.err, "has not answered for ")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("rank 2 @ ")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("has not answered for ")) << result.both();
 }
 
 }  // namespace

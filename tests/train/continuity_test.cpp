@@ -1,8 +1,8 @@
 // A run's start and the weights that it begins from: what belongs together is told by content.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,38 +16,22 @@
 #include "deeplab/weights/weights.h"
 #include "harness/fake_backend.h"
 #include "harness/temp_dir.h"
-#include "harness/tiny_dataset.h"
+#include "tiny_run.h"
 
 namespace deeplab::train {
 namespace {
 
+using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 using deeplab::testing::FakeBackend;
 using deeplab::testing::TempDir;
 using Names = std::vector<std::string>;
 
-void expect_part(const std::string& text, const std::string& part) {
-    EXPECT_NE(text.find(part), std::string::npos) << part << " is not in: " << text;
-}
-
 class Continuity : public ::testing::Test {
 protected:
     void SetUp() override {
         pack("train", 1);
-        options_.config = config::parse_config(R"(
-[model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-crop = 33
-[train]
-iterations = 2
-global_batch = 2
-)",
-                                               "test", {});
-        options_.config.model.width_divisor = 8;
-        options_.data = dir_ / "data";
-        options_.run = dir_ / "run";
+        options_ = testing::tiny_run(dir_.path(), "train = {iterations = 2, global_batch = 2}");
     }
 
     void pack(const std::string& split, std::uint64_t seed, int shards = 2) {
@@ -93,32 +77,34 @@ TEST_F(Continuity, MasksPackedAnewAreNotThoseOfTheRun) {
     pack("train", 9);  // the same ids, other masks
     TrainOptions changed = next();
     const std::string message = refused(changed);
-    expect_part(message, "3 the data is not that of the run's start");
-    expect_part(message, "the shards of split train had ");
-    expect_part(message, "--allow-changed-data");
+    EXPECT_THAT(message, HasSubstr("3 the data is not that of the run's start"));
+    EXPECT_THAT(message, HasSubstr("the shards of split train had "));
+    EXPECT_THAT(message, HasSubstr("--allow-changed-data"));
     changed.allow_changed_data = true;
     const auto [said, refusal] = outcome(changed);
     EXPECT_EQ(refusal, "");
-    expect_part(said, "going on with changed data");
+    EXPECT_THAT(said, HasSubstr("going on with changed data"));
     EXPECT_EQ(refused(next()), "") << "the checkpoint is of the new data now";
 }
 
 TEST_F(Continuity, OtherFilesOfTheSameMasksAreTold) {
     ASSERT_EQ(refused(options_), "");
     pack("train", 1, 3);
-    expect_part(refused(next()),
-                "as many pixels of each class, but 2 shards of source bytes and now 3");
+    EXPECT_THAT(refused(next()),
+                HasSubstr("as many pixels of each class, but 2 shards of source bytes and now 3"));
 }
 
 TEST_F(Continuity, ClassesAreComparedOnResume) {
     ASSERT_EQ(refused(options_), "");
     rename({"class0", "class2", "class1", "class3"});
-    expect_part(refused(next()),
-                "class 1 is \"class1\" in the weights and \"class2\" in the data, and 1 more "
-                "differs (the same classes in another order)");
+    EXPECT_THAT(
+        refused(next()),
+        HasSubstr("class 1 is \"class1\" in the weights and \"class2\" in the data, and 1 more "
+                  "differs (the same classes in another order)"));
     rename({"sky", "class1", "class2", "class3"});
     TrainOptions renamed = next();
-    expect_part(refused(renamed), "class 0 is \"class0\" in the weights and \"sky\" in the data");
+    EXPECT_THAT(refused(renamed),
+                HasSubstr("class 0 is \"class0\" in the weights and \"sky\" in the data"));
     renamed.allow_changed_data = true;
     EXPECT_EQ(refused(renamed), "");
 }
@@ -158,7 +144,7 @@ TEST_F(Continuity, AnOldCheckpointIsGoneOnWithAndThatIsSaid) {
     pack("train", 9);
     const auto [said, refusal] = outcome(next());
     EXPECT_EQ(refusal, "");
-    expect_part(said, "kept no checksums of the shards");
+    EXPECT_THAT(said, HasSubstr("kept no checksums of the shards"));
 }
 
 TEST_F(Continuity, ADamagedContentIsNoticed) {
@@ -181,18 +167,19 @@ TEST_F(Continuity, RenamedClassesAreNotTakenFromInit) {
     second.run = dir_ / "third";
     rename({"class0", "class2", "class1", "class3"});
     std::string message = refused(second);
-    expect_part(message, "2 class 1 is \"class1\" in the weights and \"class2\" in the data");
-    expect_part(message, "the same classes in another order");
-    expect_part(message, "--reset-classifier");
+    EXPECT_THAT(message,
+                HasSubstr("2 class 1 is \"class1\" in the weights and \"class2\" in the data"));
+    EXPECT_THAT(message, HasSubstr("the same classes in another order"));
+    EXPECT_THAT(message, HasSubstr("--reset-classifier"));
     EXPECT_EQ(message.find("--keep-classifier"), std::string::npos) << "no rename explains it";
     rename({"class0", "one", "class2", "class3"});
     message = refused(second);
-    expect_part(message, "--keep-classifier when they are the same under other names");
+    EXPECT_THAT(message, HasSubstr("--keep-classifier when they are the same under other names"));
 
     second.keep_classifier = true;
     const auto [said, refusal] = outcome(second);
     EXPECT_EQ(refusal, "");
-    expect_part(said, "the classifier is kept");
+    EXPECT_THAT(said, HasSubstr("the classifier is kept"));
     second.keep_classifier = false;
     second.reset_classifier = true;
     second.run = dir_ / "fourth";
@@ -209,7 +196,7 @@ TEST_F(Continuity, WeightsOfSafetensorsToo) {
     rename({"class0", "one", "class2", "class3"});
     options_.run = dir_ / "second";
     options_.init = dir_ / "trained.safetensors";
-    expect_part(refused(options_), "class 1 is \"class1\"");
+    EXPECT_THAT(refused(options_), HasSubstr("class 1 is \"class1\""));
     options_.init = dir_ / "backbone.safetensors";
     EXPECT_EQ(refused(options_), "");
 }
@@ -227,8 +214,8 @@ TEST(ClassNames, MovedAndRenamed) {
     EXPECT_FALSE(renamed.moved);
     EXPECT_TRUE(weights::compare_classes(table({"a", "b"}), table({"c", "a"})).moved);
     EXPECT_TRUE(weights::compare_classes(table({"a", "b", "c"}), table({"a", "c", "d"})).moved);
-    expect_part(weights::compare_classes(table({"a"}), table({"a", "b"})).text,
-                "1 classes, the data has 2");
+    EXPECT_THAT(weights::compare_classes(table({"a"}), table({"a", "b"})).text,
+                HasSubstr("1 classes, the data has 2"));
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include <filesystem>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,8 +14,7 @@
 #include "deeplab/model/deeplab.h"
 #include "deeplab/train/run_training.h"
 #include "harness/mpi.h"
-#include "harness/temp_dir.h"
-#include "harness/tiny_dataset.h"
+#include "tiny_run.h"
 
 namespace deeplab::train {
 namespace {
@@ -50,36 +48,21 @@ class CpuTrainingRanks : public ::testing::Test {
 protected:
     void SetUp() override {
         comm::Communicator& world = testing::world();
-        if (world.rank() == 0) {
-            dir_ = std::make_unique<testing::TempDir>();
-            testing::write_tiny_dataset(*dir_ / "data", {.split = "train"});
-        }
-        path_ = world.all_gather(dir_ ? dir_->path().string() : "", "folder").front();
-        options_.config = config::parse_config(R"toml(
-[model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-crop = 65
-resize = {mode = "factor", range = [0.75, 1.5], step = 0}
-pad_label = "ignore"
-[train]
-iterations = 8
-global_batch = 6
-[optimizer]
-lr = 1e-4
-[[optimizer.groups]]
-match = "^(aspp|decoder)"
-lr_multiplier = 10
+        if (world.rank() == 0) testing::write_tiny_dataset(dir_ / "data", {.split = "train"});
+        world.barrier("data of the test");
+        options_ = testing::tiny_run(dir_.path(), R"toml(
+data.resize = {mode = "factor", range = [0.75, 1.5], step = 0}
+data.pad_label = "ignore"
+train = {iterations = 8, global_batch = 6}
+optimizer.lr = 1e-4
+optimizer.groups = [{match = "^(aspp|decoder)", lr_multiplier = 10}]
 )toml",
-                                               "test", {});
+                                     {"data.crop=65"});
         options_.config.model.width_divisor = 4;
-        options_.data = path_ / "data";
     }
     void TearDown() override { testing::world().barrier("end of the test"); }
 
-    std::unique_ptr<testing::TempDir> dir_;  // rank 0's is everybody's
-    fs::path path_;
+    testing::SharedDir dir_;
     TrainOptions options_;
 };
 
@@ -89,7 +72,7 @@ TEST_F(CpuTrainingRanks, TheSameRanksGiveTheSameBitsOnAll) {
     options_.config.train.iterations = 3;
     std::uint64_t expected = 0;
     for (const int workers : {1, 3}) {
-        options_.run = path_ / cat("workers", workers);
+        options_.run = dir_ / cat("workers", workers);
         options_.config.data.workers = workers;
         std::uint64_t own = 0;
         const Training run = train(options_, world, &own);
@@ -106,10 +89,10 @@ TEST_F(CpuTrainingRanks, TheSameRanksGiveTheSameBitsOnAll) {
 TEST_F(CpuTrainingRanks, ATraceShowsAllRanksAndChangesNothing) {
     comm::Communicator& world = testing::world();
     options_.config.train.iterations = 6;
-    options_.run = path_ / "plain";
+    options_.run = dir_ / "plain";
     const Training plain = train(options_, world);
-    options_.run = path_ / "traced";
-    options_.trace = path_ / "trace.json";
+    options_.run = dir_ / "traced";
+    options_.trace = dir_ / "trace.json";
     const Training traced = train(options_, world);
     EXPECT_EQ(traced.result.state_hash, plain.result.state_hash);
     if (world.rank() != 0) return;
@@ -141,7 +124,7 @@ TEST_F(CpuTrainingRanks, ATraceShowsAllRanksAndChangesNothing) {
 
 TEST_F(CpuTrainingRanks, ResumeIsBitwiseOnTheSameRanksAndCloseOnOthers) {
     comm::Communicator& world = testing::world();
-    const fs::path path = path_;
+    const fs::path path = dir_.path();
     TrainOptions options = options_;
     options.run = path / "whole";
     const Training whole = train(options, world);

@@ -15,7 +15,7 @@
 #include "deeplab/train/run_training.h"
 #include "deeplab/weights/checkpoint.h"
 #include "harness/temp_dir.h"
-#include "harness/tiny_dataset.h"
+#include "tiny_run.h"
 
 namespace deeplab::train {
 namespace {
@@ -28,29 +28,15 @@ protected:
         testing::write_tiny_dataset(dir_ / "data", {.split = "train"});
         testing::write_tiny_dataset(dir_ / "data",
                                     {.split = "val", .images = 5, .shards = 1, .seed = 2});
-        options_.config = config::parse_config(R"(
-[model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-val_split = "val"
-crop = 65
-resize = {mode = "factor", range = [0.75, 1.5], step = 0}
-pad_label = "ignore"
-[train]
-iterations = 24
-global_batch = 4
-log_every = 4
-eval_every = 12
-[optimizer]
-lr = 0.02
-[checkpoint]
-every = 10
+        options_ = testing::tiny_run(dir_.path(), R"(data.val_split = "val"
+data.resize = {mode = "factor", range = [0.75, 1.5], step = 0}
+data.pad_label = "ignore"
+train = {iterations = 24, global_batch = 4, log_every = 4, eval_every = 12}
+optimizer.lr = 0.02
+checkpoint.every = 10
 )",
-                                               "test", {});
+                                     {"data.crop=65"});
         options_.config.model.width_divisor = 4;
-        options_.data = dir_ / "data";
-        options_.run = dir_ / "run";
     }
 
     TrainResult train(TrainOptions options, int threads = 1) {

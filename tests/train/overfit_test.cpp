@@ -93,14 +93,9 @@ std::vector<std::uint8_t> predictions(const std::vector<float>& logits, const Sh
     return result;
 }
 
-TEST(Overfit, SlowSixteenRealImagesAreLearntByHeart) {
-    const char* voc = std::getenv("DEEPLAB_TEST_DATA");
-    if (voc == nullptr) GTEST_SKIP() << "skipped: no data";
-    const testing::TempDir dir;
-    pack(voc, dir.path());
-
+data::LoaderOptions loader_options(const std::filesystem::path& dir) {
     data::LoaderOptions options;
-    options.dir = dir.path();
+    options.dir = dir;
     options.split = "train";
     options.augmentation = {.crop = crop,
                             .resize = data::Augmentation::Resize::none,
@@ -112,6 +107,16 @@ TEST(Overfit, SlowSixteenRealImagesAreLearntByHeart) {
     options.global_batch = batch;
     options.last_step = limit;
     options.cache_host = true;
+    return options;
+}
+
+TEST(Overfit, SlowSixteenRealImagesAreLearntByHeart) {
+    const char* voc = std::getenv("DEEPLAB_TEST_DATA");
+    if (voc == nullptr) GTEST_SKIP() << "skipped: no data";
+    const testing::TempDir dir;
+    pack(voc, dir.path());
+
+    data::LoaderOptions options = loader_options(dir.path());
     data::Loader loader(options);
 
     const model::ModelConfig network{.backbone = "resnet18", .dropout = {0, 0, 0}};

@@ -1,11 +1,11 @@
 // Ranks that were started unlike: every one of them ends with the same message, and none waits.
 #include "deeplab/train/rank_agreement.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <map>
-#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,21 +15,17 @@
 #include "deeplab/weights/checkpoint.h"
 #include "harness/fake_backend.h"
 #include "harness/mpi.h"
-#include "harness/temp_dir.h"
-#include "harness/tiny_dataset.h"
+#include "tiny_run.h"
 
 namespace deeplab::train {
 namespace {
 
+using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 using deeplab::testing::FakeBackend;
 
 comm::Communicator& world() { return testing::world(); }
 bool odd_one() { return world().rank() == world().size() - 1; }  // the rank that differs
-
-void expect_part(const std::string& message, const std::string& part) {
-    EXPECT_NE(message.find(part), std::string::npos) << part << " is not in: " << message;
-}
 
 // "CODE MESSAGE" of the Error on this rank, which all ranks must have; "" when there is none.
 template <class Body>
@@ -49,32 +45,17 @@ class RankAgreement : public ::testing::Test {
 protected:
     void SetUp() override {
         if (world().rank() == 0) {
-            dir_ = std::make_unique<testing::TempDir>();
-            testing::write_tiny_dataset(*dir_ / "data", {.split = "train", .images = 6});
-            testing::write_tiny_dataset(*dir_ / "data", {.split = "val", .images = 3, .seed = 2});
+            testing::write_tiny_dataset(dir_ / "data", {.split = "train", .images = 6});
+            testing::write_tiny_dataset(dir_ / "data", {.split = "val", .images = 3, .seed = 2});
         }
-        path_ = world().all_gather(dir_ ? dir_->path().string() : "", "folder of the test").front();
+        world().barrier("data of the test");
         options_ = options_of({});
     }
     void TearDown() override { world().barrier("end of the test"); }
 
     TrainOptions options_of(const std::vector<std::string>& overrides) const {
-        TrainOptions options;
-        options.config = config::parse_config(R"(
-[model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-crop = 33
-[train]
-iterations = 2
-global_batch = 12
-)",
-                                              "test", overrides);
-        options.config.model.width_divisor = 8;
-        options.data = path_ / "data";
-        options.run = path_ / "run";
-        return options;
+        return testing::tiny_run(dir_.path(), "train = {iterations = 2, global_batch = 12}",
+                                 overrides);
     }
 
     static std::string refused(const TrainOptions& options) {
@@ -84,8 +65,7 @@ global_batch = 12
         });
     }
 
-    std::unique_ptr<testing::TempDir> dir_;
-    fs::path path_;
+    testing::SharedDir dir_;
     TrainOptions options_;
 };
 
@@ -97,10 +77,11 @@ TEST_F(RankAgreement, TheFirstDifferenceIsNamedWithItsRanks) {
                      {{"a", "1", "mend a"}, {"b", value, "mend b"}, {"c", value + "0", "mend c"}},
                      ExitCode::data);
     });
-    expect_part(message, cat("3 b is 5 on rank ", world().size() - 1, " ("));
-    expect_part(message, world().size() == 2 ? "and 2 on rank 0 (" : "and 2 on ranks 0-1 (");
-    expect_part(message, "; c differs too");
-    expect_part(message, "— mend b");
+    EXPECT_THAT(message, HasSubstr(cat("3 b is 5 on rank ", world().size() - 1, " (")));
+    EXPECT_THAT(message,
+                HasSubstr(world().size() == 2 ? "and 2 on rank 0 (" : "and 2 on ranks 0-1 ("));
+    EXPECT_THAT(message, HasSubstr("; c differs too"));
+    EXPECT_THAT(message, HasSubstr("— mend b"));
     EXPECT_EQ(refusal([] { require_same(world(), {{"a", "1", "mend a"}}, ExitCode::data); }), "");
 }
 
@@ -110,8 +91,9 @@ TEST_F(RankAgreement, AFactThatOneRankLacks) {
     std::vector<Fact> facts = {{"a", "1", "mend a"}};
     if (world().rank() == 0 || !odd_one()) facts.push_back({"b", "2", "mend b"});
     const std::string message = refusal([&] { require_same(world(), facts, ExitCode::usage); });
-    expect_part(message, cat("b is not known to the program on rank ", world().size() - 1, " ("));
-    expect_part(message, "— mend b");
+    EXPECT_THAT(message,
+                HasSubstr(cat("b is not known to the program on rank ", world().size() - 1, " (")));
+    EXPECT_THAT(message, HasSubstr("— mend b"));
 }
 
 // Another value for every key of the configuration that all ranks must share.
@@ -175,8 +157,8 @@ TEST_F(RankAgreement, EveryKeyThatCountsIsCompared) {
         if (world().size() == 1) continue;
         const TrainOptions other = options_of({cat(key.name, "=", other_values.at(key.name))});
         const std::string message = refused(odd_one() ? other : options_);
-        expect_part(message, cat("2 ", key.name, " is "));
-        expect_part(message, cat("on rank ", world().size() - 1, " ("));
+        EXPECT_THAT(message, HasSubstr(cat("2 ", key.name, " is ")));
+        EXPECT_THAT(message, HasSubstr(cat("on rank ", world().size() - 1, " (")));
     }
     EXPECT_EQ(own, (std::set<std::string>{"data.workers", "data.cache_gib"}));
 }
@@ -186,7 +168,7 @@ TEST_F(RankAgreement, WhatARankMayHaveOfItsOwn) {
         {cat("data.workers=", world().rank() + 1), cat("data.cache_gib=", world().rank())});
     own.threads = world().rank() + 1;
     own.time_budget_min = world().rank() * 100;
-    if (odd_one()) own.data = path_ / "." / "data";  // another name of the same folder
+    if (odd_one()) own.data = dir_ / "." / "data";  // another name of the same folder
     EXPECT_EQ(refused(own), "");
 }
 
@@ -197,10 +179,12 @@ TEST_F(RankAgreement, OptionsAreCompared) {
         if (odd_one()) change(options);
         return refused(options);
     };
-    expect_part(with([](auto& o) { o.resume = true; }), "2 --resume is given on rank");
-    expect_part(with([](auto& o) { o.dry_run = true; }), "2 --dry-run is given on rank");
-    expect_part(with([](auto& o) { o.init = "weights.pth"; }), "2 --init is given on rank");
-    expect_part(with([](auto& o) { o.trace = "trace.json"; }), "2 --trace is given on rank");
+    EXPECT_THAT(with([](auto& o) { o.resume = true; }), HasSubstr("2 --resume is given on rank"));
+    EXPECT_THAT(with([](auto& o) { o.dry_run = true; }), HasSubstr("2 --dry-run is given on rank"));
+    EXPECT_THAT(with([](auto& o) { o.init = "weights.pth"; }),
+                HasSubstr("2 --init is given on rank"));
+    EXPECT_THAT(with([](auto& o) { o.trace = "trace.json"; }),
+                HasSubstr("2 --trace is given on rank"));
 }
 
 // A copy on one node's disk that was not renewed: the same ids, other masks.
@@ -208,8 +192,8 @@ TEST_F(RankAgreement, AStaleCopyOfTheShardsIsFound) {
     if (world().size() == 1) GTEST_SKIP() << "skipped: needs several ranks";
     if (world().rank() == 0) {
         for (const char* stale : {"train", "val"}) {
-            const fs::path copy = path_ / cat("stale-", stale);
-            fs::copy(path_ / "data", copy);
+            const fs::path copy = dir_ / cat("stale-", stale);
+            fs::copy(dir_ / "data", copy);
             const bool train = std::string(stale) == "train";
             testing::write_tiny_dataset(copy, {.split = stale, .images = train ? 6 : 3, .seed = 5});
         }
@@ -217,32 +201,32 @@ TEST_F(RankAgreement, AStaleCopyOfTheShardsIsFound) {
     world().barrier("copies");
     options_.config.train.eval_every = 2;
     for (const char* split : {"train", "val"}) {
-        options_.data = path_ / "data";
-        if (odd_one()) options_.data = path_ / cat("stale-", split);
+        options_.data = dir_ / "data";
+        if (odd_one()) options_.data = dir_ / cat("stale-", split);
         const std::string message = refused(options_);
-        expect_part(message, cat("3 the checksum of the split ", split, " is "));
-        expect_part(message, cat("on rank ", world().size() - 1, " ("));
+        EXPECT_THAT(message, HasSubstr(cat("3 the checksum of the split ", split, " is ")));
+        EXPECT_THAT(message, HasSubstr(cat("on rank ", world().size() - 1, " (")));
     }
 }
 
 TEST_F(RankAgreement, AMissingCopyIsToldWithItsRank) {
     if (world().size() == 1) GTEST_SKIP() << "skipped: needs several ranks";
-    if (odd_one()) options_.data = path_ / "nowhere";
+    if (odd_one()) options_.data = dir_ / "nowhere";
     const std::string message = refused(options_);
-    expect_part(message, cat("3 rank ", world().size() - 1, " ("));
-    expect_part(message, "nowhere does not exist");
+    EXPECT_THAT(message, HasSubstr(cat("3 rank ", world().size() - 1, " (")));
+    EXPECT_THAT(message, HasSubstr("nowhere does not exist"));
 }
 
 TEST_F(RankAgreement, OtherWeightsOnOneNodeAreFound) {
     if (world().size() == 1) GTEST_SKIP() << "skipped: needs several ranks";
     EXPECT_EQ(refused(options_), "");
-    const auto name = [&](int rank) { return path_ / cat("weights-", rank, ".h5"); };
+    const auto name = [&](int rank) { return dir_ / cat("weights-", rank, ".h5"); };
     weights::Snapshot weights = weights::load_checkpoint(options_.run / "checkpoints/latest.h5");
     if (odd_one()) weights.parameters.begin()->second[0] += 0.5f;
     weights::save_checkpoint(name(world().rank()), weights);
-    options_.run = path_ / "second";
+    options_.run = dir_ / "second";
     options_.init = name(world().rank());
-    expect_part(refused(options_), "3 the hash of the weights of --init is ");
+    EXPECT_THAT(refused(options_), HasSubstr("3 the hash of the weights of --init is "));
 }
 
 // From before the comparison: its first exchange is of "CODE MESSAGE" of ranks that failed.
@@ -251,7 +235,7 @@ TEST_F(RankAgreement, AnOlderProgramEndsWithTheSameCode) {
     if (odd_one()) {
         const auto texts = world().all_gather("", "the run's folder");
         EXPECT_EQ(texts.front().substr(0, 2), "2 ");
-        expect_part(texts.front(), "this rank runs an older version of the program");
+        EXPECT_THAT(texts.front(), HasSubstr("this rank runs an older version of the program"));
         return;
     }
     std::string message;
@@ -260,7 +244,7 @@ TEST_F(RankAgreement, AnOlderProgramEndsWithTheSameCode) {
     } catch (const UsageError& error) {
         message = error.what();
     }
-    expect_part(message, cat("rank ", world().size() - 1, " runs an older version"));
+    EXPECT_THAT(message, HasSubstr(cat("rank ", world().size() - 1, " runs an older version")));
 }
 
 }  // namespace

@@ -70,16 +70,12 @@ std::vector<float> gather(comm::Communicator& group, const std::vector<float>& p
     return whole;
 }
 
-Result train(const std::filesystem::path& dir, const Setup& setup) {
-    comm::Communicator& world = testing::world();
-    const bool member = world.rank() < setup.ranks;
-    const std::unique_ptr<comm::Communicator> group = world.split(member ? 0 : 1, world.rank());
-    Result result;
-    if (!member) return result;
-    const std::unique_ptr<comm::Communicator> gradients = group->duplicate();
-    const std::unique_ptr<comm::Communicator> norms = setup.sync_bn ? group->duplicate()
-                                                                    : comm::make_self();
+const model::OptimizerOptions optimizer{
+    .weight_decay = 4e-5f,
+    .groups = {{.match = "^(aspp|decoder)", .lr_multiplier = 10, .weight_decay = 4e-5f}}};
 
+data::LoaderOptions loader_options(const std::filesystem::path& dir, const Setup& setup,
+                                   const comm::Communicator& group) {
     data::LoaderOptions options;
     options.dir = dir;
     options.split = "train";
@@ -91,14 +87,24 @@ Result train(const std::filesystem::path& dir, const Setup& setup) {
     options.seed = seed;
     options.global_batch = global_batch;
     options.accumulation = setup.accumulation;
-    options.rank = group->rank();
-    options.size = group->size();
+    options.rank = group.rank();
+    options.size = group.size();
     options.last_step = setup.steps;
-    data::Loader loader(options);
+    return options;
+}
 
-    const model::OptimizerOptions optimizer{
-        .weight_decay = 4e-5f,
-        .groups = {{.match = "^(aspp|decoder)", .lr_multiplier = 10, .weight_decay = 4e-5f}}};
+Result train(const std::filesystem::path& dir, const Setup& setup) {
+    comm::Communicator& world = testing::world();
+    const bool member = world.rank() < setup.ranks;
+    const std::unique_ptr<comm::Communicator> group = world.split(member ? 0 : 1, world.rank());
+    Result result;
+    if (!member) return result;
+    const std::unique_ptr<comm::Communicator> gradients = group->duplicate();
+    const std::unique_ptr<comm::Communicator> norms = setup.sync_bn ? group->duplicate()
+                                                                    : comm::make_self();
+
+    data::Loader loader(loader_options(dir, setup, *group));
+
     const graph::Plan plan = model::training_plan(
         network,
         {.batch = global_batch / setup.accumulation / setup.ranks,

@@ -15,6 +15,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "harness/messages.h"
 #include "harness/temp_dir.h"
 
 namespace deeplab::train {
@@ -24,12 +25,7 @@ using deeplab::testing::TempDir;
 namespace fs = std::filesystem;
 
 std::string refusal(const fs::path& run, std::chrono::milliseconds heartbeat) {
-    try {
-        const RunLock lock(run, heartbeat);
-    } catch (const UsageError& error) {
-        return error.what();
-    }
-    return "";
+    return testing::message_of<UsageError>([&] { const RunLock lock(run, heartbeat); });
 }
 
 constexpr std::chrono::milliseconds quick{40};

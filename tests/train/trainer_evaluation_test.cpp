@@ -19,7 +19,7 @@
 #include "deeplab/weights/checkpoint.h"
 #include "harness/fake_backend.h"
 #include "harness/temp_dir.h"
-#include "harness/tiny_dataset.h"
+#include "tiny_run.h"
 
 namespace deeplab::train {
 namespace {
@@ -36,26 +36,11 @@ protected:
         testing::write_tiny_dataset(dir_ / "data", {.split = "train", .images = 8});
         testing::write_tiny_dataset(dir_ / "data",
                                     {.split = "val", .images = images, .shards = 1, .seed = 2});
-        options_.config = config::parse_config(R"(
-[model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-val_split = "val"
-allow_overlap = true
-crop = 33
-[train]
-iterations = 8
-global_batch = 4
-log_every = 1
-eval_every = 4
-[optimizer]
-lr = 0.01
-)",
-                                               "test", {});
-        options_.config.model.width_divisor = 8;
-        options_.data = dir_ / "data";
-        options_.run = dir_ / "run";
+        options_ = testing::tiny_run(dir_.path(), R"(data.val_split = "val"
+data.allow_overlap = true
+train = {iterations = 8, global_batch = 4, log_every = 1, eval_every = 4}
+optimizer.lr = 0.01
+)");
         options_.resume = true;
     }
 

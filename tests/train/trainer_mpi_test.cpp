@@ -7,7 +7,6 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,8 +17,7 @@
 #include "deeplab/weights/checkpoint.h"
 #include "harness/fake_backend.h"
 #include "harness/mpi.h"
-#include "harness/temp_dir.h"
-#include "harness/tiny_dataset.h"
+#include "tiny_run.h"
 
 namespace deeplab::train {
 namespace {
@@ -30,29 +28,13 @@ using deeplab::testing::FakeBackend;
 class TrainerRanks : public ::testing::Test {
 protected:
     void SetUp() override {
-        // Rank 0's folder is everybody's.
-        if (world().rank() == 0) {
-            dir_ = std::make_unique<testing::TempDir>();
-            testing::write_tiny_dataset(*dir_ / "data", {.split = "train", .images = 10});
-        }
-        path_ = world().all_gather(dir_ ? dir_->path().string() : "", "folder of the test").front();
-        options_.config = config::parse_config(R"(
-[model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-crop = 33
-[train]
-iterations = 9
-global_batch = 6
-log_every = 2
-[optimizer]
-lr = 0.01
-)",
-                                               "test", {});
-        options_.config.model.width_divisor = 8;
-        options_.data = path_ / "data";
-        options_.run = path_ / "run";
+        if (world().rank() == 0)
+            testing::write_tiny_dataset(dir_ / "data", {.split = "train", .images = 10});
+        world().barrier("data of the test");
+        options_ = testing::tiny_run(dir_.path(), R"(
+train = {iterations = 9, global_batch = 6, log_every = 2}
+optimizer.lr = 0.01
+)");
         options_.on_step = [this](const StepReport& report) { losses_.push_back(report.loss); };
     }
     void TearDown() override { world().barrier("end of the test"); }
@@ -68,8 +50,7 @@ lr = 0.01
         return result;
     }
 
-    std::unique_ptr<testing::TempDir> dir_;
-    fs::path path_;
+    testing::SharedDir dir_;
     TrainOptions options_;
     std::vector<double> losses_;
     std::int64_t poisoned_ = -1;
@@ -82,7 +63,7 @@ TEST_F(TrainerRanks, ANonFiniteStepIsRolledBackAndSkippedOnAllRanks) {
     poisoned_ = 3;
     options_.config.train.on_nonfinite = "rollback";
     for (const std::int64_t every : {0, 1}) {
-        options_.run = path_ / cat("every", every);
+        options_.run = dir_ / cat("every", every);
         options_.config.checkpoint.every = every;
         const TrainResult result = train(options_, world());
         EXPECT_EQ(result.code, ExitCode::ok);
@@ -92,7 +73,7 @@ TEST_F(TrainerRanks, ANonFiniteStepIsRolledBackAndSkippedOnAllRanks) {
         EXPECT_EQ(list.find("\"skipped\""), list.rfind("\"skipped\"")) << "one line: " << list;
         world().barrier("the list was read");
         TrainOptions known = options_;
-        known.run = path_ / cat("known", every);
+        known.run = dir_ / cat("known", every);
         known.resume = true;
         if (world().rank() == 0) {
             fs::create_directories(known.run);
@@ -114,10 +95,10 @@ TEST_F(TrainerRanks, AnotherNumberOfRanksPassesTheSameStep) {
     train(options_, world());
     const std::vector<double> many(losses_.end() - 7, losses_.end());  // after that step
     if (world().rank() != 0) return;
-    options_.run = path_ / "one";
+    options_.run = dir_ / "one";
     options_.resume = true;
     fs::create_directories(options_.run);
-    fs::copy_file(path_ / "run/nonfinite.jsonl", options_.run / "nonfinite.jsonl");
+    fs::copy_file(dir_ / "run/nonfinite.jsonl", options_.run / "nonfinite.jsonl");
     const auto self = comm::make_self();
     const TrainResult one = train(options_, *self);
     EXPECT_EQ(one.skipped, 1);
@@ -139,7 +120,7 @@ TEST_F(TrainerRanks, TheLossesAreThoseOfOneRank) {
     const std::vector<double> many = losses_;
     if (world().rank() == 0) {
         const auto self = comm::make_self();
-        options_.run = path_ / "one";
+        options_.run = dir_ / "one";
         train(options_, *self);
         ASSERT_EQ(many.size(), 9u);
         for (std::size_t i = 0; i < many.size(); ++i)
@@ -151,7 +132,7 @@ TEST_F(TrainerRanks, AStopOnOneRankStopsAllAndResumeGoesOnBitwise) {
     const TrainResult whole = train(options_, world());
     const std::vector<double> expected = losses_;
 
-    options_.run = path_ / "part";
+    options_.run = dir_ / "part";
     options_.resume = true;
     std::atomic<bool> stop{false};
     if (world().rank() == world().size() - 1) options_.stop = &stop;
@@ -170,7 +151,7 @@ TEST_F(TrainerRanks, AnotherNumberOfRanksGoesOnWithinTolerance) {
     const auto self = comm::make_self();
     if (world().rank() == 0) {
         TrainOptions one = options_;
-        one.run = path_ / "one";
+        one.run = dir_ / "one";
         train(one, *self);
     }
     const std::vector<double> expected = losses_;
@@ -192,11 +173,11 @@ TEST_F(TrainerRanks, WithoutSyncBnCheckpointsHoldTheMeanOfTheStatistics) {
     options_.config.train.iterations = 1;
     train(options_, world());
     world().barrier("first run");
-    const weights::Snapshot global = weights::load_checkpoint(path_ / "run/checkpoints/latest.h5");
-    options_.run = path_ / "none";
+    const weights::Snapshot global = weights::load_checkpoint(dir_ / "run/checkpoints/latest.h5");
+    options_.run = dir_ / "none";
     options_.config.train.sync_bn = config::SyncBn::none;
     train(options_, world());
-    const weights::Snapshot none = weights::load_checkpoint(path_ / "none/checkpoints/latest.h5");
+    const weights::Snapshot none = weights::load_checkpoint(dir_ / "none/checkpoints/latest.h5");
     // The fake statistics are linear in the batch, so the mean over ranks is what one group would
     // hold.
     const auto& name = global.states.begin()->first;
@@ -235,7 +216,7 @@ TEST_F(TrainerRanks, ACheckpointThatCannotBeWrittenEndsTheRunOnAllRanks) {
     EXPECT_THROW(train(options_, world()), UsageError);
     EXPECT_LT(losses_.size(), 90000u);
     // A good one is there: the run goes on and fails at its end.
-    options_.run = path_ / "second";
+    options_.run = dir_ / "second";
     options_.config.train.iterations = 9;
     lose_folder_at(3, "checkpoints/latest.h5");
     EXPECT_THROW(train(options_, world()), UsageError);

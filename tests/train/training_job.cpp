@@ -8,6 +8,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/train/run_training.h"
 #include "harness/fake_backend.h"
+#include "tiny_run.h"
 
 using namespace deeplab;
 
@@ -62,23 +63,11 @@ private:
 };
 
 int body(comm::Communicator& world, const std::string& kind, const char* data, const char* run) {
-    train::TrainOptions options;
-    options.config = config::parse_config(R"(
-[model]
-backbone = "resnet18"
-[data]
-train_split = "train"
-crop = 33
-[train]
-iterations = 9
-global_batch = 6
-[checkpoint]
-every = 2
-[optimizer]
-lr = 0.01
-)",
-                                          "test", {});
-    options.config.model.width_divisor = 8;
+    train::TrainOptions options = testing::tiny_run("", R"(
+train = {iterations = 9, global_batch = 6}
+checkpoint.every = 2
+optimizer.lr = 0.01
+)");
     options.config.train.watchdog_s = kind == "hangs-at-start" ? 3 : 60;
     options.data = data;
     options.run = run;

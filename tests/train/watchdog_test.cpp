@@ -1,6 +1,7 @@
 // Who is named when nothing goes on: the verdict alone, and jobs that hang.
 #include "deeplab/train/watchdog.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -13,11 +14,8 @@
 namespace deeplab::train {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::ProcessResult;
-
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
 
 WatchedRank rank(const char* phase, const char* collective, double idle_s, double silent_s = 0) {
     WatchedRank state;
@@ -54,24 +52,24 @@ TEST(LateRanks, CollectivesThatDoNotMatchAreNamed) {
     const WatchedRank a = rank("training", "gradient", 40), b = rank("training", "loss", 31);
     EXPECT_EQ(late_ranks({a, a, rank("training", "loss", 29)}, 30), "");
     const std::string text = late_ranks({a, b, a}, 30);
-    EXPECT_TRUE(contains(text, "all ranks have waited")) << text;
-    EXPECT_TRUE(contains(text, "ranks 0, 2 wait in 'gradient'")) << text;
-    EXPECT_TRUE(contains(text, "rank 1 waits in 'loss'")) << text;
+    EXPECT_THAT(text, HasSubstr("all ranks have waited")) << text;
+    EXPECT_THAT(text, HasSubstr("ranks 0, 2 wait in 'gradient'")) << text;
+    EXPECT_THAT(text, HasSubstr("rank 1 waits in 'loss'")) << text;
 }
 
 TEST(LateRanks, WhoHasFinishedIsNeverSilent) {
     WatchedRank done = rank("", "end of the run", 5, 500);
     done.done = true;
     EXPECT_EQ(late_ranks({rank("", "end of the run", 5), done}, 30), "");
-    EXPECT_TRUE(contains(late_ranks({rank("saving a checkpoint", "", 35), done}, 30), "rank 0"));
+    EXPECT_THAT(late_ranks({rank("saving a checkpoint", "", 35), done}, 30), HasSubstr("rank 0"));
 }
 
 TEST(LateRanks, AThousandRanksFitALine) {
     std::vector<WatchedRank> ranks(1000, rank("training", "gradient", 40));
     ranks[500] = rank("reading data", "", 40);
     const std::string text = late_ranks(ranks, 30);
-    EXPECT_TRUE(contains(text, "rank 500 @ node7")) << text;
-    EXPECT_TRUE(contains(text, "and 991 more")) << text;
+    EXPECT_THAT(text, HasSubstr("rank 500 @ node7")) << text;
+    EXPECT_THAT(text, HasSubstr("and 991 more")) << text;
     EXPECT_LT(text.size(), 300u);
 }
 
@@ -90,12 +88,12 @@ protected:
 TEST_P(HangingJob, EndsWith4AndNamesTheRankThatHangs) {
     const ProcessResult result = run("reads");
     EXPECT_EQ(result.exit_code, 4) << result.both();
-    EXPECT_TRUE(contains(result.err, cat("rank ", GetParam() - 1, " @ "))) << result.both();
-    EXPECT_TRUE(contains(result.err, "has been in 'reading data' of step 7 for ")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr(cat("rank ", GetParam() - 1, " @ "))) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("has been in 'reading data' of step 7 for "))
+        << result.both();
     if (GetParam() == 3) {
-        EXPECT_TRUE(contains(result.err,
-                             "ranks 0, 1 wait in 'sum that nobody finishes' "
-                             "('training' of step 7)"))
+        EXPECT_THAT(result.err, HasSubstr("ranks 0, 1 wait in 'sum that nobody finishes' "
+                                          "('training' of step 7)"))
             << result.both();
     }
 }
@@ -104,8 +102,8 @@ TEST_P(HangingJob, AlsoWhenItIsRankZero) {
     if (GetParam() == 1) GTEST_SKIP() << "skipped: the test above";
     const ProcessResult result = run("first");
     EXPECT_EQ(result.exit_code, 4) << result.both();
-    EXPECT_TRUE(contains(result.err, "rank 0 @ ")) << result.both();
-    EXPECT_TRUE(contains(result.err, "has been in 'training' of step 7")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("rank 0 @ ")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("has been in 'training' of step 7")) << result.both();
 }
 
 // Rank 0 speaks for all; here the others have to.
@@ -113,8 +111,8 @@ TEST_P(HangingJob, AlsoWhenRankZeroIsStopped) {
     if (GetParam() == 1) GTEST_SKIP() << "skipped: nobody is left to see it";
     const ProcessResult result = run("stopped");
     EXPECT_EQ(result.exit_code, 4) << result.both();
-    EXPECT_TRUE(contains(result.err, "rank 0")) << result.both();
-    EXPECT_TRUE(contains(result.err, "has not answered for ")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("rank 0")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("has not answered for ")) << result.both();
 }
 
 TEST_P(HangingJob, ALongPhaseThatBeatsIsLeftAlone) {
@@ -126,14 +124,14 @@ TEST_P(HangingJob, ALongPhaseThatBeatsIsLeftAlone) {
 TEST_P(HangingJob, AnExceptionDoesNotWaitForTheWatchdog) {
     const ProcessResult result = run("throws");
     EXPECT_EQ(result.exit_code, 3) << result.both();
-    EXPECT_TRUE(contains(result.both(), "one record is broken")) << result.both();
+    EXPECT_THAT(result.both(), HasSubstr("one record is broken")) << result.both();
 }
 
 TEST_P(HangingJob, CollectivesThatDoNotMatch) {
     if (GetParam() == 1) GTEST_SKIP() << "skipped: one rank waits for nobody";
     const ProcessResult result = run("mismatch");
     EXPECT_EQ(result.exit_code, 4) << result.both();
-    EXPECT_TRUE(contains(result.err, "'another barrier'")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("'another barrier'")) << result.both();
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, HangingJob, ::testing::Values(1, 3));

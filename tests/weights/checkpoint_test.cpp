@@ -11,6 +11,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "harness/fake_backend.h"
+#include "harness/messages.h"
 #include "harness/temp_dir.h"
 
 namespace deeplab::weights {
@@ -67,12 +68,7 @@ protected:
     }
 
     std::string refusal(const std::filesystem::path& file) {
-        try {
-            load_checkpoint(file);
-        } catch (const DataError& error) {
-            return error.what();
-        }
-        return "";
+        return testing::message_of<DataError>([&] { load_checkpoint(file); });
     }
 
     TempDir dir_;

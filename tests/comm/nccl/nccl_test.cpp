@@ -19,6 +19,8 @@
 #include "deeplab/comm/device_communicator.h"
 #include "deeplab/math/bf16.h"
 #include "fake_nccl.h"
+#include "harness/lone_communicator.h"
+#include "harness/messages.h"
 
 namespace deeplab::comm {
 namespace {
@@ -33,32 +35,15 @@ using Calls = std::vector<std::string>;
 
 // One rank's view of many: what it says to all comes back as if each had said it, on a host of its
 // own, or as `other` makes another rank's answer of it.
-class Ranks final : public Communicator {
-public:
-    explicit Ranks(int size) : size_(size) {}
+struct Ranks final : testing::LoneCommunicator {
+    explicit Ranks(int size) : LoneCommunicator(0, size) {}
     std::function<std::string(const std::string& text, int rank)> other =
         [](const std::string& text, int rank) { return text + std::to_string(rank); };
-    int rank() const override { return 0; }
-    int size() const override { return size_; }
-    std::string description() const override { return "ranks in name only"; }
-    void all_reduce(void*, std::size_t, DType, ReduceOp, const char*) override {}
-    Request start_all_reduce(void*, std::size_t, DType, ReduceOp, const char*) override {
-        return 0;
-    }
-    void finish(Request) override {}
-    void progress() override {}
-    void broadcast(void*, std::size_t, int, const char*) override {}
-    void barrier(const char*) override {}
     std::vector<std::string> all_gather(const std::string& text, const char*) override {
         std::vector<std::string> all = {text};
-        for (int rank = 1; rank < size_; ++rank) all.push_back(other(text, rank));
+        for (int rank = 1; rank < size(); ++rank) all.push_back(other(text, rank));
         return all;
     }
-    std::unique_ptr<Communicator> split(int, int) override { return make_self(); }
-    std::unique_ptr<Communicator> split_by_node() override { return make_self(); }
-
-private:
-    int size_;
 };
 
 class NcclTest : public ::testing::Test {
@@ -89,15 +74,6 @@ protected:
     Ranks ranks_{3};
     cudaStream_t stream_ = nullptr;
 };
-
-std::string message_of(const std::function<void()>& action) {
-    try {
-        action();
-    } catch (const DeviceError& error) {
-        return error.what();
-    }
-    return "";
-}
 
 TEST_F(NcclTest, SumsInPlaceAndSaysWhatItIs) {
     const auto comm = make();
@@ -143,7 +119,7 @@ TEST_F(NcclTest, WaitingIsInsideACollective) {
     std::thread watcher([&] {
         while (!stop && inside.empty()) inside = activity().collective;
     });
-    const std::string text = message_of([&] { make("gradients", 0.2); });
+    const std::string text = testing::message_of<DeviceError>([&] { make("gradients", 0.2); });
     stop = true;
     watcher.join();
     EXPECT_EQ(inside, "NCCL: set-up of \"gradients\"");
@@ -153,7 +129,7 @@ TEST_F(NcclTest, WaitingIsInsideACollective) {
 TEST_F(NcclTest, ASetUpThatDoesNotEndTimesOut) {
     script().polls = -1;
     const auto begin = std::chrono::steady_clock::now();
-    const std::string text = message_of([&] { make("gradients", 0.05); });
+    const std::string text = testing::message_of<DeviceError>([&] { make("gradients", 0.05); });
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
     EXPECT_THAT(text, HasSubstr("NCCL has not finished set-up of \"gradients\" within 0.1 s"));
     EXPECT_EQ(seen().calls, (Calls{"set-up", "group", "abort", "end of group"}));
@@ -163,13 +139,14 @@ TEST_F(NcclTest, ErrorsSayWhatTheLibrarySays) {
     script().polls = 2;
     script().fail_at = 0;
     script().detail = "socket of rank 2 is closed\n";
-    EXPECT_THAT(message_of([&] { make(); }),
+    EXPECT_THAT(testing::message_of<DeviceError>([&] { make(); }),
                 HasSubstr("NCCL failed in set-up of \"gradients\": unhandled system error (socket "
                           "of rank 2 is closed) — "));
     EXPECT_THAT(seen().calls, ::testing::Contains("abort"));
 
     script().without_ids = true;
-    EXPECT_THAT(message_of([&] { make(); }), HasSubstr("the choice of an id"));
+    EXPECT_THAT(testing::message_of<DeviceError>([&] { make(); }),
+                HasSubstr("the choice of an id"));
 }
 
 // NCCL itself would say so in the middle of its set-up, on some ranks.
@@ -177,7 +154,7 @@ TEST_F(NcclTest, RanksThatShareADeviceAreNamed) {
     ranks_.other = [](const std::string& text, int rank) {
         return rank == 2 ? text : text + " of another";
     };
-    const std::string text = message_of([&] { make(); });
+    const std::string text = testing::message_of<DeviceError>([&] { make(); });
     EXPECT_THAT(text, HasSubstr("ranks 0 and 2 share " + log::host() + " device 0000:1A:00.0 — "));
     EXPECT_THAT(seen().calls, IsEmpty());
 }
@@ -186,7 +163,7 @@ TEST_F(NcclTest, ARankWithoutADeviceIsNamed) {
     ranks_.other = [](const std::string& text, int rank) {
         return rank == 1 ? "!node1: no CUDA-capable device is detected" : text;
     };
-    EXPECT_THAT(message_of([&] { make(); }),
+    EXPECT_THAT(testing::message_of<DeviceError>([&] { make(); }),
                 HasSubstr("rank 1 has no device (node1: no CUDA-capable device is detected) — "));
     EXPECT_THAT(seen().calls, IsEmpty());
 }
@@ -197,7 +174,7 @@ TEST_F(NcclTest, DevicesOfTwoHostsMayHaveTheSamePlace) {
         const std::string host = log::host();
         return text.starts_with(host) ? cat("node", rank, text.substr(host.size())) : text;
     };
-    EXPECT_EQ(message_of([&] { make(); }), "");
+    EXPECT_EQ(testing::message_of<DeviceError>([&] { make(); }), "");
 }
 
 TEST_F(NcclTest, AGroupLeavesTogetherAndIsWaitedForAtItsEnd) {
@@ -224,7 +201,8 @@ TEST_F(NcclTest, AGroupThatFailsIsNamed) {
     comm->group_start();
     sum(*comm, values);
     script().fail_at = 1;
-    EXPECT_THAT(message_of([&] { comm->group_end(); }), HasSubstr("NCCL failed in a group"));
+    EXPECT_THAT(testing::message_of<DeviceError>([&] { comm->group_end(); }),
+                HasSubstr("NCCL failed in a group"));
     EXPECT_THROW(sum(*comm, values), LogicError);
 }
 
@@ -247,7 +225,7 @@ TEST_F(NcclTest, ALostRankIsToldAndNothingIsAborted) {
         sum(*comm, values);
         comm->check();
         script().fails_later = true;
-        EXPECT_THAT(message_of([&] { comm->check(); }),
+        EXPECT_THAT(testing::message_of<DeviceError>([&] { comm->check(); }),
                     HasSubstr("NCCL failed in bucket 2 of \"gradients\": remote process exited"));
         EXPECT_THAT(seen().calls, Not(::testing::Contains("abort")));
     }
@@ -349,7 +327,7 @@ TEST_F(NcclTest, ParallelCommunicatorsNeedAnOrder) {
         sum(*gradients, a);
         cudaEventRecord(event, stream_);
         if (with_order) cudaStreamWaitEvent(other, event, 0);
-        const std::string text = message_of(
+        const std::string text = testing::message_of<DeviceError>(
             [&] { sums->all_reduce(b.data(), 1, DType::f32, other, "batch norm"); });
         EXPECT_EQ(text.empty(), with_order) << text;
         cudaEventRecord(event, other);

@@ -10,18 +10,14 @@
 #include <thread>
 #include <vector>
 
-#include "deeplab/comm/communicator.h"
+#include "harness/lone_communicator.h"
 
 namespace deeplab::testing {
 
-class Twin final : public comm::Communicator {
+class Twin final : public LoneCommunicator {
 public:
-    explicit Twin(std::chrono::milliseconds delay = {}) : delay_(delay) {}
+    explicit Twin(std::chrono::milliseconds delay = {}) : LoneCommunicator(0, 2), delay_(delay) {}
     int sums = 0;
-
-    int rank() const override { return 0; }
-    int size() const override { return 2; }
-    std::string description() const override { return "a rank and its twin"; }
 
     void all_reduce(void* data, std::size_t count, DType type, comm::ReduceOp op,
                     const char* what) override {
@@ -31,15 +27,6 @@ public:
         ++sums;
         for (std::size_t i = 0; i < count; ++i) static_cast<float*>(data)[i] *= 2;
     }
-    comm::Request start_all_reduce(void* data, std::size_t count, DType type, comm::ReduceOp op,
-                                   const char* what) override {
-        all_reduce(data, count, type, op, what);
-        return 0;
-    }
-    void finish(comm::Request) override {}
-    void progress() override {}
-    void broadcast(void*, std::size_t, int, const char*) override {}
-    void barrier(const char*) override {}
     std::vector<std::string> all_gather(const std::string& text, const char*) override {
         return {text, text};
     }

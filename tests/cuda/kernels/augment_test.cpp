@@ -8,31 +8,20 @@
 #include "deeplab/data/loader.h"
 #include "deeplab/math/crop.h"
 #include "device.h"
+#include "harness/pictures.h"
 
 namespace deeplab::testing {
 namespace {
 
 constexpr int ignore = 255;
 
-// Noise: no two pixels alike, so that a shift by one shows. Classes 0 to 20 and, rarely, ignored.
 struct Decoded {
     io::Image image;
     io::Mask mask;
 };
 Decoded noise(std::int64_t width, std::int64_t height, std::uint64_t seed) {
-    const auto bytes = static_cast<std::size_t>(width * height);
-    Decoded d{{width, height, std::vector<std::uint8_t>(3 * bytes)},
-              {width, height, std::vector<std::uint8_t>(bytes)}};
-    const auto draw = [&](std::uint32_t stream, std::size_t i) {
-        return math::philox(seed, {{static_cast<std::uint32_t>(i), stream, 0, 0}}).v[0];
-    };
-    for (std::size_t i = 0; i < 3 * bytes; ++i)
-        d.image.pixels[i] = static_cast<std::uint8_t>(draw(0, i));
-    for (std::size_t i = 0; i < bytes; ++i) {
-        const std::uint32_t label = draw(1, i) % 23;
-        d.mask.labels[i] = static_cast<std::uint8_t>(label > 20 ? ignore : label);
-    }
-    return d;
+    return {noise_image(width, height, seed),
+            noise_mask(width, height, {.first = 0, .last = 20, .ignored = 12}, seed)};
 }
 
 struct Case {

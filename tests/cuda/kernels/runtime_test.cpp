@@ -1,22 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
-
 #include "deeplab/base/error.h"
 #include "device.h"
+#include "harness/messages.h"
 
 namespace deeplab::testing {
 namespace {
-
-std::string message(const std::function<void()>& f) {
-    try {
-        f();
-    } catch (const DeviceError& e) {
-        return e.what();
-    }
-    return "nothing";
-}
 
 TEST(Runtime, BuffersMoveAndKnowTheirSize) {
     cuda::DeviceBuffer a(100, "a test");
@@ -32,14 +22,16 @@ TEST(Runtime, BuffersMoveAndKnowTheirSize) {
 }
 
 TEST(Runtime, FailuresNameWhatWasAsked) {
-    EXPECT_THAT(message([] { cuda::DeviceBuffer(std::size_t{1} << 40, "the arena"); }),
-                ::testing::HasSubstr("out of device memory in the arena"));
-    EXPECT_THAT(message([] { cuda::PinnedBuffer(std::size_t{1} << 40, "a batch"); }),
-                ::testing::AllOf(::testing::HasSubstr("out of pinned host memory in a batch, which "
-                                                      "needs 1.00 TiB"),
-                                 ::testing::HasSubstr("ulimit -l"),
-                                 ::testing::Not(::testing::HasSubstr("device memory"))));
-    EXPECT_THAT(message([] { cuda::check(cudaErrorInvalidValue, "sums"); }),
+    EXPECT_THAT(
+        message_of<DeviceError>([] { cuda::DeviceBuffer(std::size_t{1} << 40, "the arena"); }),
+        ::testing::HasSubstr("out of device memory in the arena"));
+    EXPECT_THAT(
+        message_of<DeviceError>([] { cuda::PinnedBuffer(std::size_t{1} << 40, "a batch"); }),
+        ::testing::AllOf(::testing::HasSubstr("out of pinned host memory in a batch, which "
+                                              "needs 1.00 TiB"),
+                         ::testing::HasSubstr("ulimit -l"),
+                         ::testing::Not(::testing::HasSubstr("device memory"))));
+    EXPECT_THAT(message_of<DeviceError>([] { cuda::check(cudaErrorInvalidValue, "sums"); }),
                 ::testing::HasSubstr("CUDA failed in sums: invalid argument"));
 }
 
