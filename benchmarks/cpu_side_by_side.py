@@ -23,6 +23,8 @@ import sys
 import tempfile
 import typing
 
+from figures import pyplot
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CASES = ["resnet50:257:4", "resnet101:257:4", "resnet50:513:2", "resnet101:513:2"]
 MODES = [layout + memory for layout in ("channels_last", "contiguous", "compile") for memory in ("", "_kept")]
@@ -149,13 +151,9 @@ def summarise(case, seconds, peaks):
 
 
 def draw(out, ratios):
-    try:
-        import matplotlib
-    except ImportError:
-        print("no figure: no matplotlib")
+    plt = pyplot()
+    if plt is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     figure, axis = plt.subplots(figsize=(6.4, 3.2))
     for at, values in enumerate(ratios.values()):
         axis.plot([at] * len(values), values, "o", color="C0", alpha=0.5)

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 
+from figures import pyplot
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRATCH = "SCRATCH"
 
@@ -127,14 +129,10 @@ def draw_comm(axis, rows):
 
 
 def draw(out):
-    try:
-        import matplotlib
-    except ImportError:
-        print("no figures: no matplotlib")
+    plt = pyplot()
+    if plt is None:
         return
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "deeplab"
-    import matplotlib.pyplot as plt
+    plt.rcParams["svg.hashsalt"] = "deeplab"
     for name in ("kernels", "step", "startup", "checkpoint", "loader", "comm"):
         path = out / f"{name}.csv"
         if not path.exists():

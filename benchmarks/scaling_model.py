@@ -19,6 +19,8 @@ import json
 import math
 import pathlib
 
+from figures import pyplot
+
 KINDS = ("global", "node", "none")
 
 
@@ -67,13 +69,9 @@ def predict(step, messages, batch, network, ranks):
 
 def draw(rows, title, file, measured=()):
     """`measured`: (ranks, efficiency) to draw beside what is predicted."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("no figure: no matplotlib")
+    plt = pyplot()
+    if plt is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     figure, axis = plt.subplots(figsize=(6.4, 3.6))
     for kind, style in zip(KINDS, ("o-", "s--", "^:")):
         own = [r for r in rows if r["sync_bn"] == kind]

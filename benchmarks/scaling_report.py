@@ -15,6 +15,7 @@ import re
 import sys
 
 import scaling_model
+from figures import pyplot
 
 
 def threads_of(data):
@@ -52,13 +53,9 @@ def derive(points):
 
 
 def figures(points, folder):
-    try:
-        import matplotlib
-    except ImportError:
-        print("no figures: no matplotlib")
+    plt = pyplot()
+    if plt is None:
         return []
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     kinds = [k for k in ("weak", "strong") if any(p["kind"] == k for p in points)]
     figure, axes = plt.subplots(1, len(kinds), figsize=(4.6 * len(kinds), 3.4), squeeze=False)
     for axis, kind in zip(axes.flat, kinds):

@@ -15,6 +15,7 @@ include/deeplab/cuda/cuda_backend.h      cuda  the declaration
 src/cuda/cuda_backend.cpp                cuda  the definition
 src/cuda/no_cuda.cpp                     cuda  the definition where CUDA is missing
 src/tools/support.cpp                    both  the one place
+benchmarks/full_size/steps.cpp           cpu   what is compared with PyTorch on the CPU
 tests/harness/on_cpu.cpp                 cpu   the backend of tests that run on either
 tests/harness/on_cuda.cpp                cuda  the same: the first engine that runs, nothing timed
 tests/cuda/device_choice_test.cpp        cuda  that it says what is missing

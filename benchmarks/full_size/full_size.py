@@ -37,19 +37,19 @@ except ImportError as error:
     print(f"skipped: no {error.name}")
     sys.exit(77)
 
-import deeplab_torch
-from formulas import kink_free_value
-from make_golden import Margin
-
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path.insert(0, os.path.join(ROOT, "tests", "golden"))
+import deeplab_torch  # noqa: E402
+from figure import plot  # noqa: E402
+from formulas import kink_free_value  # noqa: E402
+from limits import FIRST_LIMIT, FIRST_STEPS, FLOOR, GRADIENT_LIMIT, LOGITS_LIMIT, MARGIN, PERMUTED_FACTOR, SMALL_LR_LIMIT  # noqa: E402
+from make_golden import Margin  # noqa: E402
+from tensors import load_batch, read_safetensors, write_safetensors  # noqa: E402
+
 CONFIG = os.path.join(ROOT, "jobs", "configs", "voc_r101_reference.toml")
 CLASSES = 21
 # The reference recipe, written down a second time: our side reads it from CONFIG.
 LR, POWER, ITERATIONS, MOMENTUM, DECAY, HEAD = 0.007, 0.9, 30000, 0.9, 4e-5, 10.0
-
-LOGITS_LIMIT, GRADIENT_LIMIT, FLOOR = 1e-4, 1e-3, 1e-3
-MARGIN = 0.01  # of ReLU inputs of size 4: thousands of times their rounding in float32
-FIRST_STEPS, FIRST_LIMIT, PERMUTED_FACTOR, SMALL_LR_LIMIT = 3, 1e-4, 3.0, 1e-3
 
 
 class Comparison:
@@ -349,95 +349,6 @@ def recomputed(forward):
     return lambda x: checkpoint(forward, x, use_reentrant=False)
 
 
-def write_safetensors(path, values):
-    header, at = {}, 0
-    for name, value in values.items():
-        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [at, at + 4 * value.size]}
-        at += 4 * value.size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as f:
-        f.write(len(text).to_bytes(8, "little") + text)
-        for value in values.values():
-            f.write(np.ascontiguousarray(value, "<f4").tobytes())
-
-
-def read_safetensors(path):
-    """Those of float32: ours, and what write_safetensors wrote."""
-    with open(path, "rb") as f:
-        header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-        data = f.read()
-    header.pop("__metadata__", None)
-    return {name: torch.from_numpy(np.frombuffer(data[slice(*t["data_offsets"])], "<f4").reshape(t["shape"]).copy())
-            for name, t in header.items()}
-
-
-def load_batch(path, step, dtype):
-    with h5py.File(path, "r") as f:
-        images, labels = f[f"images/{step:04}"][()], f[f"labels/{step:04}"][()][:, 0]
-    return torch.from_numpy(images).to(dtype), torch.from_numpy(labels)
-
-
-def plot(out):
-    """A figure of every csv of the folder."""
-    try:
-        import matplotlib
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-    except ImportError:
-        print("no figure: no matplotlib")
-        return
-    tables = {}
-    for name in sorted(os.listdir(out)):
-        if name.endswith(".csv"):
-            with open(os.path.join(out, name)) as f:
-                tables[name[:-4]] = list(csv.DictReader(f))
-    columns = min(4, len(tables))
-    lines = -(-len(tables) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(4.6 * columns, 3.6 * lines), squeeze=False)
-    for axis in axes.flat[len(tables):]:
-        axis.set_visible(False)
-    for axis, (name, rows) in zip(axes.flat, tables.items()):
-        def column(key):
-            return np.array([float(row[key]) for row in rows])
-        axis.set_title(name.replace("_", " "), fontsize=10)
-        axis.set_yscale("log")
-        axis.grid(alpha=0.3)
-        if "parameter" in rows[0]:
-            for key, color in (("pytorch_float32", "0.6"), ("ours", "C0")):
-                axis.plot(np.maximum(column(key), 1e-12), ".", color=color, markersize=4,
-                          label=f"{key.replace('_', ' ')} – float64")
-            if "kinkfree" in name:
-                axis.axhline(GRADIENT_LIMIT, color="C3", linewidth=1, label="limit")
-            axis.set_xlabel("parameter")
-            axis.set_ylabel("gradient's relative error")
-        elif "start" in rows[0]:
-            for key, color, shift in (("pytorch32", "0.6", 0.1), ("ours", "C0", -0.1)):
-                axis.plot(column("step") + shift, np.maximum(column(f"{key}_from_float64"), 1e-9), "o", color=color,
-                          markersize=4, label=key.replace("32", " float32"))
-            axis.set_xticks(range(1, 1 + FIRST_STEPS))
-            axis.set_xlabel("step")
-            axis.set_ylabel("loss's relative distance from float64")
-        else:
-            steps = column("step")
-            for key in rows[0]:
-                if key.startswith(("permuted", "channels_last")):
-                    other = key.startswith("channels_last")
-                    axis.plot(steps, np.maximum(column(key), 1e-9), "--" if other else "-", color="0.7",
-                              linewidth=1, label="PyTorch, channels_last" if other else
-                              "PyTorch, permuted" if key.startswith("permuted1_") else None)
-            axis.plot(steps, np.maximum(column("ours_difference"), 1e-9), color="C0", label="ours")
-            if "limit" in rows[0]:
-                axis.plot(steps, column("limit"), color="C3", linewidth=1, label="limit")
-            else:
-                axis.axhline(SMALL_LR_LIMIT, color="C3", linewidth=1, label="limit")
-            axis.set_xlabel("step")
-            axis.set_ylabel("loss's relative difference from PyTorch")
-        axis.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(os.path.join(out, "comparison.png"), dpi=110)
-
-
 def check_blas():
     """float64 convolutions are matrix products of the system's BLAS."""
     x = torch.ones(512, 512, dtype=torch.float64)
@@ -459,7 +370,7 @@ def environment(options):
         # This machine's paths are nobody else's.
         paths = {options.data: "SHARDS", options.out: "OUT", options.work: "WORK", options.weights: "WEIGHTS",
                  options.program: "PROGRAM"}
-        f.write(shlex.join(["python3", "tests/golden/full_size.py", *(paths.get(a, a) for a in sys.argv[1:])]) + "\n")
+        f.write(shlex.join(["python3", "benchmarks/full_size/full_size.py", *(paths.get(a, a) for a in sys.argv[1:])]) + "\n")
 
 
 def main():
@@ -467,7 +378,7 @@ def main():
     p.add_argument("--data", required=True, help="folder of shards with train_aug (deeplab-pack)")
     p.add_argument("--out", required=True, help="folder of the results; later calls add to it")
     p.add_argument("--work", help="folder of batches and weights, large (default OUT/work)")
-    p.add_argument("--program", default=os.path.join(ROOT, "build", "tests", "golden-steps"))
+    p.add_argument("--program", default=os.path.join(ROOT, "build", "bin", "full-size-steps"))
     p.add_argument("--backbone", default="resnet50", choices=sorted(deeplab_torch.BLOCKS))
     p.add_argument("--output-stride", type=int, default=16, choices=(8, 16))
     p.add_argument("--crop", type=int, default=513)
@@ -486,7 +397,7 @@ def main():
     p.add_argument("--resume", action="store_true", help="keep runs that are complete in the work folder")
     options = p.parse_args()
     if not os.path.exists(options.program):
-        p.error(f"there is no {options.program}: build the target golden-steps, or give --program")
+        p.error(f"there is no {options.program}: build the target full-size-steps, or give --program")
     os.makedirs(options.out, exist_ok=True)
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)  # else evaluation of random weights is many times slower

@@ -1,5 +1,5 @@
-// golden-steps: our side of the comparison with PyTorch at full size (full_size.py): batches by our
-// loader, and training steps from given weights on given batches.
+// full-size-steps: our side of the comparison with PyTorch at full size (full_size.py): batches by
+// our loader, and training steps from given weights on given batches.
 
 #include <algorithm>
 #include <cstdio>
@@ -167,8 +167,8 @@ void run_steps(const Arguments& a) {
 
 int main(int argc, char** argv) {
     Arguments a;
-    CommandLine line("golden-steps", "Batches and training steps for full_size.py.",
-                     "golden-steps batches --config jobs/configs/voc_r101_reference.toml --data "
+    CommandLine line("full-size-steps", "Batches and training steps for full_size.py.",
+                     "full-size-steps batches --config jobs/configs/voc_r101_reference.toml --data "
                      "SHARDS --steps 50 --out batches.h5");
     CommandLine& batches = line.command("batches", "writes augmented batches by our loader");
     CommandLine& train = line.command("train", "takes steps from given weights on given batches");
