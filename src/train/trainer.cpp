@@ -83,19 +83,24 @@ void Trainer::start() {
     if (!options_.trace.empty()) trace_ = std::make_unique<Trace>(options_.trace, *control_);
     compile();
     keep_samples();
-    std::string skipped;
-    comm::agreed(*control_, root(), "skipped steps", [&] {
-        if (checkpoint.empty() && !options_.resume) forget_nonfinite(options_.run);
-        for (const std::int64_t step : skipped_steps(options_.run)) skipped += cat(step, " ");
-    });
-    skipped = control_->all_gather(skipped, "skipped steps").front();
-    for (const auto& step : split(trim(skipped), ' '))
-        if (!step.empty()) skipped_.insert(std::stoll(step));
+    learn_skipped_steps(!checkpoint.empty() || options_.resume);
     comm::agreed(*control_, root(), "configuration and plan of the run", [&] {
         write_atomically(options_.run / "config.toml", info_.config_toml);
         write_atomically(options_.run / "plan.txt", plan_text(setup_.plan));
     });
     start_reporter();
+}
+
+// Steps that the run has passed before; a new run forgets those of another one in its folder.
+void Trainer::learn_skipped_steps(bool goes_on) {
+    std::string skipped;
+    comm::agreed(*control_, root(), "skipped steps", [&] {
+        if (!goes_on) forget_nonfinite(options_.run);
+        for (const std::int64_t step : skipped_steps(options_.run)) skipped += cat(step, " ");
+    });
+    skipped = control_->all_gather(skipped, "skipped steps").front();
+    for (const auto& step : split(trim(skipped), ' '))
+        if (!step.empty()) skipped_.insert(std::stoll(step));
 }
 
 // Returns their hash.

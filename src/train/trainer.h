@@ -57,6 +57,7 @@ private:
     std::uint64_t fresh_values();
     std::uint64_t initial_weights();
     std::uint64_t resume(const std::filesystem::path& file);
+    void learn_skipped_steps(bool goes_on);
     void start_reporter();
     void compile();
     bool samples_on_device() const { return setup_.config.data.cache == "device"; }
