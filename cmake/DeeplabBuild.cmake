@@ -54,3 +54,15 @@ if(DEEPLAB_SANITIZE)
   # GCC 12 warns of std::regex's own code when it is instrumented (GCC bug 105562).
   target_compile_options(deeplab_options INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-maybe-uninitialized>)
 endif()
+
+# A program for each deeplab_<name>.cpp of the folder at hand: deeplab-<name>, with this library.
+function(deeplab_programs library)
+  file(GLOB programs CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/deeplab_*.cpp)
+  foreach(source ${programs})
+    get_filename_component(name ${source} NAME_WE)
+    string(REPLACE _ - name ${name})
+    add_executable(${name} ${source})
+    set_property(GLOBAL APPEND PROPERTY DEEPLAB_PROGRAMS ${name})  # the bundle takes them
+    target_link_libraries(${name} PRIVATE ${library})
+  endforeach()
+endfunction()
