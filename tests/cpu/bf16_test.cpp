@@ -101,13 +101,14 @@ protected:
         from.insert(from.end(), gradients.begin(), gradients.end());
         std::vector<TensorId> to = {gsums, t.gradient(gamma), t.gradient(beta)};
         if (residual) to.push_back(t.arena(shape));
-        t.node(graph::BatchNormGradSums{true, residual, 2}, from, to);
+        t.node(graph::BatchNormGradSums{op.activation, residual, 2}, from, to);
         from = {in, t.value(gamma), t.value(beta), saved, gsums, sums};
         if (residual)
             from.push_back(to.back());
         else
             from.insert(from.end(), gradients.begin(), gradients.end());
-        t.node(graph::BatchNormActGrad{true, residual, false, residual ? 1 : 2}, from, {dx});
+        t.node(graph::BatchNormActGrad{op.activation, residual, false, residual ? 1 : 2}, from,
+               {dx});
         const Ran ran = run(t);
         const auto forward = reference::batch_norm_act(x, p, residual ? &r : nullptr, op);
         const auto backward = reference::batch_norm_act_grad(x, p, forward, reference::sum(dy), op);
