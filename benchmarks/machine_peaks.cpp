@@ -46,14 +46,14 @@ Peaks measure_peaks(const NetworkOptions& o, comm::Communicator& world) {
     {
         const auto backend = make_backend(o, world);
         const std::int64_t batch = backend->on_host() ? 2 : 256;  // ms on either
-        graph::Builder b(graph::Mode::inference, 1e-5f, 0.1f);
+        graph::Builder b(graph::Mode::inference);
         b.keep(b.conv2d(b.images({batch, 512, 32, 32}), "peak", 512, 1, {}));
         const graph::Plan plan = as_asked(b.inference_plan(), o);
         peaks.flops = graph::convolution_flops(plan) / best_of_last_node(*backend, plan, world);
     }
     // 128 MiB each; many small images, so that the device's order of them is quickly made. The
     // first sum makes the second operand.
-    graph::Builder b(graph::Mode::inference, 1e-5f, 0.1f);
+    graph::Builder b(graph::Mode::inference);
     const graph::TensorId a = b.images({8192, 64, 8, 8});
     graph::Plan plan = b.inference_plan();
     for (const graph::TensorId other : {a, a + 1}) {

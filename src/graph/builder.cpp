@@ -25,9 +25,6 @@ std::int64_t convolved(std::int64_t size, std::int64_t kernel, const ConvGeometr
 
 }  // namespace
 
-Builder::Builder(Mode mode, float bn_eps, float bn_momentum)
-    : mode_(mode), bn_eps_(bn_eps), bn_momentum_(bn_momentum) {}
-
 TensorId Builder::add(Tensor tensor) {
     plan_.tensors.push_back(std::move(tensor));
     return static_cast<TensorId>(plan_.tensors.size() - 1);
@@ -148,8 +145,8 @@ std::vector<TensorId> Builder::batch_norm_act(std::span<const Norm> group) {
         emit(BatchNormAct{.activation = norm.activation,
                           .residual = residual != none,
                           .frozen = !exchanged,
-                          .eps = bn_eps_,
-                          .momentum = bn_momentum_},
+                          .eps = batch_norm_.eps,
+                          .momentum = batch_norm_.momentum},
              std::move(members[i].in), std::move(out));
     }
     return outputs;

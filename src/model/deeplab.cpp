@@ -9,7 +9,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/graph/builder.h"
 #include "deeplab/math/philox.h"
-#include "resnet.h"
+#include "deeplab/model/backbone.h"
 
 namespace deeplab::model {
 namespace {
@@ -21,14 +21,7 @@ using graph::Norm;
 using graph::TensorId;
 
 void check(const ModelConfig& c) {
-    const std::vector<std::string> names = backbone_names();
-    if (std::find(names.begin(), names.end(), c.backbone) == names.end()) {
-        std::string all;
-        for (const std::string& n : names) all += (all.empty() ? "" : ", ") + n;
-        throw UsageError(cat("unknown backbone \"", c.backbone,
-                             "\" (model.backbone) — the network cannot be built — use one of ",
-                             all));
-    }
+    family_of(c.backbone);
     if (c.output_stride != 8 && c.output_stride != 16) {
         throw UsageError(cat(
             "output stride ", c.output_stride,
@@ -96,7 +89,17 @@ TensorId build_decoder(Builder& b, TensorId low, TensorId aspp, const ModelConfi
 }
 
 TensorId build_network(Builder& b, TensorId images, const ModelConfig& config) {
-    const Features f = build_resnet(b, images, config);
+    const BackboneFamily& family = family_of(config.backbone);
+    b.set_batch_norm({.eps = family.bn_eps.value_or(config.bn_eps),
+                      .momentum = family.bn_momentum.value_or(config.bn_momentum)});
+    const Features f = family.build(b, images, config);
+    const auto on_grid = [&](TensorId features, std::int64_t stride) {
+        const Shape &image = b.shape(images), &s = b.shape(features);
+        return s.h == (image.h - 1) / stride + 1 && s.w == (image.w - 1) / stride + 1;
+    };
+    ensures(on_grid(f.low, 4) && on_grid(f.high, config.output_stride),
+            "a backbone's features are at stride 4 and at the output stride");
+    b.set_batch_norm({.eps = config.bn_eps, .momentum = config.bn_momentum});
     return build_decoder(b, f.low, build_aspp(b, f.high, config), config);
 }
 
@@ -110,7 +113,7 @@ graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& t,
                              " (data.crop, train.global_batch) — the network needs 17x17 and one "
                              "sample — choose larger ones"));
     }
-    Builder b(t.freeze_bn ? Mode::frozen : Mode::training, model.bn_eps, model.bn_momentum);
+    Builder b(t.freeze_bn ? Mode::frozen : Mode::training);
     const TensorId images = b.images({t.batch, 3, t.height, t.width});
     const TensorId labels = b.labels({t.batch, 1, t.height, t.width});
     const TensorId logits = build_network(b, images, model);
@@ -161,7 +164,7 @@ graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& t,
 graph::Plan inference_plan(const ModelConfig& model, std::int64_t batch, std::int64_t height,
                            std::int64_t width) {
     check(model);
-    Builder b(Mode::inference, model.bn_eps, model.bn_momentum);
+    Builder b(Mode::inference);
     const TensorId images = b.images({batch, 3, height, width});
     const TensorId logits = build_network(b, images, model);
     b.keep(logits);

@@ -1,9 +1,13 @@
-#include "resnet.h"
+// ResNet backbones (He et al., arXiv 1512.03385) with torchvision's names; v1.5: a bottleneck's
+// stride is in its 3x3. In files: what else there is of the kind is told by name.
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "families.h"
 
 namespace deeplab::model {
 namespace {
@@ -13,16 +17,20 @@ using graph::ConvGeometry;
 using graph::TensorId;
 
 struct Architecture {
-    const char* name;
+    int depth;
     bool bottleneck;
     std::array<int, 4> blocks;
+    bool offered = true;  // else known by name only
+
+    std::string name() const { return cat("resnet", depth); }
 };
 
 constexpr Architecture architectures[] = {
-    {"resnet18", false, {2, 2, 2, 2}},
-    {"resnet50", true, {3, 4, 6, 3}},
-    {"resnet101", true, {3, 4, 23, 3}},
+    {18, false, {2, 2, 2, 2}},  {34, false, {3, 4, 6, 3}, false},  {50, true, {3, 4, 6, 3}},
+    {101, true, {3, 4, 23, 3}}, {152, true, {3, 8, 36, 3}, false},
 };
+
+constexpr std::int64_t stem_width = 64;
 
 // Output stride 16: layer4 keeps its stride and dilates every block, the first too (no multi-grid);
 // 8: layer3 as well.
@@ -70,22 +78,13 @@ TensorId block(Builder& b, TensorId x, const std::string& name, const Architectu
     return b.batch_norm_act(pair).back();
 }
 
-}  // namespace
-
-std::vector<std::string> backbone_names() {
-    std::vector<std::string> names;
-    for (const Architecture& a : architectures) names.emplace_back(a.name);
-    return names;
-}
-
-Features build_resnet(Builder& b, TensorId images, const ModelConfig& config) {
-    const Architecture* a = nullptr;
-    for (const Architecture& candidate : architectures) {
-        if (config.backbone == candidate.name) a = &candidate;
-    }
-    expects(a != nullptr, "the backbone's name was checked");
+Features build(Builder& b, TensorId images, const ModelConfig& config) {
+    const auto a = std::find_if(
+        std::begin(architectures), std::end(architectures),
+        [&](const Architecture& candidate) { return candidate.name() == config.backbone; });
+    expects(a != std::end(architectures), "the backbone's name was checked");
     const std::int64_t divisor = config.width_divisor;
-    TensorId x = b.conv2d(images, "backbone.conv1", 64 / divisor, 7, {2, 3, 1, 1});
+    TensorId x = b.conv2d(images, "backbone.conv1", stem_width / divisor, 7, {2, 3, 1, 1});
     x = b.batch_norm_act({.x = x, .name = "backbone.bn1"});
     x = b.max_pool(x, 3, 2, 1);
     Features features;
@@ -99,6 +98,84 @@ Features build_resnet(Builder& b, TensorId images, const ModelConfig& config) {
     }
     features.high = x;
     return features;
+}
+
+// A part of a block that a plain ResNet does not have: "layer1.0.se.fc.weight"; "" when all are
+// known.
+std::string unknown_part(const TensorExtents& tensors) {
+    constexpr std::string_view known[] = {"conv1", "conv2", "conv3",     "bn1",
+                                          "bn2",   "bn3",   "downsample"};
+    for (const auto& [name, extents] : tensors) {
+        const auto parts = split(name, '.');
+        if (parts.size() < 4 || !parts[0].starts_with("layer")) continue;
+        if (std::find(std::begin(known), std::end(known), parts[2]) == std::end(known)) return name;
+    }
+    return "";
+}
+
+// By the blocks of layer3, which tell all of them apart.
+Recognised recognise(const TensorExtents& tensors) {
+    const auto extents = [&](const char* name) {
+        const auto found = tensors.find(name);
+        return found == tensors.end() ? std::vector<std::int64_t>() : found->second;
+    };
+    const bool bottleneck = tensors.contains("layer1.0.conv3.weight");
+    int blocks = 0;
+    while (tensors.contains(cat("layer3.", blocks, ".conv1.weight"))) ++blocks;
+    const auto a = std::find_if(
+        std::begin(architectures), std::end(architectures), [&](const Architecture& candidate) {
+            return candidate.bottleneck == bottleneck && candidate.blocks[2] == blocks;
+        });
+    const bool known = a != std::end(architectures);
+    const std::string size = known ? cat("-", a->depth) : "";
+    const auto stem = extents("conv1.weight"), first = extents("layer1.0.conv1.weight"),
+               second = extents("layer1.0.conv2.weight");
+    const std::int64_t width = stem.empty() ? 0 : stem[0];
+    if (bottleneck && first.size() == 4 && second.size() == 4 && second[1] > 0) {
+        if (const std::int64_t groups = first[0] / second[1]; groups > 1) {
+            return {"", cat("a ResNeXt", size, ", whose convolutions have ", groups,
+                            " groups, as no network of this program has")};
+        }
+        if (first[0] != width) {
+            return {"", cat("a wide ResNet", size, ", with ", first[0],
+                            " channels in its first block where a ResNet has ", width)};
+        }
+    }
+    if (const std::string part = unknown_part(tensors); !part.empty()) {
+        return {"", cat("a kind of ResNet", size,
+                        " with parts that no network of this program has, ", "e.g. ", part)};
+    }
+    if (!known || !a->offered || width < 2 || width > stem_width || stem_width % width != 0) {
+        return {"", cat("no backbone of this program: ",
+                        size.empty() ? "" : cat("a ResNet", size, ", "), blocks,
+                        bottleneck ? " bottlenecks" : " basic blocks", " in layer3, ", width,
+                        " channels behind the first convolution")};
+    }
+    const auto divisor = static_cast<int>(stem_width / width);
+    return {a->name(), divisor == 1 ? a->name() : cat(a->name(), " of 1/", divisor, " width"),
+            divisor};
+}
+
+}  // namespace
+
+BackboneFamily resnet_family() {
+    BackboneFamily family{
+        .names = {},
+        .wanted = "a plain ResNet-18, -50 or -101",
+        .stem = "conv1.weight",
+        .foreign = {{.whose = "torchvision's ResNet",
+                     .marks = {"conv1.weight", "layer1.0.conv1.weight"},
+                     .classifier = "fc.",
+                     .ours = [](const std::string& theirs) { return theirs; }}},
+        .bn_eps = {},
+        .bn_momentum = {},
+        .build = build,
+        .recognise = recognise,
+    };
+    for (const Architecture& a : architectures) {
+        if (a.offered) family.names.push_back(a.name());
+    }
+    return family;
 }
 
 }  // namespace deeplab::model

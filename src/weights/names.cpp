@@ -73,20 +73,29 @@ Parts parts_of(std::string_view theirs) {
 }
 
 std::optional<Naming> naming_of(const std::set<std::string>& names) {
-    const auto has = [&](const char* wanted) { return names.contains(wanted); };
-    if (has("backbone.conv1.weight") && has("decoder.classifier.weight")) return Naming::ours;
-    if (has("Resnet101.conv1.weight") && has("decoder.conv4.weight")) return Naming::reference;
-    if (has("conv1.weight") && has("layer1.0.conv1.weight")) return Naming::torchvision;
+    const auto has = [&](const std::string& wanted) { return names.contains(wanted); };
+    for (const model::BackboneFamily& family : model::backbone_families()) {
+        if (has("backbone." + family.stem) && has("decoder.classifier.weight"))
+            return Naming{Naming::Kind::ours};
+    }
+    if (has("Resnet101.conv1.weight") && has("decoder.conv4.weight"))
+        return Naming{Naming::Kind::reference};
+    for (const model::BackboneFamily& family : model::backbone_families()) {
+        for (const model::ForeignNames& foreign : family.foreign) {
+            if (std::all_of(foreign.marks.begin(), foreign.marks.end(), has))
+                return Naming{Naming::Kind::backbone, &foreign};
+        }
+    }
     return std::nullopt;
 }
 
 }  // namespace
 
-const char* name(Naming naming) {
-    switch (naming) {
-        case Naming::ours: return "this program's";
-        case Naming::torchvision: return "torchvision's ResNet";
-        case Naming::reference: return "the reference implementation's";
+std::string name(const Naming& naming) {
+    switch (naming.kind) {
+        case Naming::Kind::ours: return "this program's";
+        case Naming::Kind::backbone: return naming.foreign->whose;
+        case Naming::Kind::reference: return "the reference implementation's";
     }
     return "";
 }
@@ -129,7 +138,7 @@ std::optional<Names> names_of(const std::vector<std::string>& names) {
 std::string our_name(const Names& names, std::string_view whole, std::string& why) {
     const Parts parts = parts_of(whole);
     const std::string_view theirs = parts.name;
-    const Naming naming = names.naming;
+    const Naming& naming = names.naming;
     if (theirs.ends_with("num_batches_tracked")) {
         why = "a counter of PyTorch's batch norm: the momentum here is constant and needs none";
         return "";
@@ -146,13 +155,13 @@ std::string our_name(const Names& names, std::string_view whole, std::string& wh
         }
         return std::string(whole);  // unknown: no tensor of ours is called so
     }
-    if (naming == Naming::ours) return std::string(theirs);
-    if (naming == Naming::torchvision) {
-        if (theirs.starts_with("fc.")) {
+    if (naming.kind == Naming::Kind::ours) return std::string(theirs);
+    if (naming.kind == Naming::Kind::backbone) {
+        if (theirs.starts_with(naming.foreign->classifier)) {
             why = "the classifier of whole images: this network has a decoder instead";
             return "";
         }
-        return "backbone." + std::string(theirs);
+        return "backbone." + naming.foreign->ours(std::string(theirs));
     }
     for (const auto& [module, ours] : reference_modules) {
         if (theirs.starts_with(module))

@@ -6,21 +6,27 @@
 #include <string_view>
 #include <vector>
 
+#include "deeplab/model/backbone.h"
+
 namespace deeplab::weights {
 
-enum class Naming {
-    ours,         // backbone.conv1.weight, aspp.branch0.conv.weight, decoder.classifier.bias
-    torchvision,  // conv1.weight, layer1.0.bn1.running_mean, fc.weight: a backbone alone
-    reference,    // Resnet101.conv1.weight, encoder.ASPP._atrous_convolution1.0.weight, …
+struct Naming {
+    enum class Kind {
+        ours,       // backbone.conv1.weight, aspp.branch0.conv.weight, decoder.classifier.bias
+        backbone,   // conv1.weight, layer1.0.bn1.running_mean, fc.weight: a backbone alone
+        reference,  // Resnet101.conv1.weight, encoder.ASPP._atrous_convolution1.0.weight, …
+    };
+    Kind kind = Kind::ours;
+    const model::ForeignNames* foreign = nullptr;  // of a backbone alone
 };
 
-const char* name(Naming naming);
+std::string name(const Naming& naming);  // "torchvision's ResNet"
 
 // How a file's names are to be read. Wrappers put words into them, anywhere ("module" of
 // DataParallel, "_orig_mod" of torch.compile); training scripts put the network's place before them
 // ("model.", "ema.").
 struct Names {
-    Naming naming = Naming::ours;
+    Naming naming;
     std::string place;                // of the network that is taken, "" or "model"
     std::vector<std::string> beside;  // places of other networks with these names
     std::vector<std::string> words;   // of wrappers that were found and are left out

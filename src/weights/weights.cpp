@@ -105,65 +105,25 @@ std::int64_t classes_of(const WeightsFile& file, const Places& places) {
     return classifier.empty() ? 0 : std::min<std::int64_t>(classifier[0], 256);
 }
 
-// The ResNet that a file holds, from names and shapes.
-struct Backbone {
-    std::string name;  // "resnet50"; "" for none of this program's
-    std::string text;  // what it is, in words
-    int width_divisor = 1;
-};
-
-// A part of a block that a plain ResNet does not have: "layer1.0.se.fc.weight"; "" when all are
-// known.
-std::string unknown_part(const Places& places) {
-    constexpr std::string_view known[] = {"conv1", "conv2", "conv3",     "bn1",
-                                          "bn2",   "bn3",   "downsample"};
-    for (const auto& place : places) {
-        const auto parts = split(place.first, '.');
-        if (parts.size() < 5 || parts[0] != "backbone" || !parts[1].starts_with("layer")) continue;
-        if (std::find(std::begin(known), std::end(known), parts[3]) == std::end(known))
-            return place.first.substr(place.first.find('.') + 1);
+model::Recognised backbone_of(const WeightsFile& file, const Places& places) {
+    constexpr std::string_view place = "backbone.";
+    model::TensorExtents tensors;
+    for (const auto& [ours, index] : places) {
+        if (ours.starts_with(place))
+            tensors.emplace(ours.substr(place.size()), file.tensors()[index].extents);
     }
-    return "";
+    for (const model::BackboneFamily& family : model::backbone_families()) {
+        if (tensors.contains(family.stem)) return family.recognise(tensors);
+    }
+    return {"", "no backbone of this program"};
 }
 
-Backbone backbone_of(const WeightsFile& file, const Places& places) {
-    const auto extents = [&](const char* ours) { return extents_at(file, places, ours); };
-    const bool bottleneck = places.contains("backbone.layer1.0.conv3.weight");
-    int blocks = 0;
-    while (places.contains(cat("backbone.layer3.", blocks, ".conv1.weight"))) ++blocks;
-    const std::map<int, int> depths = bottleneck ? std::map<int, int>{{6, 50}, {23, 101}, {36, 152}}
-                                                 : std::map<int, int>{{2, 18}, {6, 34}};
-    const auto depth = depths.find(blocks);
-    const std::string size = depth == depths.end() ? "" : cat("-", depth->second);
-    const Extents stem = extents("backbone.conv1.weight"),
-                  first = extents("backbone.layer1.0.conv1.weight"),
-                  second = extents("backbone.layer1.0.conv2.weight");
-    const std::int64_t width = stem.empty() ? 0 : stem[0];
-    if (bottleneck && first.size() == 4 && second.size() == 4 && second[1] > 0) {
-        if (const std::int64_t groups = first[0] / second[1]; groups > 1) {
-            return {"", cat("a ResNeXt", size, ", whose convolutions have ", groups,
-                            " groups, as no network of this program has")};
-        }
-        if (first[0] != width) {
-            return {"", cat("a wide ResNet", size, ", with ", first[0],
-                            " channels in its first block where a ResNet has ", width)};
-        }
-    }
-    if (const std::string part = unknown_part(places); !part.empty()) {
-        return {"", cat("a kind of ResNet", size,
-                        " with parts that no network of this program has, ", "e.g. ", part)};
-    }
-    const auto backbones = model::backbone_names();
-    const std::string name = depth == depths.end() ? "" : cat("resnet", depth->second);
-    const bool ours = std::find(backbones.begin(), backbones.end(), name) != backbones.end();
-    if (!ours || width < 2 || width > 64 || 64 % width != 0) {
-        return {"", cat("no backbone of this program: ",
-                        size.empty() ? "" : cat("a ResNet", size, ", "), blocks,
-                        bottleneck ? " bottlenecks" : " basic blocks", " in layer3, ", width,
-                        " channels behind the first convolution")};
-    }
-    const auto divisor = static_cast<int>(64 / width);
-    return {name, divisor == 1 ? name : cat(name, " of 1/", divisor, " width"), divisor};
+// "a plain ResNet-18, -50 or -101": all families.
+std::string wanted_backbones() {
+    std::string text;
+    for (const model::BackboneFamily& family : model::backbone_families())
+        text += cat(text.empty() ? "" : ", or ", family.wanted);
+    return text;
 }
 
 const char* initialisation(graph::ParameterKind kind) {
@@ -212,14 +172,14 @@ public:
 
 private:
     [[noreturn]] void refuse(const std::string& difference) const {
-        const Backbone backbone = backbone_of(file_, places_);
+        const model::Recognised backbone = backbone_of(file_, places_);
         std::string holds = backbone.text;
         const std::int64_t classes = classes_of(file_, places_);
         if (classes > 0) holds += cat(", ", classes, " classes");
         throw DataError(cat("the weights are of another network: ", difference, " (",
                             file_.path().string(), ") — the file holds ", holds, " — ",
                             backbone.name.empty()
-                                ? "give weights of a plain ResNet-18, -50 or -101"
+                                ? cat("give weights of ", wanted_backbones())
                                 : "give weights of this network, or the configuration of that "
                                   "one"));
     }
@@ -248,7 +208,7 @@ private:
         const bool reset = options_.reset_classifier && is_classifier(ours);
         const auto found = places_.find(ours);
         if (reset || found == places_.end()) {
-            const bool new_head = names_.naming == Naming::torchvision &&
+            const bool new_head = names_.naming.kind == Naming::Kind::backbone &&
                                   !ours.starts_with("backbone.");
             if (!reset && !new_head)
                 refuse(cat(ours, " (", text_of(extents), ") is not in the file"));
@@ -395,10 +355,10 @@ std::string summary(const ImportedWeights& weights) {
 WeightsInfo guess_info(const WeightsFile& file) {
     std::vector<Row> ignored;
     const auto places = places_of(file, names_or_refuse(file), ignored);
-    const Backbone backbone = backbone_of(file, places);
+    const model::Recognised backbone = backbone_of(file, places);
     if (backbone.name.empty()) {
         throw DataError(cat(file.path().string(), " holds ", backbone.text,
-                            " — nothing here could use it — give a plain ResNet-18, -50 or -101"));
+                            " — nothing here could use it — give ", wanted_backbones()));
     }
     WeightsInfo info;
     info.model.backbone = backbone.name;

@@ -197,13 +197,31 @@ TEST(Text, NamesTheFirstAndTheLastOfManyTensors) {
 }
 
 TEST(Builder, GroupedConvolutionHasAGroupsWeightShape) {
-    Builder b(Mode::inference, 1e-5f, 0.1f);
+    Builder b(Mode::inference);
     const TensorId x = b.images({1, 12, 9, 9});
     const TensorId y = b.conv2d(x, "depthwise", 12, 3, {1, 1, 1, 12});
     EXPECT_EQ(b.shape(y), (Shape{1, 12, 9, 9}));
     EXPECT_THROW(b.conv2d(x, "uneven", 8, 3, {1, 1, 1, 5}), LogicError);
     const Plan plan = b.inference_plan();
     EXPECT_EQ(plan.parameters[0].shape, (Shape{12, 1, 3, 3}));
+}
+
+TEST(Builder, EachPartOfANetworkHasItsBatchNorm) {
+    Builder b(Mode::inference);
+    const TensorId x = b.images({1, 3, 9, 9});
+    b.set_batch_norm({.eps = 1e-3f, .momentum = 0.01f});
+    const TensorId y = b.batch_norm_act({.x = x, .name = "backbone"});
+    b.set_batch_norm({.eps = 1e-5f, .momentum = 0.2f});
+    b.batch_norm_act({.x = y, .name = "head", .activation = Activation::none});
+    const Plan plan = b.inference_plan();
+    const auto& first = std::get<BatchNormAct>(plan.nodes[0].op);
+    const auto& second = std::get<BatchNormAct>(plan.nodes[1].op);
+    EXPECT_EQ(first.eps, 1e-3f);
+    EXPECT_EQ(first.momentum, 0.01f);
+    EXPECT_EQ(first.activation, Activation::relu);
+    EXPECT_EQ(second.eps, 1e-5f);
+    EXPECT_EQ(second.momentum, 0.2f);
+    EXPECT_EQ(second.activation, Activation::none);
 }
 
 TEST(UpdateSegments, MergeNeighboursThatAreTreatedAlike) {

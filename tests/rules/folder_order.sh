@@ -8,7 +8,7 @@ cd "$root"
 allowed='
 base:
 math:
-graph: base
+graph: base math
 model: base math graph
 comm: base
 exec: base graph comm

@@ -29,9 +29,16 @@ struct Norm {
     std::int64_t channel_offset = 0;
 };
 
+struct BatchNormSettings {
+    float eps = 1e-5f, momentum = 0.1f;
+};
+
 class Builder {
 public:
-    Builder(Mode mode, float bn_eps, float bn_momentum);
+    explicit Builder(Mode mode) : mode_(mode) {}
+
+    // For the batch norms of the part of a network that follows.
+    void set_batch_norm(const BatchNormSettings& settings) { batch_norm_ = settings; }
 
     TensorId images(const Shape& shape);
     TensorId labels(const Shape& shape);
@@ -70,7 +77,7 @@ private:
 
     Plan plan_;
     Mode mode_;
-    float bn_eps_, bn_momentum_;
+    BatchNormSettings batch_norm_;
 };
 
 // Appends the gradients of plan.loss to a forward plan whose parameters have gradient tensors.
