@@ -15,7 +15,6 @@ exceptions='
 src/cuda/kernels/loss.cu head_kernel                   | 72 | one pass over the logits of a pixel, whose values stay in registers
 src/cuda/kernels/batch_norm_grad.cu grad_sums_kernel    | 61 | one pass over a tile, whose values stay in registers
 src/config/keys.cpp add_data_keys                       | 68 | a table of keys
-src/cpu/lower.cpp CpuExecutable::place_tensors          | 62 | goes to one place for both backends
 '
 
 allowed() { # FILE FUNCTION LINES
