@@ -33,9 +33,12 @@ bool holds_ids(const io::Image& image, const data::ClassFile& file) {
 }
 
 DataError ids_as_rgb(const std::string& what) {
-    return DataError(cat("an RGB mask whose three channels are equal and hold class ids (", what,
-                         ") — the pixels of an RGB mask are taken for colours of classes — store "
-                         "the masks as gray (one channel)"));
+    return DataError(
+        cat("an RGB mask whose three equal channels hold class ids: store it as gray, "
+            "with one channel (",
+            what,
+            ") — the pixels of an RGB mask are taken for colours of classes — "
+            "convert the masks"));
 }
 
 // Labels by colour: those of the classes, and those to be ignored.

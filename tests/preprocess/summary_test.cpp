@@ -172,7 +172,7 @@ TEST_F(Summary, AVoidColourOfOnesOwn) {
 }
 
 TEST_F(Summary, ClassIdsInThreeChannelsAreToldFromColours) {
-    const auto told = HasSubstr("store the masks as gray (one channel)");
+    const auto told = HasSubstr("store it as gray, with one channel");
     painted_mask("p0.png", {black, {1, 1, 1}, {2, 2, 2}, {255, 255, 255}});
     images(1);
     EXPECT_THAT(packed(3), AllOf(told, Not(HasSubstr("colours that no class has"))));
