@@ -11,23 +11,25 @@ struct NormCase {
     Shape x;
     graph::BatchNormAct op;
     int gradients = 1;
-    bool sliced = false;  // y, and every dy, are slices
+    Margin margin = {};  // y, dz and every dy are slices
+    bool differences = false;
 };
 
 inline void PrintTo(const NormCase& c, std::ostream* out) {
-    *out << to_string(c.x) << " " << math::name(c.op.activation)
-         << (c.op.residual ? " residual" : "") << (c.op.frozen ? " frozen" : "") << " gradients "
-         << c.gradients << (c.sliced ? " sliced" : "");
+    *out << to_string(c.x) << (c.op.relu ? " relu" : "") << (c.op.residual ? " residual" : "")
+         << (c.op.frozen ? " frozen" : "") << " gradients " << c.gradients << " margin "
+         << c.margin.before << '+' << c.margin.after;
 }
 
 struct TinyNorm {
-    TensorId x, y, saved, sums, gsums = graph::none, mean, variance, dz = graph::none,
-                                dx = graph::none;
+    TensorId x, residual = graph::none, y, saved, sums, gsums = graph::none, mean, variance,
+                dz = graph::none, dx = graph::none;
+    std::vector<TensorId> dy;  // as they come
     std::size_t gamma, beta;
 
-    // residual: read where the op has one.
+    // added: read where the op has a residual.
     TinyNorm(TinyPlan& t, const NormCase& c, const reference::Tensor& input,
-             const reference::BatchNormParameters& p, const reference::Tensor& residual)
+             const reference::BatchNormParameters& p, const reference::Tensor& added)
         : c_(c) {
         x = t.input(input);
         gamma = t.channel_parameter(p.gamma);
@@ -43,34 +45,34 @@ struct TinyNorm {
             t.node(graph::ExchangeFinish{0}, {sums}, {sums});
             in.push_back(sums);
         }
-        if (c.op.residual) in.push_back(t.input(residual));
-        y = c.sliced ? t.slice(t.arena({c.x.n, c.x.c + 8, c.x.h, c.x.w}), 5, c.x.c) : t.arena(c.x);
+        if (c.op.residual) in.push_back(residual = t.input(added));
+        y = t.slice(c.x, c.margin);
         saved = t.arena({1, 2 * c.x.c, 1, 1});
         t.node(c.op, in, {y, saved});
     }
 
     // One dy for each of `gradients`.
     void backward(TinyPlan& t, const std::vector<reference::Tensor>& gradients) {
-        std::vector<TensorId> dy;
+        std::vector<TensorId> read;
         for (const reference::Tensor& g : gradients) {
             dy.push_back(t.input(g));
-            if (c_.sliced) dy.back() = t.as_slice(dy.back(), 3, 2);
+            read.push_back(t.as_slice(dy.back(), c_.margin));
         }
-        const auto count = static_cast<std::int32_t>(dy.size());
+        const auto count = static_cast<std::int32_t>(read.size());
         std::vector<TensorId> in = {x, t.value(gamma), t.value(beta), saved};
         if (c_.op.residual) in.push_back(y);
-        in.insert(in.end(), dy.begin(), dy.end());
+        in.insert(in.end(), read.begin(), read.end());
         gsums = t.exchange(2 * c_.x.c);
         std::vector<TensorId> out = {gsums, t.gradient(gamma), t.gradient(beta)};
-        if (c_.op.residual) out.push_back(dz = t.arena(c_.x));
-        t.node(graph::BatchNormGradSums{c_.op.activation, c_.op.residual, count}, in, out);
+        if (c_.op.residual) out.push_back(dz = t.slice(c_.x, c_.margin));
+        t.node(graph::BatchNormGradSums{c_.op.relu, c_.op.residual, count}, in, out);
         in = {x, t.value(gamma), t.value(beta), saved, gsums};
         if (!c_.op.frozen) in.push_back(sums);
-        if (c_.op.residual) dy = {dz};
-        in.insert(in.end(), dy.begin(), dy.end());
+        if (c_.op.residual) read = {dz};
+        in.insert(in.end(), read.begin(), read.end());
         dx = t.arena(c_.x);
-        t.node(graph::BatchNormActGrad{c_.op.activation, c_.op.residual, c_.op.frozen,
-                                       static_cast<std::int32_t>(dy.size())},
+        t.node(graph::BatchNormActGrad{c_.op.relu, c_.op.residual, c_.op.frozen,
+                                       static_cast<std::int32_t>(read.size())},
                in, {dx});
     }
 

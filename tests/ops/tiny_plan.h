@@ -23,11 +23,18 @@ using Values = std::vector<double>;
 constexpr double tolerance = 1e-5;
 inline std::vector<float> floats(const Values& values) { return {values.begin(), values.end()}; }
 
+// Channels of the tensor that a slice is of, beside it.
+struct Margin {
+    std::int64_t before = 0, after = 0;
+};
+
 class TinyPlan {
 public:
     graph::Plan plan;
     std::vector<std::uint8_t> labels;
     std::vector<exec::SampleId> samples;
+    // What inputs, parameters and states hold before the first run.
+    std::vector<std::pair<TensorId, reference::Tensor>> given;
 
     TensorId add(graph::Tensor t) {
         t.name = "t" + std::to_string(plan.tensors.size());
@@ -37,7 +44,7 @@ public:
     TensorId input(const reference::Tensor& t) {
         const std::vector<float> data = floats(t.data);
         images_.insert(images_.end(), data.begin(), data.end());
-        return add({.name = {}, .shape = t.shape, .space = graph::Space::input});
+        return give(add({.name = {}, .shape = t.shape, .space = graph::Space::input}), t);
     }
     TensorId channel_input(const Values& values) {
         reference::Tensor t({1, static_cast<std::int64_t>(values.size()), 1, 1});
@@ -46,8 +53,11 @@ public:
     }
     TensorId label_input(const Shape& shape, const std::vector<std::uint8_t>& data) {
         labels = data;
-        return plan.labels = add(
-                   {.name = {}, .shape = shape, .dtype = DType::u8, .space = graph::Space::input});
+        plan.labels = add(
+            {.name = {}, .shape = shape, .dtype = DType::u8, .space = graph::Space::input});
+        reference::Tensor t(shape);
+        t.data.assign(data.begin(), data.end());
+        return give(plan.labels, t);
     }
     // The parameter's index in plan.parameters.
     std::size_t parameter(const reference::Tensor& t,
@@ -59,6 +69,7 @@ public:
         p.gradient = add({.name = {}, .shape = t.shape, .space = graph::Space::gradient});
         plan.parameter_count += (t.shape.elements() + 31) / 32 * 32;
         plan.parameters.push_back(p);
+        give(p.value, t);
         values_.push_back(floats(t.data));
         return plan.parameters.size() - 1;
     }
@@ -78,7 +89,9 @@ public:
                                .value = id});
         plan.state_count += (shape.c + 31) / 32 * 32;
         states_.push_back(floats(values));
-        return id;
+        reference::Tensor t(shape);
+        t.data = values;
+        return give(id, t);
     }
     TensorId arena(const Shape& shape, DType dtype = DType::f32, bool keep = true) {
         return add({.name = {}, .shape = shape, .dtype = dtype, .keep = keep});
@@ -109,7 +122,20 @@ public:
         plan.nodes.push_back(graph::all_reduce_node(plan, bucket));
     }
     void update() { plan.nodes.push_back(graph::update_node(plan)); }
+    // A slice of a wider tensor whose every channel holds something: what is written beside the
+    // slice shows in the whole. A tensor of its own where there is no margin.
+    TensorId slice(const Shape& shape, Margin margin) {
+        if (margin.before + margin.after == 0) return arena(shape);
+        Shape wide = shape;
+        wide.c += margin.before + margin.after;
+        const TensorId whole = arena(wide);
+        node(graph::Upsample{}, {input(reference::random_tensor(wide, 99))}, {whole});
+        return slice(whole, margin.before, shape.c);
+    }
     // A copy of `x` as a slice of a wider tensor: by a resize that changes nothing.
+    TensorId as_slice(TensorId x, Margin margin) {
+        return margin.before + margin.after > 0 ? as_slice(x, margin.before, margin.after) : x;
+    }
     TensorId as_slice(TensorId x, std::int64_t before, std::int64_t after) {
         Shape wide = plan.tensor(x).shape;
         const std::int64_t channels = wide.c;
@@ -136,6 +162,11 @@ public:
     }
 
 private:
+    TensorId give(TensorId id, const reference::Tensor& value) {
+        given.emplace_back(id, value);
+        return id;
+    }
+
     std::vector<float> images_;
     std::vector<std::vector<float>> values_, states_;
 };

@@ -68,6 +68,11 @@ Tensor channels(const Tensor& x, std::int64_t first, std::int64_t count) {
     return y;
 }
 
+void put_channels(const Tensor& x, std::int64_t first, Tensor& y) {
+    for_each(x.shape,
+             [&](auto n, auto c, auto h, auto w) { y.at(n, first + c, h, w) = x.at(n, c, h, w); });
+}
+
 Tensor sum(const std::vector<Tensor>& all) {
     Tensor y(all.front().shape);
     for (const Tensor& t : all) {

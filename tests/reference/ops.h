@@ -35,6 +35,8 @@ Tensor random_tensor(const Shape& shape, std::uint64_t seed);
 // What a device with bf16 activations stores: every element rounded to nearest even.
 Tensor bf16(const Tensor& x);
 Tensor channels(const Tensor& x, std::int64_t first, std::int64_t count);
+// x as the channels from `first` of y.
+void put_channels(const Tensor& x, std::int64_t first, Tensor& y);
 Tensor sum(const std::vector<Tensor>& all);
 
 // Size of a convolution's or pooling's output along one axis.

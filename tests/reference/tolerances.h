@@ -4,10 +4,10 @@
 // emulation.
 //
 // The reference gets what the device holds: activations and convolution weights rounded to bf16
-// (reference::bf16), all else fp32. Errors are relative in the Euclidean norm (harness/compare.h);
-// sums have up to about 2,000 terms. "Observed" is the largest error of the CPU's emulation over
-// the cases of tests/cpu/bf16_test.cpp, which also checks that no limit of an op that stores bf16
-// is more than twice that.
+// (reference::bf16), all else fp32. Errors are relative in the Euclidean norm (harness/compare.h),
+// of the result to what it was before it was rounded; sums have up to about 3,000 terms. "Observed"
+// is the largest error of the CPU's emulation over the cases of tests/ops, whose test also checks
+// that no limit of an op that stores bf16 is more than twice that.
 
 #include <span>
 
@@ -17,8 +17,9 @@ namespace deeplab::reference {
 // 2^(e-8) / sqrt(3) in the mean square, which is the largest part of the number at 2^e. Observed:
 // 1.5e-3 to 1.9e-3, numbers being spread over the interval.
 inline constexpr double bf16_store = 0x1p-8 / 1.7320508075688772;
-// The store of a value made from a stored one by additions and a factor: two independent errors.
-inline constexpr double bf16_two_stores = 1.4142135623730951 * bf16_store;
+// Of results to a reference that was rounded likewise: values next to a rounding's edge may go to
+// the other side.
+inline constexpr double bf16_flips = 5e-4;
 // No store: fp32 sums of exact products. The limit of every op in fp32; observed: below 1e-7. Not
 // tighter, since tensor cores cut off where they align the terms of a sum.
 inline constexpr double fp32_op = 1e-5;
@@ -43,7 +44,6 @@ inline constexpr Tolerance bf16_tolerances[] = {
     {"BatchNormGradSums dbeta", fp32_op},
     {"BatchNormGradSums dz", bf16_store},
     {"BatchNormActGrad dx", bf16_store},
-    {"BatchNormActGrad dx from dz", bf16_two_stores},
     {"MaxPool y", 0},  // one of its inputs
     {"MaxPoolGrad dx", bf16_store},
     {"GlobalAveragePool y", bf16_store},

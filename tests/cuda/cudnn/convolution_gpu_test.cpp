@@ -16,7 +16,7 @@ using testing::random;
 using testing::Values;
 
 // Relative error of a pass in the Euclidean norm.
-double error(const testing::ConvolutionCase& c, Pass pass, Precision precision) {
+double error(const testing::PitchedCase& c, Pass pass, Precision precision) {
     const ConvolutionProblem p = testing::problem_of(c, pass, precision, true);
     const Tensor x = random(p.x, p.in, 1), w = random(p.w, p.in, 2), dy = random(p.y, p.in, 3);
     const Tensor b = random({1, p.y.c, 1, 1}, p.in, 4);
@@ -58,9 +58,9 @@ TEST(GpuConvolution, EveryShapeAgreesWithTheReference) {
     int devices = 0;
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
         GTEST_SKIP() << "skipped: no GPU";
-    for (const testing::ConvolutionCase& c : testing::convolution_cases()) {
+    for (const testing::PitchedCase& c : testing::pitched_cases()) {
         for (const Pass pass : {Pass::forward, Pass::data, Pass::weights}) {
-            SCOPED_TRACE(cat(c.name, ", ", name(pass)));
+            SCOPED_TRACE(cat(c.what, ", ", name(pass)));
             EXPECT_LT(error(c, pass, Precision::fp32), 1e-5);
             EXPECT_LT(error(c, pass, Precision::tf32), 1e-3);
             EXPECT_LT(error(c, pass, Precision::bf16), 4e-3);

@@ -23,7 +23,7 @@
 namespace deeplab::cuda {
 namespace {
 
-using testing::convolution_cases;
+using testing::pitched_cases;
 
 const Target& device(const std::string& name) {
     static std::map<std::string, Target> targets;
@@ -37,8 +37,8 @@ const Target& device(const std::string& name) {
 }
 
 ConvolutionProblem problem(Pass pass, Precision precision, bool deterministic = false) {
-    return testing::problem_of({"decoder", {2, 64, 33, 33}, 64, 3, {1, 1, 1, 1}}, pass, precision,
-                               deterministic);
+    return testing::problem_of({{"decoder", {2, 64, 33, 33}, 64, 3, 3, {1, 1, 1, 1}}}, pass,
+                               precision, deterministic);
 }
 
 // The first engine whose plan can be made.
@@ -66,12 +66,12 @@ bool any(const ConvolutionProblem& p, cudnnBackendNumericalNote_t note) {
 
 TEST(ConvolutionGraph, EveryShapeHasAPlanForEveryPass) {
     for (const char* name : {"a100", "h200"}) {
-        for (const testing::ConvolutionCase& c : convolution_cases()) {
+        for (const testing::PitchedCase& c : pitched_cases()) {
             for (const Pass pass : {Pass::forward, Pass::data, Pass::weights}) {
                 for (const Precision precision :
                      {Precision::fp32, Precision::tf32, Precision::bf16}) {
                     const ConvolutionProblem p = testing::problem_of(c, pass, precision, true);
-                    SCOPED_TRACE(cat(name, ", ", c.name));
+                    SCOPED_TRACE(cat(name, ", ", c.what));
                     EXPECT_TRUE(first_plan(p, device(name)).descriptor.get() != nullptr);
                 }
             }
@@ -210,7 +210,7 @@ TEST(ConvolutionGraph, EnginesThatFailWithADriverStubAreLeftOut) {
     TuningOptions all;
     all.candidates = 1000;
     std::size_t failed = 0;
-    for (const testing::ConvolutionCase& c : convolution_cases()) {
+    for (const testing::PitchedCase& c : pitched_cases()) {
         Pretended engines(testing::problem_of(c, Pass::forward, Precision::tf32, true),
                           device("a100"), [](int index) { return 1.0 + index; });
         const SearchResult result = search(engines, all, Trial::time);

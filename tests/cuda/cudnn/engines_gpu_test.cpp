@@ -66,7 +66,7 @@ std::vector<ConvolutionProblem> problems() {
                     add(reduced(p));
             }
         }
-        for (const testing::ConvolutionCase& c : testing::convolution_cases()) {
+        for (const testing::PitchedCase& c : testing::pitched_cases()) {
             for (const Pass pass : {Pass::forward, Pass::data, Pass::weights})
                 add(testing::problem_of(c, pass, precision, true));
         }

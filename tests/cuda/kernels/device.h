@@ -9,14 +9,15 @@
 
 #include "deeplab/math/bf16.h"
 #include "harness/compare.h"
+#include "ops/tiny_plan.h"
 #include "reference/ops.h"
+#include "reference/tolerances.h"
 #include "runtime.h"
 #include "scratch.h"
 #include "view.h"
 
 namespace deeplab::testing {
 
-using Values = std::vector<double>;
 using cuda::View;
 
 constexpr cudaStream_t no_stream = nullptr;
@@ -33,9 +34,10 @@ inline reference::Tensor rounded(DType type, reference::Tensor t) {
 inline reference::Tensor random_in(DType type, const Shape& shape, std::uint64_t seed) {
     return rounded(type, reference::random_tensor(shape, seed));
 }
-// Of kernels' results to references that are rounded likewise: values next to a rounding's edge may
-// go to the other side.
-inline double limit(DType type) { return type == DType::bf16 ? 5e-4 : 1e-5; }
+// Of kernels' results to references that are rounded likewise.
+inline double limit(DType type) {
+    return type == DType::bf16 ? reference::bf16_flips : reference::fp32_op;
+}
 
 // Values of any type in memory of exactly their size.
 template <class T>
@@ -59,13 +61,52 @@ private:
     std::size_t count_;
 };
 
+// f(index in the view's memory, n, c, h, w)
+template <class F>
+void each_element(const View& view, const F& f) {
+    const Shape& s = view.shape;
+    for (std::int64_t n = 0; n < s.n; ++n) {
+        for (std::int64_t c = 0; c < s.c; ++c) {
+            for (std::int64_t h = 0; h < s.h; ++h) {
+                for (std::int64_t w = 0; w < s.w; ++w)
+                    f(((n * s.h + h) * s.w + w) * view.pitch + c, n, c, h, w);
+            }
+        }
+    }
+}
+
+inline void store(const reference::Tensor& t, const View& view) {
+    each_element(view, [&](std::int64_t at, auto... nchw) {
+        const double value = t.at(nchw...);
+        const auto f = static_cast<float>(value);
+        switch (view.type) {
+            case DType::bf16: view.as<__nv_bfloat16>()[at] = {math::to_bf16(f)}; break;
+            case DType::u8: view.as<std::uint8_t>()[at] = static_cast<std::uint8_t>(value); break;
+            case DType::f64: view.as<double>()[at] = value; break;
+            default: view.as<float>()[at] = f;
+        }
+    });
+}
+
+inline reference::Tensor load(const View& view) {
+    reference::Tensor t(view.shape);
+    each_element(view, [&](std::int64_t at, auto... nchw) {
+        double& value = t.at(nchw...);
+        switch (view.type) {
+            case DType::bf16:
+                value = static_cast<double>(math::from_bf16(view.as<__nv_bfloat16>()[at].bits));
+                break;
+            case DType::u8: value = static_cast<double>(view.as<std::uint8_t>()[at]); break;
+            case DType::f64: value = view.as<double>()[at]; break;
+            default: value = static_cast<double>(view.as<float>()[at]);
+        }
+    });
+    return t;
+}
+
 // N H W C in memory of exactly its size; or, with channels before or after, a slice of a wider one.
 class DeviceTensor {
 public:
-    struct Margin {
-        std::int64_t before = 0, after = 0;
-    };
-
     DeviceTensor(const Shape& shape, DType type, Margin margin)
         : margin_(margin), pitch_(margin.before + shape.c + margin.after) {
         buffer_ = {static_cast<std::size_t>(shape.n * shape.h * shape.w * pitch_) * size_of(type),
@@ -76,16 +117,12 @@ public:
     DeviceTensor(const Shape& shape, DType type) : DeviceTensor(shape, type, Margin{}) {}
     DeviceTensor(const reference::Tensor& t, DType type, Margin margin)
         : DeviceTensor(t.shape, type, margin) {
-        each([&](std::int64_t at, auto... nchw) { put(at, t.at(nchw...)); });
+        store(t, view_);
     }
     DeviceTensor(const reference::Tensor& t, DType type) : DeviceTensor(t, type, Margin{}) {}
 
     const View& view() const { return view_; }
-    reference::Tensor values() const {
-        reference::Tensor t(view_.shape);
-        each([&](std::int64_t at, auto... nchw) { t.at(nchw...) = get(at); });
-        return t;
-    }
+    reference::Tensor values() const { return load(view_); }
     // The neighbours' channels are as they were allocated.
     bool margin_untouched() const {
         const std::size_t size = size_of(view_.type);
@@ -99,35 +136,6 @@ public:
     }
 
 private:
-    template <class F>
-    void each(const F& f) const {
-        const Shape& s = view_.shape;
-        for (std::int64_t n = 0; n < s.n; ++n) {
-            for (std::int64_t c = 0; c < s.c; ++c) {
-                for (std::int64_t h = 0; h < s.h; ++h) {
-                    for (std::int64_t w = 0; w < s.w; ++w)
-                        f(((n * s.h + h) * s.w + w) * pitch_ + c, n, c, h, w);
-                }
-            }
-        }
-    }
-    void put(std::int64_t at, double value) {
-        const auto f = static_cast<float>(value);
-        switch (view_.type) {
-            case DType::bf16: view_.as<__nv_bfloat16>()[at] = {math::to_bf16(f)}; break;
-            case DType::u8: view_.as<std::uint8_t>()[at] = static_cast<std::uint8_t>(value); break;
-            default: view_.as<float>()[at] = f;
-        }
-    }
-    double get(std::int64_t at) const {
-        switch (view_.type) {
-            case DType::bf16:
-                return static_cast<double>(math::from_bf16(view_.as<__nv_bfloat16>()[at].bits));
-            case DType::u8: return static_cast<double>(view_.as<std::uint8_t>()[at]);
-            default: return static_cast<double>(view_.as<float>()[at]);
-        }
-    }
-
     Margin margin_;
     std::int64_t pitch_;
     cuda::DeviceBuffer buffer_;

@@ -8,8 +8,7 @@
 namespace deeplab::testing {
 namespace {
 
-class LayoutKernels
-    : public ::testing::TestWithParam<std::tuple<Shape, DeviceTensor::Margin, DType>> {};
+class LayoutKernels : public ::testing::TestWithParam<std::tuple<Shape, Margin, DType>> {};
 
 TEST_P(LayoutKernels, ThereAndBack) {
     const auto& [shape, margin, type] = GetParam();
@@ -52,7 +51,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Combine(::testing::Values(Shape{2, 3, 17, 13}, Shape{1, 64, 9, 8},
                                          Shape{3, 21, 31, 33}, Shape{1, 304, 1, 3},
                                          Shape{4, 1, 5, 5}, Shape{2, 2048, 3, 3}),
-                       ::testing::Values(DeviceTensor::Margin{}, DeviceTensor::Margin{2, 5}),
+                       ::testing::Values(Margin{}, Margin{2, 5}),
                        ::testing::Values(DType::f32, DType::bf16)));
 
 TEST(LayoutKernel, ConversionOfFlatBuffers) {

@@ -1,0 +1,521 @@
+#include "ops/cases.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "deeplab/base/text.h"
+
+namespace deeplab::testing {
+namespace {
+
+using reference::random_tensor;
+
+std::string told(Margin m) {
+    return m.before + m.after > 0 ? cat(" margin ", m.before, '+', m.after) : std::string();
+}
+
+// --- Convolution ---
+
+// Weights, images and gradients as they come, a bias of bf16 values: a GPU's plans of bf16
+// activations read a bf16 copy of it, the CPU's the value.
+CasePlan convolution(const ConvolutionCase& c) {
+    const reference::Tensor x = random_tensor(c.x, 1), w = random_tensor(c.w(), 2),
+                            b = reference::bf16(random_tensor({1, c.outputs, 1, 1}, 3));
+    const Shape shape = c.y();
+    CasePlan p;
+    TinyPlan& t = p.t;
+    const std::size_t pw = t.parameter(w), pb = t.parameter(b, graph::ParameterKind::bias);
+    const TensorId in = t.input(x), dy = t.input(random_tensor(shape, 4)), y = t.arena(shape),
+                   dx = t.arena(c.x);
+    std::vector<TensorId> read = {in, t.value(pw)}, written = {t.gradient(pw)};
+    p.inputs = {{in, dx}, {t.value(pw), t.gradient(pw)}};
+    if (c.bias) {
+        read.push_back(t.value(pb));
+        written.push_back(t.gradient(pb));
+        p.inputs.emplace_back(t.value(pb), t.gradient(pb));
+    }
+    t.node(graph::Conv2d{c.g}, read, {y});
+    p.forward = t.plan.nodes.size();
+    t.node(graph::Conv2dGradData{c.g}, {dy, t.value(pw)}, {dx});
+    t.node(graph::Conv2dGradWeights{c.g}, {in, dy}, written);
+    p.outputs = {{y, {dy}}};
+    return p;
+}
+
+// --- Batch norm ---
+
+CasePlan norm(const NormCase& c) {
+    const Shape channel{1, c.x.c, 1, 1};
+    Values variance = random_tensor(channel, 6).data;
+    for (double& v : variance) v = static_cast<double>(static_cast<float>(std::abs(v) + 0.5));
+    CasePlan p;
+    TinyNorm n(p.t, c, random_tensor(c.x, 1),
+               {random_tensor(channel, 3).data, random_tensor(channel, 4).data,
+                random_tensor(channel, 5).data, variance},
+               random_tensor(c.x, 2));
+    p.forward = p.t.plan.nodes.size();
+    std::vector<reference::Tensor> gradients;
+    for (int g = 0; g < c.gradients; ++g)
+        gradients.push_back(random_tensor(c.x, 10 + static_cast<std::uint64_t>(g)));
+    n.backward(p.t, gradients);
+    p.outputs = {{n.y, n.dy}};
+    p.inputs = {{n.x, n.dx},
+                {p.t.value(n.gamma), p.t.gradient(n.gamma)},
+                {p.t.value(n.beta), p.t.gradient(n.beta)}};
+    if (c.op.residual) p.inputs.emplace_back(n.residual, n.dz);
+    return p;
+}
+
+// --- Pooling ---
+
+struct PoolCase {
+    Shape x;
+    graph::MaxPool op = {};
+    Margin margin = {};  // x and its gradient are slices
+    bool differences = false;
+};
+
+CasePlan max_pool(const PoolCase& c) {
+    reference::Tensor x = random_tensor(c.x, 1);
+    for (double& v : x.data) v = std::round(v * 4) / 4;  // ties: the first wins
+    if (c.differences) {  // values that differ by more than a difference's step, in no order
+        for (std::size_t i = 0; i < x.data.size(); ++i)
+            x.data[i] = static_cast<double>(i * 101 % x.data.size()) * 0.01;
+    }
+    const Shape shape{c.x.n, c.x.c,
+                      reference::output_size(c.x.h, c.op.kernel, c.op.stride, c.op.pad),
+                      reference::output_size(c.x.w, c.op.kernel, c.op.stride, c.op.pad)};
+    CasePlan p;
+    TinyPlan& t = p.t;
+    const TensorId in = t.input(x), read = t.as_slice(in, c.margin), y = t.arena(shape),
+                   arg = t.arena(shape, DType::u8), alone = t.arena(shape),
+                   dy = t.input(random_tensor(shape, 2)), dx = t.slice(c.x, c.margin);
+    t.node(c.op, {read}, {y, arg});
+    p.forward = t.plan.nodes.size();
+    t.node(c.op, {read}, {alone});  // as in a plan without gradients
+    t.node(graph::MaxPoolGrad{c.op.kernel, c.op.stride, c.op.pad}, {dy, arg}, {dx});
+    p.outputs = {{y, {dy}}};
+    p.inputs = {{in, dx}};
+    return p;
+}
+
+CasePlan average_pool(const Shape& shape, Margin margin) {
+    const Shape one{shape.n, shape.c, 1, 1};
+    CasePlan p;
+    TinyPlan& t = p.t;
+    const TensorId in = t.input(random_tensor(shape, 1)), read = t.as_slice(in, margin),
+                   y = t.arena(one), dy = t.input(random_tensor(one, 2)),
+                   dx = t.slice(shape, margin);
+    t.node(graph::GlobalAveragePool{}, {read}, {y});
+    p.forward = t.plan.nodes.size();
+    t.node(graph::GlobalAveragePoolGrad{}, {dy}, {dx});
+    p.outputs = {{y, {dy}}};
+    p.inputs = {{in, dx}};
+    return p;
+}
+
+// --- Resize ---
+
+struct ResizeCase {
+    Shape x;
+    std::int64_t height, width;
+    Margin margin = {7, 4};  // y is written whole and as a slice; dy is read so
+    bool differences = false;
+};
+
+CasePlan resize(const ResizeCase& c) {
+    const Shape large{c.x.n, c.x.c, c.height, c.width};
+    CasePlan p;
+    TinyPlan& t = p.t;
+    const TensorId x = t.input(random_tensor(c.x, 1)), y = t.arena(large),
+                   dy = t.input(random_tensor(large, 2)), dx = t.arena(c.x),
+                   dx_of_slice = t.arena(c.x), slice = t.slice(large, c.margin);
+    t.node(graph::Upsample{}, {x}, {y});
+    p.forward = t.plan.nodes.size();
+    t.node(graph::Upsample{}, {x}, {slice});
+    t.node(graph::UpsampleGrad{}, {dy}, {dx});
+    t.node(graph::UpsampleGrad{}, {t.as_slice(dy, c.margin)}, {dx_of_slice});
+    p.outputs = {{y, {dy}}};
+    p.inputs = {{x, dx}, {x, dx_of_slice}};
+    return p;
+}
+
+// --- Elementwise ---
+
+struct DropoutCase {
+    Shape shape;
+    float probability;
+    std::uint32_t layer = 2;
+    Margin margin = {};
+    bool differences = false;
+};
+
+CasePlan dropout(const DropoutCase& c) {
+    CasePlan p;
+    TinyPlan& t = p.t;
+    for (std::uint32_t n = 0; n < static_cast<std::uint32_t>(c.shape.n); ++n)
+        t.samples.push_back({3 + n % 2, 100 + 7 * n});
+    const TensorId x = t.input(random_tensor(c.shape, 1)), read = t.as_slice(x, c.margin),
+                   y = t.slice(c.shape, c.margin), dy = t.input(random_tensor(c.shape, 2)),
+                   dx = t.arena(c.shape);
+    t.node(graph::Dropout{c.probability, c.layer}, {read}, {y});
+    p.forward = t.plan.nodes.size();
+    t.node(graph::DropoutGrad{c.probability, c.layer}, {dy}, {dx});
+    p.outputs = {{y, {dy}}};
+    p.inputs = {{x, dx}};
+    return p;
+}
+
+struct SumCase {
+    Shape shape;
+    std::size_t count;
+    Margin margin = {};  // every other term, and the sum, are slices
+};
+
+CasePlan sum(const SumCase& c) {
+    CasePlan p;
+    std::vector<TensorId> in;
+    for (std::size_t i = 0; i < c.count; ++i) {
+        in.push_back(p.t.input(random_tensor(c.shape, 20 + i)));
+        if (i % 2 == 1) in.back() = p.t.as_slice(in.back(), c.margin);
+    }
+    const TensorId y = p.t.slice(c.shape, c.margin);
+    p.t.node(graph::Sum{}, in, {y});
+    p.forward = p.t.plan.nodes.size();
+    // The gradient of a term is that of the sum.
+    const TensorId dy = p.t.input(random_tensor(c.shape, 9));
+    p.outputs = {{y, {dy}}};
+    for (const auto& [id, value] : p.t.given)
+        if (value.shape == c.shape && id != dy) p.inputs.emplace_back(id, dy);
+    return p;
+}
+
+// --- Loss ---
+
+struct LossCase {
+    Shape logits;
+    std::int64_t height, width;
+    double valid;  // part of the pixels
+    bool differences = false;
+};
+
+CasePlan loss(const LossCase& c) {
+    reference::Tensor logits = random_tensor(c.logits, 1);
+    for (double& v : logits.data) v *= c.differences ? 4 : 8;
+    CasePlan p;
+    TinyPlan& t = p.t;
+    const TensorId in = t.input(logits),
+                   truth = t.label_input({c.logits.n, 1, c.height, c.width},
+                                         random_labels(c.logits, c.height, c.width, c.valid)),
+                   result = t.result(), dlogits = t.arena(c.logits);
+    t.node(graph::SegmentationLoss{.gradient_scale = 0.25f}, {in, truth}, {result, dlogits});
+    p.forward = t.plan.nodes.size();
+    p.outputs = {{result, {}}};
+    p.inputs = {{in, dlogits}};
+    return p;
+}
+
+// --- Update ---
+
+// A 1x1 convolution whose weights and bias get gradients, in two buckets and two segments, and a
+// head that sets the gradients' scale.
+CasePlan update(float clip, bool accumulate_decay) {
+    const reference::Tensor logits = random_tensor({1, 3, 2, 2}, 5);
+    CasePlan p;
+    TinyPlan& t = p.t;
+    const std::size_t w = t.parameter(random_tensor({40, 24, 1, 1}, 3)),
+                      b = t.parameter(random_tensor({1, 40, 1, 1}, 4), graph::ParameterKind::bias);
+    const TensorId x = t.input(random_tensor({2, 24, 5, 5}, 1)),
+                   dy = t.input(random_tensor({2, 40, 5, 5}, 2)),
+                   truth = t.label_input({1, 1, 4, 4}, std::vector<std::uint8_t>(16, 1));
+    t.node(graph::SegmentationLoss{255, 0.125f}, {t.input(logits), truth},
+           {t.result(), t.arena(logits.shape)});
+    t.node(graph::Conv2dGradWeights{}, {x, dy}, {t.gradient(w), t.gradient(b)});
+    const std::int64_t weights = 960, others = t.plan.parameter_count - weights;
+    t.plan.buckets = {{0, weights}, {weights, others}};
+    t.all_reduce(0);
+    t.all_reduce(1);
+    t.update();
+    t.plan.update = {0.9f,
+                     clip,
+                     {{0, weights, 10.0f, 1e-2f, 1}, {weights, others, 1.0f, 1e-2f, 3}},
+                     accumulate_decay};
+    return p;
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> random_labels(const Shape& logits, std::int64_t height,
+                                        std::int64_t width, double valid) {
+    std::vector<std::uint8_t> labels(static_cast<std::size_t>(logits.n * height * width), 255);
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+        const math::Philox4 r = math::philox(5, {{static_cast<std::uint32_t>(i), 0, 0, 0}});
+        if (static_cast<double>(math::uniform(r.v[0])) < valid)
+            labels[i] = static_cast<std::uint8_t>(r.v[1] % static_cast<std::uint32_t>(logits.c));
+    }
+    return labels;
+}
+
+exec::Step CasePlan::step(bool first_micro) const {
+    exec::Step s = t.step();
+    s.learning_rate = case_learning_rate;
+    s.valid_pixels = case_valid_pixels;
+    s.first_micro = first_micro || updates();
+    return s;
+}
+
+bool CasePlan::updates() const {
+    return std::any_of(t.plan.nodes.begin(), t.plan.nodes.end(), [](const graph::Node& node) {
+        return std::holds_alternative<graph::Update>(node.op);
+    });
+}
+
+void PrintTo(const OpCase& c, std::ostream* out) { *out << c.family << ' ' << c.name; }
+
+const std::vector<ConvolutionCase>& convolution_cases() {
+    static const std::vector<ConvolutionCase> all = {
+        {"stem", {2, 3, 33, 33}, 16, 7, 7, {2, 3, 1, 1}},
+        {"one by one", {2, 40, 9, 11}, 56, 1, 1, {}},
+        {"one by one, odd channels", {2, 37, 9, 11}, 53, 1, 1, {}, true},
+        {"one by one, one pixel", {3, 40, 1, 1}, 24, 1, 1, {}},
+        {"one channel", {1, 1, 5, 4}, 1, 3, 3, {1, 1, 1, 1}, true},
+        {"classifier", {2, 64, 9, 9}, 21, 1, 1, {}, true},
+        {"two classes", {1, 64, 9, 9}, 2, 1, 1, {}, true},
+        {"odd channels", {1, 19, 8, 7}, 35, 3, 3, {1, 1, 1, 1}, true},
+        {"wide", {1, 304, 7, 7}, 256, 3, 3, {1, 1, 1, 1}},
+        {"wide, fewer outputs", {1, 304, 7, 7}, 64, 3, 3, {1, 1, 1, 1}},
+        {"stride", {2, 32, 13, 14}, 48, 3, 3, {2, 1, 1, 1}},
+        {"shortcut", {2, 32, 13, 14}, 64, 1, 1, {2, 0, 1, 1}},
+        {"kernel 3 by 1", {1, 16, 9, 9}, 16, 3, 1, {1, 1, 1, 1}},
+        {"dilated", {2, 32, 11, 9}, 32, 3, 3, {1, 2, 2, 1}},
+        {"rate 6 on 5x5", {2, 64, 5, 5}, 32, 3, 3, {1, 6, 6, 1}},
+        {"rate 12 on 5x5", {2, 64, 5, 5}, 32, 3, 3, {1, 12, 12, 1}},
+        {"rate 18 on 5x5", {2, 64, 5, 5}, 32, 3, 3, {1, 18, 18, 1}},
+        {"rate 6 on 5x9", {1, 32, 5, 9}, 32, 3, 3, {1, 6, 6, 1}},
+        {"rate 12 on 33x33", {1, 16, 33, 33}, 16, 3, 3, {1, 12, 12, 1}},
+        {"rate 18 on 33x33", {1, 16, 33, 33}, 16, 3, 3, {1, 18, 18, 1}},
+        {"rate 36 on 65x65", {1, 16, 65, 65}, 16, 3, 3, {1, 36, 36, 1}},
+        {"stem, 64 of odd sides", {1, 3, 35, 49}, 64, 7, 7, {2, 3, 1, 1}},
+        {"dilation 4, odd channels", {1, 83, 9, 11}, 67, 3, 3, {1, 4, 4, 1}},
+        {"stride and dilation", {2, 35, 13, 10}, 37, 3, 3, {2, 2, 2, 1}, true},
+        {"odd shortcut", {2, 67, 15, 9}, 131, 1, 1, {2, 0, 1, 1}},
+        {"3x3, many tiles", {2, 35, 45, 47}, 33, 3, 3, {1, 1, 1, 1}},
+        {"3x3 without padding", {1, 40, 8, 11}, 64, 3, 3, {1, 0, 1, 1}},
+        {"3x3, more padding", {1, 64, 7, 6}, 40, 3, 3, {1, 2, 1, 1}},
+        {"rate 2, smaller map", {1, 41, 12, 9}, 34, 3, 3, {1, 1, 2, 1}},
+        {"3x3 of one pixel", {2, 32, 1, 1}, 32, 3, 3, {1, 1, 1, 1}},
+        {"shortcut of many rows", {3, 64, 41, 39}, 48, 1, 1, {2, 0, 1, 1}},
+        {"stride of an even map", {1, 48, 30, 28}, 50, 3, 3, {2, 1, 1, 1}},
+        {"a tap outside the map", {1, 32, 2, 5}, 40, 3, 3, {2, 2, 3, 1}},
+        {"groups", {2, 32, 9, 9}, 64, 3, 3, {1, 1, 1, 4}, true},
+        {"depthwise", {2, 48, 9, 9}, 48, 3, 3, {1, 1, 1, 48}},
+        {"depthwise, dilated", {1, 32, 13, 13}, 32, 3, 3, {1, 6, 6, 32}},
+        {"depthwise, above the map", {1, 32, 5, 5}, 32, 3, 3, {1, 12, 12, 32}},
+        {"odd groups", {1, 15, 6, 6}, 9, 3, 3, {2, 1, 1, 3}},
+        {"small stem", {2, 3, 9, 8}, 3, 7, 7, {2, 3, 1, 1}, true, true},
+        {"small, one by one", {2, 4, 3, 5}, 3, 1, 1, {}, true, true},
+        {"small shortcut", {1, 3, 5, 6}, 4, 1, 1, {2, 0, 1, 1}, true, true},
+        {"small, three by three", {2, 3, 5, 4}, 2, 3, 3, {1, 1, 1, 1}, true, true},
+        {"small stride", {1, 3, 7, 6}, 4, 3, 3, {2, 1, 1, 1}, true, true},
+        {"small, dilated", {1, 2, 7, 6}, 3, 3, 3, {1, 2, 2, 1}, true, true},
+        {"small, rate above the map", {2, 2, 4, 5}, 2, 3, 3, {1, 6, 6, 1}, true, true},
+        {"small stride and dilation", {1, 2, 8, 7}, 2, 3, 3, {2, 2, 2, 1}, true, true},
+        {"small groups", {1, 4, 5, 5}, 6, 3, 3, {1, 1, 1, 2}, true, true},
+        {"small, depthwise", {2, 3, 5, 4}, 3, 3, 3, {1, 2, 2, 3}, true, true},
+        {"small, three by one", {1, 2, 6, 5}, 2, 3, 1, {1, 1, 1, 1}, true, true}};
+    return all;
+}
+
+const std::vector<NormCase>& norm_cases() {
+    static const std::vector<NormCase> all = [] {
+        std::vector<NormCase> list;
+        const auto add = [&](const Shape& x, bool relu, bool residual, bool frozen,
+                             int gradients = 1, Margin margin = {}, bool differences = false) {
+            list.push_back({x,
+                            {.relu = relu, .residual = residual, .frozen = frozen},
+                            gradients,
+                            margin,
+                            differences});
+        };
+        add({2, 64, 9, 7}, true, false, false);
+        add({2, 64, 9, 7}, true, false, false, 2);
+        add({2, 64, 9, 7}, true, true, false, 2);
+        add({3, 64, 9, 31}, true, false, false);
+        add({1, 1, 1, 7}, true, false, false);
+        add({3, 19, 5, 3}, true, true, false);
+        add({3, 19, 5, 3}, true, true, false, 2);
+        add({3, 19, 5, 3}, true, false, false, 2);
+        add({3, 19, 5, 3}, false, false, false, 2);
+        add({4, 3, 13, 29}, false, false, false, 2);
+        add({2, 21, 11, 9}, true, true, false, 3);
+        add({2, 35, 4, 4}, false, true, false, 3);
+        add({2, 48, 3, 3}, true, true, true, 2);
+        add({2, 33, 3, 5}, true, false, true, 5);
+        add({1, 21, 6, 6}, true, false, false, 1, {5, 3});
+        add({2, 16, 6, 6}, true, false, false, 3, {5, 3});
+        add({2, 24, 3, 3}, true, true, false, 2, {5, 3});
+        add({1, 48, 33, 17}, true, false, false, 1, {256, 0});
+        add({1, 304, 5, 5}, false, true, true, 2, {8, 16});
+        add({2, 304, 3, 3}, true, false, true, 8, {3, 2});
+        add({2, 40, 21, 16}, true, false, false, 2, {0, 4});
+        add({4, 40, 1, 1}, true, false, false);
+        add({4, 256, 1, 1}, true, false, false);
+        add({2, 300, 3, 1}, false, false, true);
+        add({2, 67, 5, 3}, false, true, true, 1);
+        add({1, 37, 7, 5}, true, true, true, 3, {5, 3});
+        add({3, 131, 17, 9}, true, true, false, 2);
+        add({1, 256, 33, 5}, true, false, false, 4);
+        add({1, 2048, 3, 3}, true, true, false, 5);
+        const auto small = [&](const Shape& x, bool relu, bool residual, bool frozen) {
+            add(x, relu, residual, frozen, 1, {}, true);
+        };
+        small({2, 3, 4, 3}, false, false, false);
+        small({2, 3, 4, 3}, true, false, false);
+        small({3, 2, 3, 3}, false, true, false);
+        small({3, 2, 3, 3}, true, true, false);
+        small({4, 5, 1, 1}, true, false, false);
+        small({2, 3, 4, 3}, false, false, true);
+        small({2, 3, 4, 3}, true, false, true);
+        small({2, 3, 2, 5}, false, true, true);
+        small({2, 3, 2, 5}, true, true, true);
+        return list;
+    }();
+    return all;
+}
+
+namespace {
+
+const std::vector<PoolCase> max_pool_cases = {{{2, 64, 17, 13}},
+                                              {{2, 64, 17, 11}},
+                                              {{1, 19, 8, 9}},
+                                              {{1, 3, 8, 9}},
+                                              {{1, 1, 1, 1}},
+                                              {{1, 16, 1, 1}},
+                                              {{2, 33, 7, 7}, {2, 2, 0}},
+                                              {{1, 131, 9, 21}},
+                                              {{1, 5, 9, 9}, {5, 1, 2}},
+                                              {{1, 16, 10, 7}, {3, 3, 0}},
+                                              {{3, 21, 7, 5}, {}, {1, 2}},
+                                              {{1, 304, 5, 6}, {}, {16, 8}},
+                                              {{1, 2048, 3, 2}},
+                                              {{4, 48, 33, 2}, {2, 2, 0}},
+                                              {{2, 8, 6, 6}, {5, 1, 2}},
+                                              {{2, 3, 7, 6}, {3, 2, 1}, {}, true},
+                                              {{2, 3, 7, 6}, {2, 2, 0}, {}, true},
+                                              {{2, 3, 7, 6}, {3, 1, 1}, {}, true},
+                                              {{2, 3, 7, 6}, {5, 3, 2}, {}, true}};
+
+const std::vector<std::pair<Shape, Margin>> average_pool_cases = {
+    {{2, 200, 5, 7}, {}},      {{1, 3, 33, 33}, {}},  {{3, 65, 1, 1}, {}},
+    {{2, 2048, 3, 5}, {}},     {{2, 64, 17, 13}, {}}, {{2, 64, 17, 11}, {}},
+    {{1, 19, 8, 9}, {}},       {{1, 3, 8, 9}, {}},    {{3, 21, 7, 5}, {1, 2}},
+    {{1, 304, 5, 6}, {16, 8}}, {{1, 2048, 3, 2}, {}}, {{4, 48, 33, 2}, {}},
+    {{1, 16, 1, 1}, {}},       {{2, 8, 6, 6}, {}},    {{2, 3, 5, 4}, {}}};
+
+const std::vector<ResizeCase> resize_cases = {
+    {{2, 64, 5, 5}, 17, 17},        {{1, 19, 3, 4}, 10, 9},
+    {{2, 33, 1, 1}, 7, 5},          {{1, 16, 6, 1}, 6, 3},
+    {{1, 21, 9, 9}, 4, 5},          {{1, 131, 5, 7}, 17, 25},
+    {{3, 67, 4, 3}, 4, 3},          {{1, 3, 33, 33}, 129, 129},
+    {{2, 64, 9, 7}, 33, 25},        {{1, 256, 5, 5}, 17, 17},
+    {{3, 48, 1, 1}, 13, 9, {8, 0}}, {{2, 3, 6, 4}, 11, 15},
+    {{1, 21, 3, 3}, 9, 10, {5, 2}}, {{1, 304, 3, 2}, 5, 4, {16, 32}},
+    {{1, 8, 2, 5}, 150, 5},         {{1, 8, 1, 4}, 3, 7},
+    {{2, 24, 9, 9}, 5, 4},          {{1, 2048, 2, 2}, 3, 3},
+    {{1, 16, 4, 4}, 1, 1},          {{2, 2, 3, 4}, 9, 7, {}, true},
+    {{1, 3, 1, 1}, 4, 5, {}, true}, {{1, 2, 7, 6}, 3, 4, {}, true},
+    {{1, 2, 5, 1}, 17, 3, {}, true}};
+
+const Shape elementwise_shapes[] = {{2, 64, 9, 7}, {1, 304, 3, 5},  {3, 21, 5, 5},
+                                    {1, 3, 1, 1},  {4, 48, 13, 11}, {1, 2048, 3, 1}};
+const Margin margins[] = {{}, {8, 16}, {1, 2}};
+
+std::vector<DropoutCase> dropout_cases() {
+    std::vector<DropoutCase> all = {{{3, 19, 5, 7}, 0.3f},
+                                    {{2, 64, 9, 65}, 0.3f},
+                                    {{1, 1, 1, 1}, 0.3f},
+                                    {{2, 5, 3, 129}, 0.3f},
+                                    {{1, 256, 4, 4}, 0.3f},
+                                    {{3, 131, 3, 7}, 0.3f},
+                                    {{2, 3, 5, 3}, 0.4f, 1, {}, true}};
+    for (const Shape& shape : elementwise_shapes) {
+        for (const Margin& margin : margins)
+            for (const float p : {0.1f, 0.5f}) all.push_back({shape, p, 2, margin});
+    }
+    return all;
+}
+
+std::vector<SumCase> sum_cases() {
+    std::vector<SumCase> all = {{{1, 2, 3, 2}, 3}, {{3, 19, 5, 7}, 3}};
+    for (std::size_t count = 2; count <= 8; ++count) all.push_back({{2, 37, 3, 5}, count, {3, 4}});
+    for (const Shape& shape : elementwise_shapes) {
+        for (const Margin& margin : margins)
+            for (const std::size_t count : {std::size_t{2}, std::size_t{8}})
+                all.push_back({shape, count, margin});
+    }
+    return all;
+}
+
+std::vector<LossCase> loss_cases() {
+    std::vector<LossCase> all = {{{2, 4, 3, 4}, 9, 7, 0.8, true},
+                                 {{1, 2, 5, 3}, 5, 3, 0.8, true},
+                                 {{3, 5, 1, 1}, 4, 4, 0.8, true}};
+    const LossCase shapes[] = {
+        {{2, 21, 9, 9}, 33, 33, 1},   {{1, 2, 5, 3}, 18, 11, 1},    {{3, 19, 1, 1}, 5, 7, 1},
+        {{1, 21, 17, 17}, 65, 65, 1}, {{2, 21, 25, 17}, 97, 65, 1}, {{2, 255, 3, 4}, 9, 10, 1},
+        {{1, 5, 7, 7}, 7, 7, 1},      {{2, 21, 9, 7}, 33, 25, 1},   {{1, 21, 5, 33}, 17, 129, 1},
+        {{1, 21, 3, 70}, 9, 300, 1},  {{3, 4, 6, 5}, 21, 17, 1},    {{1, 40, 4, 9}, 13, 60, 1},
+        {{1, 255, 2, 3}, 5, 9, 1},    {{2, 21, 1, 1}, 5, 4, 1},     {{1, 12, 7, 7}, 7, 7, 1},
+        {{1, 21, 9, 9}, 4, 5, 1},     {{1, 21, 4, 3}, 70, 90, 1},   {{1, 3, 3, 1}, 9, 1, 1}};
+    for (LossCase c : shapes) {
+        for (const double valid : {1.0, 0.7, 0.01}) {
+            c.valid = valid;
+            all.push_back(c);
+        }
+    }
+    return all;
+}
+
+}  // namespace
+
+std::vector<OpCase> op_cases() {
+    std::vector<OpCase> all;
+    const auto add = [&](const char* family, const std::string& name, auto make, const auto& c,
+                         bool differences) {
+        all.push_back({family, name, [make, c] { return make(c); }, differences});
+    };
+    for (const auto& c : convolution_cases()) add("Conv2d", c.what, convolution, c, c.differences);
+    for (const auto& c : norm_cases())
+        add("BatchNormAct", ::testing::PrintToString(c), norm, c, c.differences);
+    for (const auto& c : max_pool_cases)
+        add("MaxPool",
+            cat(to_string(c.x), " kernel ", c.op.kernel, " stride ", c.op.stride, told(c.margin)),
+            max_pool, c, c.differences);
+    for (const auto& c : average_pool_cases)
+        add(
+            "GlobalAveragePool", cat(to_string(c.first), told(c.second)),
+            [](const auto& pair) { return average_pool(pair.first, pair.second); }, c,
+            c.first.elements() < 200);
+    for (const auto& c : resize_cases)
+        add("Upsample", cat(to_string(c.x), " to ", c.height, 'x', c.width, told(c.margin)), resize,
+            c, c.differences);
+    for (const auto& c : dropout_cases())
+        add("Dropout", cat(to_string(c.shape), " of ", c.probability, told(c.margin)), dropout, c,
+            c.differences);
+    for (const auto& c : sum_cases())
+        add("Sum", cat(c.count, " of ", to_string(c.shape), told(c.margin)), sum, c,
+            c.shape.elements() < 20);
+    for (const auto& c : loss_cases())
+        add("SegmentationLoss",
+            cat(to_string(c.logits), " to ", c.height, 'x', c.width, ", ", c.valid, " valid"), loss,
+            c, c.differences);
+    for (const float clip : {0.0f, 0.5f}) {
+        for (const bool accumulate : {false, true})
+            add(
+                "Update", cat("clip ", clip, accumulate ? ", decay accumulates" : ""),
+                [clip](bool accumulates) { return update(clip, accumulates); }, accumulate, false);
+    }
+    return all;
+}
+
+}  // namespace deeplab::testing
