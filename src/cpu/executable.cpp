@@ -121,7 +121,7 @@ void CpuExecutable::start(const exec::Step& step) {
 }
 
 std::vector<float> CpuExecutable::download(graph::TensorId tensor) {
-    exec::check_download(plan_, tensor);
+    check_download(tensor);
     const View v = view(tensor);
     const graph::Space space = plan_.tensor(tensor).space;
     if (space == graph::Space::parameter || space == graph::Space::gradient) {

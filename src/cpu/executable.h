@@ -7,9 +7,7 @@
 
 #include "buffer.h"
 #include "convolution.h"
-#include "deeplab/exec/backend.h"
-#include "deeplab/exec/batch_checks.h"
-#include "deeplab/exec/placement.h"
+#include "deeplab/exec/plan_executable.h"
 #include "deeplab/graph/operands.h"
 #include "deeplab/math/philox.h"
 #include "threads.h"
@@ -33,7 +31,7 @@ struct Model {
     }
 };
 
-class CpuExecutable final : public exec::Executable {
+class CpuExecutable final : public exec::PlanExecutable {
 public:
     CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
                   const exec::Communicators& communicators, const exec::CompileOptions& options);
@@ -41,7 +39,6 @@ public:
     void start(const exec::Step& step) override;
     exec::StepResult finish() override { return result_; }
     std::vector<float> download(graph::TensorId tensor) override;
-    const graph::MemoryPlan& memory() const override { return placement_.memory; }
     std::vector<double> node_seconds() const override { return node_seconds_; }
 
 private:
@@ -72,11 +69,6 @@ private:
     void poison_dead(std::size_t node);
 
     std::shared_ptr<Model> model_;
-    graph::Plan plan_;
-    exec::Communicators communicators_;
-    exec::CompileOptions options_;
-    exec::PlanPlacement placement_;
-    exec::BatchChecks batch_;
     Buffer exchange_{"batch-norm sums"}, inputs_{"inputs"}, results_{"results"};
     Buffer weights_{"bf16 weights"};  // of the convolution under way
     std::vector<View> views_;         // by TensorId

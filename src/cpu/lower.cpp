@@ -17,12 +17,8 @@ namespace deeplab::cpu {
 CpuExecutable::CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
                              const exec::Communicators& communicators,
                              const exec::CompileOptions& options)
-    : model_(std::move(model)),
-      plan_(exec::checked(plan, communicators)),
-      communicators_(communicators),
-      options_(options),
-      placement_(exec::place_tensors(plan_, {.alignment = 64, .bf16_as_f32 = true})),
-      batch_(plan_) {
+    : PlanExecutable(plan, communicators, options, {.alignment = 64, .bf16_as_f32 = true}),
+      model_(std::move(model)) {
     model_->threads.prepare();
     place_tensors();
     exchanges_.resize(static_cast<std::size_t>(plan_.messages));

@@ -13,9 +13,7 @@
 #include "augment.h"
 #include "convolution.h"
 #include "deeplab/comm/device_communicator.h"
-#include "deeplab/exec/backend.h"
-#include "deeplab/exec/batch_checks.h"
-#include "deeplab/exec/placement.h"
+#include "deeplab/exec/plan_executable.h"
 #include "deeplab/graph/operands.h"
 #include "deeplab/math/philox.h"
 #include "model.h"
@@ -58,7 +56,7 @@ struct Inbox {
     Event copied{cudaEventDisableTiming};
 };
 
-class CudaExecutable final : public exec::Executable {
+class CudaExecutable final : public exec::PlanExecutable {
 public:
     CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
                    const exec::Communicators& communicators, const exec::CompileOptions& options);
@@ -68,7 +66,6 @@ public:
     exec::StepResult finish() override;
     void prefetch(const exec::Step& next) override;
     std::vector<float> download(graph::TensorId tensor) override;
-    const graph::MemoryPlan& memory() const override { return placement_.memory; }
     std::vector<double> node_seconds() const override;
 
 private:
@@ -123,11 +120,6 @@ private:
     exec::StepResult results() const;
 
     std::shared_ptr<Model> model_;
-    graph::Plan plan_;
-    exec::Communicators communicators_;
-    exec::CompileOptions options_;
-    exec::PlanPlacement placement_;
-    exec::BatchChecks batch_;
     std::vector<View> views_;  // by TensorId
     std::vector<Action> steps_;
     // Equal problems share an engine.

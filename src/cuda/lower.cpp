@@ -22,12 +22,7 @@ std::size_t size(std::int64_t bytes) { return static_cast<std::size_t>(bytes); }
 CudaExecutable::CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
                                const exec::Communicators& communicators,
                                const exec::CompileOptions& options)
-    : model_(std::move(model)),
-      plan_(exec::checked(plan, communicators)),
-      communicators_(communicators),
-      options_(options),
-      placement_(exec::place_tensors(plan_, storage)),
-      batch_(plan_) {
+    : PlanExecutable(plan, communicators, options, storage), model_(std::move(model)) {
     for (const graph::Tensor& t : plan_.tensors) {
         needs_bf16_ = needs_bf16_ || t.dtype == DType::bf16;
     }

@@ -4,18 +4,9 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
-#include "deeplab/graph/builder.h"
 #include "deeplab/graph/operands.h"
 
 namespace deeplab::exec {
-
-const graph::Plan& checked(const graph::Plan& plan, const Communicators& communicators) {
-    expects(communicators.gradients != nullptr && communicators.batch_norm != nullptr &&
-                communicators.gradients != communicators.batch_norm,
-            "two distinct communicators");
-    graph::validate(plan);
-    return plan;
-}
 
 BatchChecks::BatchChecks(const graph::Plan& plan) {
     for (std::size_t t = 0; t < plan.tensors.size(); ++t) {

@@ -103,11 +103,4 @@ PlanPlacement place_tensors(const graph::Plan& plan, const Storage& storage) {
     return Placer(plan, storage).place();
 }
 
-void check_download(const graph::Plan& plan, graph::TensorId tensor) {
-    expects(tensor >= 0 && static_cast<std::size_t>(tensor) < plan.tensors.size(),
-            "the tensor belongs to the plan");
-    expects(plan.tensor(tensor).space != graph::Space::arena || plan.tensor(plan.root(tensor)).keep,
-            "download() of a kept tensor");
-}
-
 }  // namespace deeplab::exec

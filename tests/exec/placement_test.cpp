@@ -57,7 +57,8 @@ TEST(Placement, SlicesOfSlicesLieInTheirRoot) {
                    root = t.add({2, 40, 3, 3}, Space::arena),
                    slice = t.add({2, 20, 3, 3}, Space::arena, DType::f32, root, 7),
                    inner = t.add({2, 10, 3, 3}, Space::arena, DType::f32, slice, 5),
-                   unused = t.add({2, 10, 3, 3}, Space::arena);
+                   unused = t.add({2, 10, 3, 3}, Space::arena),
+                   part = t.add({2, 4, 3, 3}, Space::arena, DType::f32, unused, 6);
     t.plan.nodes.push_back({graph::Upsample{}, {in}, {inner}});
     t.plan.nodes.push_back({graph::Upsample{}, {root}, {other}});
     const PlanPlacement placed = place_tensors(t.plan, {});
@@ -68,20 +69,21 @@ TEST(Placement, SlicesOfSlicesLieInTheirRoot) {
     EXPECT_EQ(t(placed, inner).offset, begin + 12 * 4);
     for (const TensorId id : {root, slice, inner}) EXPECT_EQ(t(placed, id).pitch, 40);
     EXPECT_EQ(t(placed, in).pitch, 10);
-    EXPECT_LT(t(placed, unused).offset, 0) << "no node touches it";
+    for (const TensorId id : {unused, part})
+        EXPECT_LT(t(placed, id).offset, 0) << "no node touches it";
 }
 
 TEST(Placement, TheTensorsOfAMessageLieSideBySide) {
     Tensors t;
-    const TensorId a = t.add({1, 3, 1, 1}, Space::exchange, DType::f64),
+    const TensorId a = t.add({1, 4, 1, 1}, Space::exchange, DType::f64),
                    alone = t.add({1, 1, 1, 1}, Space::exchange, DType::f64),
                    b = t.add({1, 5, 1, 1}, Space::exchange, DType::f64);
     t.plan.nodes.push_back({graph::ExchangeStart{0}, {b, a}, {b, a}});
     const PlanPlacement placed = place_tensors(t.plan, {});
     EXPECT_EQ(t(placed, b).offset, 0);
     EXPECT_EQ(t(placed, a).offset, 5 * 8) << "no gap within a message";
-    EXPECT_EQ(t(placed, alone).offset, 64) << "the next message is aligned";
-    EXPECT_EQ(placed.exchanges, 128);
+    EXPECT_EQ(t(placed, alone).offset, 128) << "the next message is aligned";
+    EXPECT_EQ(placed.exchanges, 192);
     t.plan.nodes.push_back({graph::ExchangeStart{1}, {a}, {a}});
     EXPECT_THROW(place_tensors(t.plan, {}), LogicError);
 }

@@ -1,5 +1,5 @@
 #pragma once
-// What a plan asks of the compile call and of every step's batch; a backend holds both to it.
+// What a plan asks of every step's batch; a backend holds the step to it.
 
 #include <cstdint>
 #include <span>
@@ -8,9 +8,6 @@
 #include "deeplab/exec/backend.h"
 
 namespace deeplab::exec {
-
-// The plan, where it is valid and the communicators are two distinct ones; else LogicError.
-const graph::Plan& checked(const graph::Plan& plan, const Communicators& communicators);
 
 // An input tensor's part of the step's images, or of its labels: those of one element type follow
 // one another in the order of their ids.

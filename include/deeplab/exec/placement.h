@@ -63,7 +63,4 @@ struct BySpace {
     }
 };
 
-// LogicError unless the tensor is there after a run: outside the arena, or kept.
-void check_download(const graph::Plan& plan, graph::TensorId tensor);
-
 }  // namespace deeplab::exec
