@@ -131,7 +131,7 @@ release=(-DCMAKE_BUILD_TYPE=Release -DDEEPLAB_TESTS=ON -DDEEPLAB_BENCHMARKS=ON "
     -DDEEPLAB_ONEDNN=ON -DDEEPLAB_MPI=ON)
 if ((quick)); then
     # Folders whose tests start no programs.
-    folders=(base graph model math exec cpu cuda_kernel io data train)
+    folders=(base graph model math exec ops cpu cuda_kernel io data train)
     stage "release build of the unit tests" configure_and_build "$build" "${folders[*]/%/_tests}" "${release[@]}" || finish
     stage "release: unit tests" run_ctest "$build" -E Slow -R "^($(IFS='|' && echo "${folders[*]}"))\\."
     finish

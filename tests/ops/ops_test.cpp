@@ -19,6 +19,9 @@ namespace {
 
 using reference::Interpreter;
 
+// Elements whose roundings make a mean: the tolerances of bf16 are of that.
+constexpr std::size_t enough = 200;
+
 // "BatchNormAct saved": how reference/tolerances.h calls a node's output.
 std::string output_name(const graph::Node& node, std::size_t i) {
     static const std::map<std::string, std::vector<const char*>> several = {
@@ -61,6 +64,7 @@ public:
         for (const graph::Tensor& t : plan().tensors) parents_.insert(t.parent);
     }
 
+    bool updates() const { return p_.updates(); }
     // The first writes the parameters' gradients, the others add to them.
     void steps(int count) {
         for (int i = 0; i < count; ++i) {
@@ -71,11 +75,11 @@ public:
             for (const graph::Node& node : plan().nodes) compare(node);
             for (const graph::State& s : plan().states) {
                 const Values wanted = expected_->value(s.value).data;
-                check("BatchNormAct running statistics", backend_->download(s), wanted, wanted,
+                check("BatchNormAct running statistics", backend_->download(s), wanted, &wanted,
                       DType::f32);
             }
             if (plan().loss != graph::none) {
-                const double loss = expected_->exact(plan().loss).data[0];
+                const double loss = expected_->value(plan().loss).data[0];
                 EXPECT_NEAR(result.loss_sum, loss, reference::fp32_op * std::abs(loss) + 1e-12);
                 observe("SegmentationLoss loss",
                         loss == 0 ? 0 : std::abs(result.loss_sum / loss - 1));
@@ -96,11 +100,13 @@ private:
             if (!gradient &&
                 (t.space != graph::Space::arena || !plan().tensor(plan().root(id)).keep))
                 continue;
+            // A GPU's copy of bytes that are not the labels' does not leave it.
+            if (t.dtype == DType::u8 && !backend_->on_host()) continue;
             const std::vector<float> got = executable_->download(id);
             const Values stored = expected_->value(id).data;
-            // What is written into slices of a tensor is nobody's output of that tensor.
+            // What is written into slices of a tensor is no output of the tensor's own node.
             check(output_name(node, i), got, stored,
-                  parents_.contains(id) ? stored : expected_->exact(id).data, t.dtype);
+                  parents_.contains(id) ? nullptr : &expected_->exact(id).data, t.dtype);
         }
     }
 
@@ -113,8 +119,9 @@ private:
         return 0;
     }
 
+    // exact: before it was rounded; null where that is not known.
     void check(const std::string& output, const std::vector<float>& got, const Values& stored,
-               const Values& exact, DType dtype) {
+               const Values* exact, DType dtype) {
         if (dtype == DType::u8) {
             EXPECT_EQ(got, floats(stored)) << output;
             return;
@@ -122,17 +129,18 @@ private:
         EXPECT_TRUE(
             near(got, stored, type_ == DType::bf16 ? reference::bf16_flips : reference::fp32_op))
             << output;
-        if (type_ != DType::bf16) return;
-        const double error = relative_error(got, exact), limit = bf16_limit(output);
-        EXPECT_LE(error, limit) << output;
-        observe(output, error);
+        if (type_ != DType::bf16 || exact == nullptr) return;
+        if (got.size() >= enough) {
+            const double error = relative_error(got, *exact), limit = bf16_limit(output);
+            EXPECT_LE(error, limit) << output;
+            observe(output, error);
+        }
         if (dtype != DType::bf16) return;
-        const double size = rms(exact);
+        const double size = rms(*exact);
         for (std::size_t i = 0; i < got.size(); ++i) {
             ASSERT_EQ(got[i], math::round_to_bf16(got[i])) << output << " stores bf16 values";
-            // Of what reads stored values one may have been rounded the other way.
-            ASSERT_LE(std::abs(static_cast<double>(got[i]) - exact[i]),
-                      reference::bf16_element * std::abs(exact[i]) + reference::fp32_op * size)
+            ASSERT_LE(std::abs(static_cast<double>(got[i]) - (*exact)[i]),
+                      reference::bf16_element * std::abs((*exact)[i]) + reference::fp32_op * size)
                 << output << ", element " << i;
         }
     }
@@ -170,7 +178,8 @@ class OpCases : public ::testing::TestWithParam<OpCase> {};
 
 TEST_P(OpCases, AgreeWithTheReference) {
     std::map<std::string, double> observed;
-    CaseRun(GetParam(), DType::f32, observed).steps(3);
+    CaseRun run(GetParam(), DType::f32, observed);
+    run.steps(run.updates() ? 3 : 2);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, OpCases, ::testing::ValuesIn(op_cases()));
@@ -183,9 +192,12 @@ TEST_P(OpFamilies, Bf16StaysWithinItsTolerancesWhichAreNotLoose) {
     for (const OpCase& c : op_cases()) {
         if (c.family != GetParam()) continue;
         SCOPED_TRACE(c.name);
-        CaseRun(c, DType::bf16, observed).steps(2);
+        CaseRun run(c, DType::bf16, observed);
+        run.steps(run.updates() ? 3 : 1);
     }
     for (const auto& [output, error] : observed) {
+        // Of a case of another op it only copies.
+        if (output.starts_with("Upsample") && GetParam() != "Upsample") continue;
         RecordProperty(output, cat(error));
         for (const reference::Tolerance& t : reference::bf16_tolerances) {
             if (output == t.output && t.limit > reference::fp32_op) {

@@ -51,6 +51,7 @@ inline constexpr Tolerance bf16_tolerances[] = {
     {"Upsample y", bf16_store},
     {"UpsampleGrad dx", bf16_store},
     {"Dropout y", bf16_store},
+    {"DropoutGrad dx", bf16_store},
     {"Sum y", bf16_store},
     {"SegmentationLoss loss", fp32_op},
     {"SegmentationLoss dlogits", bf16_store},

@@ -30,11 +30,8 @@ protected:
         x, p, op.residual ? &residual : nullptr, op);
     const double count = static_cast<double>(c.x.n * c.x.h * c.x.w);
 
-    const DeviceTensor device_x{x, type}, device_residual{residual, type};
-    const DeviceArray<float> gamma{p.gamma}, beta{p.beta}, mean{p.running_mean},
-        variance{p.running_variance};
-    const DeviceArray<double> sums{2 * channels + 1}, gsums{2 * channels};
-    const DeviceScratch scratch{cuda::batch_norm_scratch_bytes(c.x, type)};
+    const DeviceTensor device_x{x, type};
+    const DeviceArray<float> gamma{p.gamma}, beta{p.beta};
 
     // Of the whole batch, as an exchange leaves them.
     Values exact_sums() const {
