@@ -163,7 +163,11 @@ struct Interpreter::Ops {
         self.write_vector(o.gsums, gsums);
         gradient(o.dgamma, g.dgamma);
         gradient(o.dbeta, g.dbeta);
-        if (o.dz != none) self.write(o.dz, g.dz);
+        if (o.dz == none) return;
+        self.write(o.dz, g.dz);
+        Tensor& exact = self.exact_[index(o.dz)] = sum_of(o.dy);
+        for (std::size_t i = 0; i < exact.data.size(); ++i)
+            if (g.dz.data[i] == 0) exact.data[i] = 0;
     }
     void operator()(const graph::BatchNormActGrad& op) const {
         const auto o = operands(op, node);
