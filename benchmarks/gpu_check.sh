@@ -14,6 +14,7 @@ pytorch_eager 45 15 PyTorch'\''s step beside it, and the ratio
 fixtures 60 15 every fixture of PyTorch'\''s, and the executor'\''s tests
 engines 60 15 every engine of every convolution beside the reference, twice: values, bits, gaps
 curves 75 20 20 losses of fp32, bf16 and NCCL beside the CPU'\''s; a graph beside single launches
+ops 150 40 every op'\''s cases beside the reference, fp32 and bf16
 layers_16 30 10 every node of the step, with the engines in the file: none is timed again
 step_15 60 20 batch 15
 step_31 75 25 batch 31

@@ -97,7 +97,8 @@ line_pytorch_compile() { pytorch compile --batch --compile 16 --steps 20 --warmu
 tests() { # PROGRAM options…: passes only where there were tests
     "$bin/$1" "${@:2}" && ! said 'skipped: no GPU' && said '^\[  PASSED  \] [1-9]'
 }
-line_fixtures() { tests gpu_tests; }
+line_fixtures() { tests gpu_tests '--gtest_filter=-*OpCases*:*OpFamilies*'; }
+line_ops() { tests gpu_tests '--gtest_filter=*OpCases*:*OpFamilies*'; }
 line_engines() {
     DEEPLAB_TEST_SECONDS=45 tests cuda_tests '--gtest_filter=GpuConvolution.*'
     local status=$?

@@ -83,14 +83,14 @@ behave
 check 100 all --out "$temporary/out"
 expect_status 0 "all work"
 unpack "all work"
-for line in device smoke first_engines step_16 fixtures engines curves layers_16 step_15 step_31 kernels sanitizer ranks plans; do
+for line in device smoke first_engines step_16 fixtures engines curves ops layers_16 step_15 step_31 kernels sanitizer ranks plans; do
     expect_verdict $line passed ""
 done
 expect_verdict device passed "a fake, driver 1; the first program took [0-9]+ ms"
 expect_verdict pytorch_eager passed "ratio 2.000: PyTorch eager 41.00 ms, ours 20.50 ms \(step_16\)"
 expect_verdict pytorch_compile passed "ratio 2.000: PyTorch compile"
 expect_verdict kernels passed "2 launches of 1 kernels, 0.00 ms"
-expect_text "passed 16, FAILED 0, timed out 0, skipped 0" "all work"
+expect_text "passed 17, FAILED 0, timed out 0, skipped 0" "all work"
 expect "clocks" grep -q 1980 "$temporary/gpu-check/clocks.csv"
 expect "files of --out: $(ls "$temporary/out")" test "$(find "$temporary/out" | wc -l)" -le 9 # with "." and the archive 8 files
 expect "the step's figures" grep -q batch16 "$temporary/out/step_16.json"
