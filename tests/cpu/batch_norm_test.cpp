@@ -59,7 +59,7 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
         const TensorId mean = t.state(Values(channels, 0));
         variances.push_back(t.state(Values(channels, 1)));
         y.push_back(t.arena(shapes[i]));
-        t.node(graph::BatchNormAct{.activation = Activation::none, .momentum = 1.0f},
+        t.node(graph::BatchNormAct{.activation = graph::Activation::none, .momentum = 1.0f},
                {in[i], t.value(gamma), t.value(beta), mean, variances.back(), sums[i]}, {y.back()});
     }
     const auto backend = device(2);
@@ -79,7 +79,7 @@ TEST(BatchNorm, ExchangeIsOneMessage) {
         const auto expected = reference::batch_norm_act(
             twice,
             {Values(channels, 1), Values(channels, 0), Values(channels, 0), Values(channels, 1)},
-            nullptr, {.activation = Activation::none, .momentum = 1.0f});
+            nullptr, {.activation = graph::Activation::none, .momentum = 1.0f});
         Values first = expected.y.data;
         first.resize(x[i].data.size());
         EXPECT_TRUE(near(executable->download(y[i]), first, tolerance));

@@ -62,56 +62,57 @@ const std::vector<ConvolutionCase>& convolution_cases() {
 
 const std::vector<NormCase>& norm_cases() {
     static const std::vector<NormCase> all = [] {
+        constexpr auto relu = graph::Activation::relu, none = graph::Activation::none;
         std::vector<NormCase> list;
-        const auto add = [&](const Shape& x, bool relu, bool residual, bool frozen,
-                             int gradients = 1, Margin margin = {}, bool differences = false) {
+        const auto add = [&](const Shape& x, graph::Activation activation, bool residual,
+                             bool frozen, int gradients = 1, Margin margin = {},
+                             bool differences = false) {
             list.push_back({x,
-                            {.relu = relu, .residual = residual, .frozen = frozen},
+                            {.activation = activation, .residual = residual, .frozen = frozen},
                             gradients,
                             margin,
                             differences});
         };
-        add({2, 64, 9, 7}, true, false, false);
-        add({2, 64, 9, 7}, true, false, false, 2);
-        add({2, 64, 9, 7}, true, true, false, 2);
-        add({3, 64, 9, 31}, true, false, false);
-        add({1, 1, 1, 7}, true, false, false);
-        add({3, 19, 5, 3}, true, true, false);
-        add({3, 19, 5, 3}, true, true, false, 2);
-        add({3, 19, 5, 3}, true, false, false, 2);
-        add({3, 19, 5, 3}, false, false, false, 2);
-        add({4, 3, 13, 29}, false, false, false, 2);
-        add({2, 21, 11, 9}, true, true, false, 3);
-        add({2, 35, 4, 4}, false, true, false, 3);
-        add({2, 48, 3, 3}, true, true, true, 2);
-        add({2, 33, 3, 5}, true, false, true, 5);
-        add({1, 21, 6, 6}, true, false, false, 1, {5, 3});
-        add({2, 16, 6, 6}, true, false, false, 3, {5, 3});
-        add({2, 24, 3, 3}, true, true, false, 2, {5, 3});
-        add({1, 48, 33, 17}, true, false, false, 1, {256, 0});
-        add({1, 304, 5, 5}, false, true, true, 2, {8, 16});
-        add({2, 304, 3, 3}, true, false, true, 8, {3, 2});
-        add({2, 40, 21, 16}, true, false, false, 2, {0, 4});
-        add({4, 40, 1, 1}, true, false, false);
-        add({4, 256, 1, 1}, true, false, false);
-        add({2, 300, 3, 1}, false, false, true);
-        add({2, 67, 5, 3}, false, true, true, 1);
-        add({1, 37, 7, 5}, true, true, true, 3, {5, 3});
-        add({3, 131, 17, 9}, true, true, false, 2);
-        add({1, 256, 33, 5}, true, false, false, 4);
-        add({1, 2048, 3, 3}, true, true, false, 5);
-        const auto small = [&](const Shape& x, bool relu, bool residual, bool frozen) {
-            add(x, relu, residual, frozen, 1, {}, true);
-        };
-        small({2, 3, 4, 3}, false, false, false);
-        small({2, 3, 4, 3}, true, false, false);
-        small({3, 2, 3, 3}, false, true, false);
-        small({3, 2, 3, 3}, true, true, false);
-        small({4, 5, 1, 1}, true, false, false);
-        small({2, 3, 4, 3}, false, false, true);
-        small({2, 3, 4, 3}, true, false, true);
-        small({2, 3, 2, 5}, false, true, true);
-        small({2, 3, 2, 5}, true, true, true);
+        add({2, 64, 9, 7}, relu, false, false);
+        add({2, 64, 9, 7}, relu, false, false, 2);
+        add({2, 64, 9, 7}, relu, true, false, 2);
+        add({3, 64, 9, 31}, relu, false, false);
+        add({1, 1, 1, 7}, relu, false, false);
+        add({3, 19, 5, 3}, relu, true, false);
+        add({3, 19, 5, 3}, relu, true, false, 2);
+        add({3, 19, 5, 3}, relu, false, false, 2);
+        add({3, 19, 5, 3}, none, false, false, 2);
+        add({4, 3, 13, 29}, none, false, false, 2);
+        add({2, 21, 11, 9}, relu, true, false, 3);
+        add({2, 35, 4, 4}, none, true, false, 3);
+        add({2, 48, 3, 3}, relu, true, true, 2);
+        add({2, 33, 3, 5}, relu, false, true, 5);
+        add({1, 21, 6, 6}, relu, false, false, 1, {5, 3});
+        add({2, 16, 6, 6}, relu, false, false, 3, {5, 3});
+        add({2, 24, 3, 3}, relu, true, false, 2, {5, 3});
+        add({1, 48, 33, 17}, relu, false, false, 1, {256, 0});
+        add({1, 304, 5, 5}, none, true, true, 2, {8, 16});
+        add({2, 304, 3, 3}, relu, false, true, 8, {3, 2});
+        add({2, 40, 21, 16}, relu, false, false, 2, {0, 4});
+        add({4, 40, 1, 1}, relu, false, false);
+        add({4, 256, 1, 1}, relu, false, false);
+        add({2, 300, 3, 1}, none, false, true);
+        add({2, 67, 5, 3}, none, true, true, 1);
+        add({1, 37, 7, 5}, relu, true, true, 3, {5, 3});
+        add({3, 131, 17, 9}, relu, true, false, 2);
+        add({1, 256, 33, 5}, relu, false, false, 4);
+        add({1, 2048, 3, 3}, relu, true, false, 5);
+        const auto small = [&](const Shape& x, graph::Activation activation, bool residual,
+                               bool frozen) { add(x, activation, residual, frozen, 1, {}, true); };
+        small({2, 3, 4, 3}, none, false, false);
+        small({2, 3, 4, 3}, relu, false, false);
+        small({3, 2, 3, 3}, none, true, false);
+        small({3, 2, 3, 3}, relu, true, false);
+        small({4, 5, 1, 1}, relu, false, false);
+        small({2, 3, 4, 3}, none, false, true);
+        small({2, 3, 4, 3}, relu, false, true);
+        small({2, 3, 2, 5}, none, true, true);
+        small({2, 3, 2, 5}, relu, true, true);
         return list;
     }();
     return all;

@@ -16,9 +16,9 @@ struct NormCase {
 };
 
 inline void PrintTo(const NormCase& c, std::ostream* out) {
-    *out << to_string(c.x) << (c.op.relu ? " relu" : "") << (c.op.residual ? " residual" : "")
-         << (c.op.frozen ? " frozen" : "") << " gradients " << c.gradients << " margin "
-         << c.margin.before << '+' << c.margin.after;
+    *out << to_string(c.x) << " " << math::name(c.op.activation)
+         << (c.op.residual ? " residual" : "") << (c.op.frozen ? " frozen" : "") << " gradients "
+         << c.gradients << " margin " << c.margin.before << '+' << c.margin.after;
 }
 
 struct TinyNorm {
@@ -65,13 +65,13 @@ struct TinyNorm {
         gsums = t.exchange(2 * c_.x.c);
         std::vector<TensorId> out = {gsums, t.gradient(gamma), t.gradient(beta)};
         if (c_.op.residual) out.push_back(dz = t.slice(c_.x, c_.margin));
-        t.node(graph::BatchNormGradSums{c_.op.relu, c_.op.residual, count}, in, out);
+        t.node(graph::BatchNormGradSums{c_.op.activation, c_.op.residual, count}, in, out);
         in = {x, t.value(gamma), t.value(beta), saved, gsums};
         if (!c_.op.frozen) in.push_back(sums);
         if (c_.op.residual) read = {dz};
         in.insert(in.end(), read.begin(), read.end());
         dx = t.arena(c_.x);
-        t.node(graph::BatchNormActGrad{c_.op.relu, c_.op.residual, c_.op.frozen,
+        t.node(graph::BatchNormActGrad{c_.op.activation, c_.op.residual, c_.op.frozen,
                                        static_cast<std::int32_t>(read.size())},
                in, {dx});
     }

@@ -18,7 +18,6 @@
 namespace deeplab::reference {
 namespace {
 
-using graph::Activation;
 using testing::near;
 using Values = std::vector<double>;
 
@@ -61,7 +60,8 @@ class Differences : public ::testing::TestWithParam<testing::OpCase> {};
 double distance_from_kinks(const testing::CasePlan& p) {
     graph::Plan linear = p.t.plan;
     for (graph::Node& node : linear.nodes)
-        if (auto* norm = std::get_if<graph::BatchNormAct>(&node.op)) norm->relu = false;
+        if (auto* norm = std::get_if<graph::BatchNormAct>(&node.op))
+            norm->activation = graph::Activation::none;
     Interpreter run(linear, testing::case_seed);
     for (const auto& [id, value] : p.t.given) run.give(id, value);
     run.run(p.step(true), p.forward);

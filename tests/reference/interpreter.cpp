@@ -157,7 +157,7 @@ struct Interpreter::Ops {
         Tensor dy = sum_of(o.dy);
         if (op.residual && self.roundings_.dz_before_sums && self.is_bf16(o.dz)) dy = bf16(dy);
         const BatchNormGrad g = batch_norm_grad(read(o.x), o.gamma, o.beta, o.saved, o.y, dy,
-                                                {.relu = op.relu});
+                                                {.activation = op.activation});
         Values gsums = g.dbeta;
         gsums.insert(gsums.end(), g.dgamma.begin(), g.dgamma.end());
         self.write_vector(o.gsums, gsums);
@@ -173,9 +173,9 @@ struct Interpreter::Ops {
         const auto o = operands(op, node);
         const Tensor x = read(o.x);
         // dz has been masked; else the mask is made again.
-        const bool masks = op.relu && !op.residual;
+        const auto masks = op.residual ? graph::Activation::none : op.activation;
         const Tensor dz = batch_norm_grad(x, o.gamma, o.beta, o.saved, none, sum_of(o.dy),
-                                          {.relu = masks, .frozen = true})
+                                          {.activation = masks, .frozen = true})
                               .dz;
         const Values gamma = vector(o.gamma), saved = vector(o.saved), gsums = vector(o.gsums);
         const auto c = static_cast<std::size_t>(x.shape.c),

@@ -69,7 +69,7 @@ TEST_P(BatchNormKernels, GradientHasTheFormulasBits) {
     t.gamma = gamma.view(DType::f32), t.beta = beta.view(DType::f32);
     t.gsums = reduced.view(DType::f64);
     if (!op.frozen) t.sums = exchanged.view(DType::f64);
-    cuda::batch_norm_act_grad(no_stream, {op.relu, op.residual, op.frozen, c.gradients}, t);
+    cuda::batch_norm_act_grad(no_stream, {op.activation, op.residual, op.frozen, c.gradients}, t);
 
     const std::vector<float> g = gamma.values(), b = beta.values(), s = saved.values();
     std::vector<reference::Tensor> dy;
@@ -86,7 +86,7 @@ TEST_P(BatchNormKernels, GradientHasTheFormulasBits) {
         const auto value = static_cast<float>(x.data[i]);
         const float z = math::batch_norm(
             value, math::batch_norm_affine(g[k], b[k], s[k], s[channels + k]));
-        if (op.relu && !op.residual && !math::relu_passes(z)) dz = 0;
+        if (!op.residual && !math::passes(op.activation, z)) dz = 0;
         const float expected = op.frozen ? dz * factors.dz_factor
                                          : math::batch_norm_dx(dz, value, s[k], factors);
         ASSERT_EQ(got[i], round_to(type, static_cast<double>(expected))) << i;
@@ -109,7 +109,7 @@ TEST(BatchNormKernel, SumsOfALargeMean) {
     cuda::batch_norm_sums(no_stream, device_x.view(), sums.view(DType::f64), scratch.get());
     const auto forward = reference::batch_norm_act(
         x, {Values(64, 1), Values(64, 0), Values(64, 0), Values(64, 1)}, nullptr,
-        {.activation = Activation::none, .eps = 0, .momentum = 1});
+        {.activation = graph::Activation::none, .eps = 0, .momentum = 1});
     Values variances, expected;
     const double n = 2 * 9 * 31;
     for (std::size_t c = 0; c < 64; ++c) {
