@@ -110,6 +110,9 @@ TEST(ConvolutionGraph, ConfigurationsAreDistinctAndTheThoroughAnswerIsLonger) {
     EXPECT_NE(quick.front().notes().find("tensor-core"), std::string::npos);
 }
 
+// cuDNN 9.8 does not tell the plan of a described device (CUDNN_STATUS_NOT_SUPPORTED), 9.19 does.
+bool plans_have_text() { return cudnnGetVersion() >= 91900; }
+
 std::string json_of(const EnginePlan& plan) {
     const auto text = plan.descriptor.get_list<char>(CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION,
                                                      CUDNN_TYPE_CHAR);
@@ -127,6 +130,7 @@ std::optional<EnginePlan> plan_of(const ConvolutionGraph& graph, const Choice& c
 
 // What the cache keeps is enough: another graph object gives the same plan.
 TEST(ConvolutionGraph, AChoiceMakesItsPlanAgain) {
+    if (!plans_have_text()) GTEST_SKIP() << "skipped: this cuDNN gives no text of a plan";
     for (const Pass pass : {Pass::forward, Pass::data, Pass::weights}) {
         const ConvolutionProblem p = problem(pass, Precision::bf16);
         const ConvolutionGraph graph(p, device("h200")), again(p, device("h200"));
@@ -150,6 +154,7 @@ TEST(ConvolutionGraph, AChoiceMakesItsPlanAgain) {
 
 // Without a device the plan's own text is all that shows what cuDNN was told.
 TEST(ConvolutionGraph, PlansKnowThePitches) {
+    if (!plans_have_text()) GTEST_SKIP() << "skipped: this cuDNN gives no text of a plan";
     const ConvolutionProblem packed = problem(Pass::forward, Precision::bf16);
     std::set<std::string> texts;
     for (const auto& [x, y] : {std::pair{0, 0}, {8, 0}, {0, 8}}) {
@@ -254,7 +259,9 @@ TEST_F(ChooseEngine, TheFastestIsTakenAndItsPlanIsMadeAgain) {
     EngineChoices second = choices();
     EXPECT_EQ(tuned(second, known), choice);
     EXPECT_EQ(known.timed, 0) << "the file knew";
-    EXPECT_EQ(json_of(known.real().taken()), json_of(timed.real().taken()));
+    if (plans_have_text()) {
+        EXPECT_EQ(json_of(known.real().taken()), json_of(timed.real().taken()));
+    }
 
     tuned(second, other);
     EXPECT_GT(other.timed, 0) << "another device";
