@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
 #include "keys.h"
 
 namespace deeplab::config {
@@ -110,11 +111,6 @@ void finish(Config& config, const std::string& what) {
                              ") — with mode = \"short_edge\" it holds the short edge's sizes — "
                              "write e.g. [256, 1026]"));
     }
-    if (config.model.num_classes == 1) {
-        throw UsageError(cat("model.num_classes is 1 (", what,
-                             ") — there is nothing to tell apart — give 2 or more, or 0 for the "
-                             "data set's"));
-    }
     if (config.train.global_batch % config.train.accumulation != 0) {
         throw UsageError(cat("train.global_batch ", config.train.global_batch,
                              " is not divisible by train.accumulation ", config.train.accumulation,
@@ -140,9 +136,13 @@ Config load_config(const std::filesystem::path& file, const std::vector<std::str
     return parse_config(read_text(file), file.string(), overrides);
 }
 
-std::string to_toml(const Config& config) {
+namespace {
+
+template <class Choice>
+std::string toml_of(const Config& config, const Choice& chosen) {
     Object root;
     for (const Key& key : all_keys()) {
+        if (!chosen(key)) continue;
         Object* table = &root;
         std::string name = key.name;
         for (auto dot = name.find('.'); dot != std::string::npos; dot = name.find('.')) {
@@ -154,6 +154,16 @@ std::string to_toml(const Config& config) {
         (*table)[name] = key.get(config);
     }
     return io::to_toml(root);
+}
+
+}  // namespace
+
+std::string to_toml(const Config& config) {
+    return toml_of(config, [](const Key&) { return true; });
+}
+
+std::string to_stored_toml(const Config& config) {
+    return toml_of(config, [&](const Key& key) { return !key.newer || key.changed(config); });
 }
 
 std::string to_json(const Config& config) {

@@ -1,9 +1,9 @@
 #include "keys.h"
 
-#include <charconv>
 #include <regex>
-#include <type_traits>
-#include <utility>
+
+#include "deeplab/base/text.h"
+#include "deeplab/config/model_fields.h"
 
 namespace deeplab::config {
 
@@ -13,288 +13,143 @@ using io::Array;
 using io::Object;
 using io::Value;
 
-double number(const Item& item, double low, double high, const std::string& expected) {
-    double v = 0;
-    if (const auto* real = item.value.get_if<double>())
-        v = *real;
-    else if (const auto* whole = item.value.get_if<std::int64_t>())
-        v = static_cast<double>(*whole);
-    else
-        item.wrong(expected);
-    if (!(v >= low && v <= high)) item.wrong(expected);
-    return v;
-}
-
-std::int64_t integer(const Item& item, std::int64_t low, std::int64_t high,
-                     const std::string& expected) {
-    const auto* v = item.value.get_if<std::int64_t>();
-    if (v == nullptr || *v < low || *v > high) item.wrong(expected);
-    return *v;
-}
-
-std::string text(const Item& item, const std::string& expected) {
-    const auto* v = item.value.get_if<std::string>();
-    if (v == nullptr || v->empty()) item.wrong(expected);
-    return *v;
-}
-
-const Array& array(const Item& item, std::size_t size, const char* expected) {
-    const auto* v = item.value.get_if<Array>();
-    if (v == nullptr || v->size() != size) item.wrong(expected);
-    return *v;
-}
-
-// The double whose shortest decimal form is the float's: 0.1, not 0.10000000149.
-double tidy(float value) {
-    char buffer[64];
-    const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value).ptr;
-    double result = 0;
-    std::from_chars(buffer, end, result);
-    return result;
-}
-
-constexpr double huge = 1e30;
 // std::regex compiles and searches recursively: a longer one could exhaust the stack.
 constexpr std::size_t longest_pattern = 1000;
-constexpr std::int64_t huge_int = std::int64_t{1} << 40;
 
-// A key of the table bound to one field; `field` takes a Config& or a const Config& and returns a
-// reference.
-template <class Field>
-Key real_key(const char* name, Field field, double low, double high, const char* expected,
-             bool may_change = false) {
-    return {name, [=](Config& c, const Item& i) { field(c) = number(i, low, high, expected); },
-            [=](const Config& c) { return Value(static_cast<double>(field(c))); }, expected,
-            may_change};
+constexpr Real probability{.low = 0, .high = 1};
+constexpr Whole positive{.low = 1};
+
+using Words = std::vector<std::string>;
+
+void add_model_keys(Table<Config>& t) {
+    for (const auto& f : model_fields()) {
+        if (!f.key) continue;
+        t.add({f, f.name, [f](Config& c, const Item& i) { f.set(c.model, i); },
+               [f](const Config& c) { return f.get(c.model); }, f.takes, f.does});
+    }
 }
 
-template <class Field>
-Key float_key(const char* name, Field field, double low, double high, const char* expected) {
-    return {name,
+Key resize_range() {
+    constexpr Real range{.low = 1e-3, .high = 1e5};
+    const std::string takes = range.text(2);
+    return {{},
+            "data.resize.range",
             [=](Config& c, const Item& i) {
-                field(c) = static_cast<float>(number(i, low, high, expected));
+                const Array& values = list(i, 2, takes);
+                auto& a = c.data.augmentation;
+                a.range_low = range.take<double>({values[0], i.name, i.where}, takes);
+                a.range_high = range.take<double>({values[1], i.name, i.where}, takes);
+                if (a.range_low > a.range_high)
+                    i.wrong("two positive numbers, the lower one first");
             },
-            [=](const Config& c) { return Value(tidy(field(c))); }, expected};
-}
-
-template <class Field>
-Key int_key(const char* name, Field field, std::int64_t low, std::int64_t high,
-            const char* expected, bool may_change = false) {
-    return {name,
-            [=](Config& c, const Item& i) {
-                field(c) = static_cast<std::decay_t<decltype(field(c))>>(
-                    integer(i, low, high, expected));
+            [](const Config& c) {
+                return Value(Array{Value(c.data.augmentation.range_low),
+                                   Value(c.data.augmentation.range_high)});
             },
-            [=](const Config& c) { return Value(static_cast<std::int64_t>(field(c))); }, expected,
-            may_change};
+            takes,
+            "of the short edge (whole pixels) or of the factor"};
 }
 
-template <class Field>
-Key bool_key(const char* name, Field field) {
-    return {name,
-            [=](Config& c, const Item& i) {
-                const auto* v = i.value.get_if<bool>();
-                if (v == nullptr) i.wrong("true or false");
-                field(c) = *v;
-            },
-            [=](const Config& c) { return Value(static_cast<bool>(field(c))); }, "true or false"};
-}
-
-template <class Field>
-Key text_key(const char* name, Field field, const char* expected) {
-    return {name, [=](Config& c, const Item& i) { field(c) = text(i, expected); },
-            [=](const Config& c) { return Value(std::string(field(c))); }, expected};
-}
-
-// One of a few words, each a value of the field. `later` holds words that are promised but not
-// there yet.
-template <class Field, class T>
-Key choice_key(const char* name, Field field, std::vector<std::pair<std::string, T>> words,
-               std::vector<std::string> promised = {}) {
-    std::string expected = "one of";
-    for (std::size_t i = 0; i < words.size(); ++i)
-        expected += cat(i == 0 ? " \"" : ", \"", words[i].first, "\"");
-    return {name,
-            [=](Config& c, const Item& i) {
-                const auto* v = i.value.get_if<std::string>();
-                if (v == nullptr) i.wrong(expected);
-                for (const auto& [word, value] : words) {
-                    if (word == *v) {
-                        field(c) = value;
-                        return;
-                    }
-                }
-                for (const auto& word : promised) {
-                    if (word == *v)
-                        i.later(cat("\"", word,
-                                    "\" is not implemented yet — this run would not do it — use ",
-                                    expected));
-                }
-                i.wrong(expected);
-            },
-            [=](const Config& c) {
-                for (const auto& [word, value] : words) {
-                    if (value == field(c)) return Value(word);
-                }
-                throw LogicError(cat("configuration key ", name, " holds a value without a word"));
-            },
-            expected};
-}
-
-using Words = std::vector<std::pair<std::string, std::string>>;
-
-#define DEEPLAB_FIELD(path) \
-    [](auto& c) -> auto& { return c.path; }
-
-void add_model_keys(std::vector<Key>& keys) {
-    Words backbones;
-    for (const auto& name : model::backbone_names()) backbones.emplace_back(name, name);
-    keys.push_back(choice_key("model.backbone", DEEPLAB_FIELD(model.backbone), backbones));
-    keys.push_back({"model.output_stride",
-                    [](Config& c, const Item& i) {
-                        const auto v = integer(i, 8, 16, "8 or 16");
-                        if (v != 8 && v != 16) i.wrong("8 or 16");
-                        c.model.output_stride = static_cast<int>(v);
-                    },
-                    [](const Config& c) { return Value(c.model.output_stride); }, "8 or 16"});
-    keys.push_back(int_key("model.num_classes", DEEPLAB_FIELD(model.num_classes), 0, 255,
-                           "an integer from 2 to 255, or 0 for the data set's"));
-    const char* dropout = "three probabilities in [0, 1), e.g. [0.5, 0.5, 0.1]";
-    keys.push_back(
-        {"model.dropout",
-         [expected = dropout](Config& c, const Item& i) {
-             const Array& values = array(i, 3, expected);
-             for (std::size_t k = 0; k < 3; ++k) {
-                 const double p = number({values[k], i.key, i.where}, 0, 0.999, expected);
-                 c.model.dropout[k] = static_cast<float>(p);
-             }
-         },
-         [](const Config& c) {
-             Array values;
-             for (const float p : c.model.dropout) values.emplace_back(tidy(p));
-             return Value(values);
-         },
-         dropout});
-    keys.push_back(
-        float_key("model.bn_eps", DEEPLAB_FIELD(model.bn_eps), 1e-12, 1, "a number in (0, 1]"));
-    keys.push_back(float_key("model.bn_momentum", DEEPLAB_FIELD(model.bn_momentum), 0, 1,
-                             "a number in [0, 1] (PyTorch's sense: the weight of the new batch)"));
-}
-
-void add_data_keys(std::vector<Key>& keys) {
+void add_data_keys(Table<Config>& t) {
     using Resize = data::Augmentation::Resize;
     using PadLabel = data::Augmentation::PadLabel;
-    keys.push_back(text_key("data.train_split", DEEPLAB_FIELD(data.train_split),
-                            "the name of a packed split"));
-    keys.push_back(
-        text_key("data.val_split", DEEPLAB_FIELD(data.val_split), "the name of a packed split"));
-    keys.push_back(int_key("data.crop", DEEPLAB_FIELD(data.augmentation.crop), 33, 4097,
-                           "an integer from 33 to 4097"));
-    keys.push_back(int_key("data.workers", DEEPLAB_FIELD(data.workers), 0, 256,
-                           "an integer from 1 to 256, or 0 to choose from the threads", true));
-    keys.push_back(
-        choice_key("data.resize.mode", DEEPLAB_FIELD(data.augmentation.resize),
-                   std::vector<std::pair<std::string, Resize>>{{"short_edge", Resize::short_edge},
-                                                               {"factor", Resize::factor},
-                                                               {"none", Resize::none}}));
-    const char* range = "two positive numbers, low and high";
-    keys.push_back(
-        {"data.resize.range",
-         [expected = range](Config& c, const Item& i) {
-             const Array& values = array(i, 2, expected);
-             const double low = number({values[0], i.key, i.where}, 1e-3, 1e5, expected);
-             const double high = number({values[1], i.key, i.where}, 1e-3, 1e5, expected);
-             if (low > high) i.wrong("two positive numbers, the lower one first");
-             c.data.augmentation.range_low = low;
-             c.data.augmentation.range_high = high;
-         },
-         [](const Config& c) {
-             return Value(Array{Value(c.data.augmentation.range_low),
-                                Value(c.data.augmentation.range_high)});
-         },
-         range});
-    keys.push_back(real_key("data.resize.step", DEEPLAB_FIELD(data.augmentation.step), 0, 1e5,
-                            "a number not below 0 (0: any factor of the range)"));
-    keys.push_back(
-        real_key("data.flip", DEEPLAB_FIELD(data.augmentation.flip), 0, 1, "a probability"));
-    keys.push_back(
-        real_key("data.blur", DEEPLAB_FIELD(data.augmentation.blur), 0, 1, "a probability"));
-    keys.push_back(bool_key("data.random_crop", DEEPLAB_FIELD(data.augmentation.random_crop)));
-    keys.push_back(
-        choice_key("data.pad_label", DEEPLAB_FIELD(data.augmentation.pad_label),
-                   std::vector<std::pair<std::string, PadLabel>>{
-                       {"background", PadLabel::background}, {"ignore", PadLabel::ignore}}));
-    const char* levels = "three integers from 0 to 255";
-    keys.push_back({"data.pad_color",
-                    [expected = levels](Config& c, const Item& i) {
-                        const Array& values = array(i, 3, expected);
-                        for (std::size_t k = 0; k < 3; ++k) {
-                            c.data.augmentation.pad_color[k] = static_cast<std::uint8_t>(
-                                integer({values[k], i.key, i.where}, 0, 255, expected));
-                        }
-                    },
-                    [](const Config& c) {
-                        Array values;
-                        for (const auto v : c.data.augmentation.pad_color)
-                            values.emplace_back(static_cast<int>(v));
-                        return Value(values);
-                    },
-                    levels});
-    keys.push_back(choice_key("data.cache", DEEPLAB_FIELD(data.cache),
-                              Words{{"none", "none"}, {"host", "host"}, {"device", "device"}}));
+    t.text("data.train_split", DEEPLAB_MEMBER(data.train_split), "the name of a packed split",
+           "the packed split that is trained on");
+    t.text("data.val_split", DEEPLAB_MEMBER(data.val_split), "the name of a packed split",
+           "the packed split that train.eval_every evaluates");
+    t.number("data.crop", DEEPLAB_MEMBER(data.augmentation.crop), Whole{.low = 33, .high = 4097},
+             "side of the square crops, in pixels");
+    t.number("data.workers", DEEPLAB_MEMBER(data.workers),
+             Whole{.low = 1, .high = 256, .zero = "to choose from the threads"},
+             "threads of each rank that decode and augment",
+             {.may_change = true, .may_differ = true});
+    t.choice(
+        "data.resize.mode", DEEPLAB_MEMBER(data.augmentation.resize),
+        Named<Resize>{
+            {"short_edge", Resize::short_edge}, {"factor", Resize::factor}, {"none", Resize::none}},
+        "random size before the crop: the short edge in pixels, a factor, or the image's own");
+    t.add(resize_range());
+    t.number("data.resize.step", DEEPLAB_MEMBER(data.augmentation.step),
+             Real{.low = 0, .high = 1e5},
+             "factors are low, low + step, …, with 0 any number of the range");
+    t.number("data.flip", DEEPLAB_MEMBER(data.augmentation.flip), probability,
+             "probability of mirroring left and right");
+    t.number("data.blur", DEEPLAB_MEMBER(data.augmentation.blur), probability,
+             "probability of a Gaussian blur of the image, radius up to 1");
+    t.flag("data.random_crop", DEEPLAB_MEMBER(data.augmentation.random_crop),
+           "a random place of the crop; false: the middle");
+    t.choice("data.pad_label", DEEPLAB_MEMBER(data.augmentation.pad_label),
+             Named<PadLabel>{{"background", PadLabel::background}, {"ignore", PadLabel::ignore}},
+             "of the mask where an image is smaller than the crop: class 0 or ignored");
+    t.numbers("data.pad_color", DEEPLAB_MEMBER(data.augmentation.pad_color),
+              Whole{.low = 0, .high = 255}, "of the image there, red, green, blue");
     // Where samples are kept changes no number: what fits the machine that a run goes on on.
-    keys.back().may_change = true;
-    keys.push_back(real_key("data.cache_gib", DEEPLAB_FIELD(data.cache_gib), 0, 1e6,
-                            "GiB of host memory for each rank", true));
-    keys.push_back(bool_key("data.allow_overlap", DEEPLAB_FIELD(data.allow_overlap)));
-    keys.push_back(bool_key("data.verify", DEEPLAB_FIELD(data.verify)));
+    t.choice("data.cache", DEEPLAB_MEMBER(data.cache), Words{"none", "host", "device"},
+             "where decoded samples are kept: nowhere, in host memory, or (on a GPU) all in its "
+             "memory",
+             {.may_change = true});
+    t.number("data.cache_gib", DEEPLAB_MEMBER(data.cache_gib), Real{.low = 0, .high = 1e6},
+             "GiB of host memory that the cache of a rank may take",
+             {.may_change = true, .may_differ = true});
+    t.flag("data.allow_overlap", DEEPLAB_MEMBER(data.allow_overlap),
+           "train and val may share images");
+    t.flag("data.verify", DEEPLAB_MEMBER(data.verify),
+           "the shards' checksums are compared before the first step");
 }
 
-void add_train_keys(std::vector<Key>& keys) {
-    const char* positive = "a positive integer";
-    keys.push_back(
-        int_key("train.iterations", DEEPLAB_FIELD(train.iterations), 1, huge_int, positive, true));
-    keys.push_back(
-        int_key("train.global_batch", DEEPLAB_FIELD(train.global_batch), 1, 1 << 20, positive));
-    keys.push_back(
-        int_key("train.accumulation", DEEPLAB_FIELD(train.accumulation), 1, 1 << 20, positive));
-    keys.push_back(choice_key("train.precision", DEEPLAB_FIELD(train.precision),
-                              Words{{"fp32", "fp32"}, {"tf32", "tf32"}, {"bf16", "bf16"}}));
-    keys.push_back(choice_key("train.grad_dtype", DEEPLAB_FIELD(train.grad_dtype),
-                              Words{{"fp32", "fp32"}, {"bf16", "bf16"}}));
-    keys.push_back(choice_key(
-        "train.sync_bn", DEEPLAB_FIELD(train.sync_bn),
-        std::vector<std::pair<std::string, SyncBn>>{
-            {"global", SyncBn::global}, {"node", SyncBn::node}, {"none", SyncBn::none}}));
-    keys.push_back(bool_key("train.freeze_bn", DEEPLAB_FIELD(train.freeze_bn)));
-    keys.push_back(
-        int_key("train.seed", DEEPLAB_FIELD(train.seed), 0, INT64_MAX, "an integer not below 0"));
-    keys.push_back(bool_key("train.deterministic", DEEPLAB_FIELD(train.deterministic)));
-    keys.push_back(bool_key("train.overlap", DEEPLAB_FIELD(train.overlap)));
-    keys.push_back(
-        int_key("train.log_every", DEEPLAB_FIELD(train.log_every), 1, huge_int, positive, true));
-    keys.push_back(int_key("train.eval_every", DEEPLAB_FIELD(train.eval_every), 0, huge_int,
-                           "an integer not below 0 (0: never)", true));
-    keys.push_back(choice_key("train.on_nonfinite", DEEPLAB_FIELD(train.on_nonfinite),
-                              Words{{"stop", "stop"}, {"rollback", "rollback"}}));
-    keys.push_back(real_key("train.watchdog_s", DEEPLAB_FIELD(train.watchdog_s), 0, huge,
-                            "a number of seconds, 0 for none", true));
+void add_train_keys(Table<Config>& t) {
+    constexpr Whole batch{.low = 1, .high = 1 << 20};
+    t.number("train.iterations", DEEPLAB_MEMBER(train.iterations), positive,
+             "optimizer steps of the whole run", {.may_change = true});
+    t.number("train.global_batch", DEEPLAB_MEMBER(train.global_batch), batch,
+             "images of a step, over all ranks and accumulation");
+    t.number("train.accumulation", DEEPLAB_MEMBER(train.accumulation), batch,
+             "micro-batches of a step, one after the other");
+    t.choice("train.precision", DEEPLAB_MEMBER(train.precision), Words{"fp32", "tf32", "bf16"},
+             "of activations and products; tf32 on a GPU only");
+    t.choice("train.grad_dtype", DEEPLAB_MEMBER(train.grad_dtype), Words{"fp32", "bf16"},
+             "of the gradients that ranks send");
+    t.choice(
+        "train.sync_bn", DEEPLAB_MEMBER(train.sync_bn),
+        Named<SyncBn>{{"global", SyncBn::global}, {"node", SyncBn::node}, {"none", SyncBn::none}},
+        "ranks whose batch statistics are shared: all, those of a node, none");
+    t.flag("train.freeze_bn", DEEPLAB_MEMBER(train.freeze_bn),
+           "running statistics stay as they are; weight and bias still learn");
+    t.number("train.seed", DEEPLAB_MEMBER(train.seed), Whole{.low = 0, .high = INT64_MAX},
+             "of initial values, order of samples, augmentation and dropout");
+    t.flag("train.deterministic", DEEPLAB_MEMBER(train.deterministic),
+           "the same ranks and threads give the same bits (src/README.md)");
+    t.flag("train.overlap", DEEPLAB_MEMBER(train.overlap),
+           "gradients travel while the backward pass goes on");
+    // With each line the ranks' times are summed: it may not differ between them.
+    t.number("train.log_every", DEEPLAB_MEMBER(train.log_every), positive,
+             "steps for one line of progress and of metrics.jsonl", {.may_change = true});
+    t.number("train.eval_every", DEEPLAB_MEMBER(train.eval_every),
+             Whole{.low = 1, .zero = "for never"}, "steps between evaluations of data.val_split",
+             {.may_change = true});
+    t.choice("train.on_nonfinite", DEEPLAB_MEMBER(train.on_nonfinite), Words{"stop", "rollback"},
+             "a loss or gradient that is no number ends the run, or its step is passed");
+    t.number("train.watchdog_s", DEEPLAB_MEMBER(train.watchdog_s),
+             Real{.ends = Ends::high, .zero = "for no limit"},
+             "without progress for this many seconds the job is ended", {.may_change = true});
 }
 
-const char* const groups_expected = "a list of tables ([[optimizer.groups]])";
+const char* const groups_taken = "a list of tables ([[optimizer.groups]])";
 
 model::GroupRule read_group(const Item& item) {
     const auto* object = item.value.get_if<Object>();
-    if (object == nullptr) item.wrong(groups_expected);
+    if (object == nullptr) item.wrong(groups_taken);
     const std::vector<std::string> names = {"match", "lr_multiplier", "weight_decay",
                                             "steps_per_iteration"};
+    const Real not_negative;
+    const Whole steps{.low = 1, .high = 1000};
     model::GroupRule rule;
     rule.weight_decay = unset_weight_decay;
     for (const auto& [name, value] : object->members()) {
-        const Item part{value, cat(item.key, ".", name),
+        const Item part{value, cat(item.name, ".", name),
                         value.line > 0 ? cat("line ", value.line) : item.where};
         if (name == "match") {
-            rule.match = text(part, "a regular expression on parameter names");
+            rule.match = word(part, "a regular expression on parameter names");
             if (rule.match.size() > longest_pattern)
                 part.wrong(cat("a pattern of at most ", longest_pattern, " characters"));
             try {
@@ -303,14 +158,14 @@ model::GroupRule read_group(const Item& item) {
                 part.wrong(cat("a regular expression (", error.what(), ")"));
             }
         } else if (name == "lr_multiplier") {
-            rule.lr_multiplier = static_cast<float>(number(part, 0, huge, "a number not below 0"));
+            rule.lr_multiplier = not_negative.take<float>(part, not_negative.text());
         } else if (name == "weight_decay") {
-            rule.weight_decay = static_cast<float>(number(part, 0, huge, "a number not below 0"));
+            rule.weight_decay = not_negative.take<float>(part, not_negative.text());
         } else if (name == "steps_per_iteration") {
-            rule.steps = static_cast<int>(integer(part, 1, 1000, "an integer from 1 to 1000"));
+            rule.steps = steps.take<int>(part, steps.text());
         } else {
             const std::string near = nearest(name, names);
-            throw UsageError(cat("unknown key ", part.key, " (", part.where,
+            throw UsageError(cat("unknown key ", part.name, " (", part.where,
                                  ") — it would do nothing — ",
                                  near.empty() ? "remove it" : cat("did you mean ", near, "?")));
         }
@@ -320,67 +175,69 @@ model::GroupRule read_group(const Item& item) {
     return rule;
 }
 
-void add_optimizer_keys(std::vector<Key>& keys) {
-    const char* not_negative = "a number not below 0";
-    keys.push_back(real_key("optimizer.lr", DEEPLAB_FIELD(optimizer.lr), 0, huge, not_negative));
-    keys.push_back(real_key("optimizer.momentum", DEEPLAB_FIELD(optimizer.momentum), 0, 0.999999,
-                            "a number in [0, 1)"));
-    keys.push_back(real_key("optimizer.weight_decay", DEEPLAB_FIELD(optimizer.weight_decay), 0,
-                            huge, not_negative));
-    keys.push_back(real_key("optimizer.power", DEEPLAB_FIELD(optimizer.power), 0, 100,
-                            "a number from 0 to 100"));
-    keys.push_back(int_key("optimizer.warmup", DEEPLAB_FIELD(optimizer.warmup), 0, huge_int,
-                           "an integer not below 0"));
-    keys.push_back(
-        real_key("optimizer.clip_norm", DEEPLAB_FIELD(optimizer.clip_norm), 0, huge, not_negative));
-    keys.push_back(
-        bool_key("optimizer.accumulate_decay", DEEPLAB_FIELD(optimizer.accumulate_decay)));
-    keys.push_back({"optimizer.groups",
-                    [](Config& c, const Item& i) {
-                        const auto* list = i.value.get_if<Array>();
-                        if (list == nullptr) i.wrong(groups_expected);
-                        c.optimizer.groups.clear();
-                        for (const Value& v : *list)
-                            c.optimizer.groups.push_back(read_group({v, i.key, i.where}));
-                    },
-                    [](const Config& c) {
-                        Array list;
-                        for (const auto& rule : c.optimizer.groups) {
-                            Object group;
-                            group["match"] = rule.match;
-                            group["lr_multiplier"] = tidy(rule.lr_multiplier);
-                            group["weight_decay"] = tidy(rule.weight_decay);
-                            group["steps_per_iteration"] = rule.steps;
-                            list.emplace_back(group);
-                        }
-                        return Value(list);
-                    },
-                    groups_expected});
+void add_optimizer_keys(Table<Config>& t) {
+    t.number("optimizer.lr", DEEPLAB_MEMBER(optimizer.lr), Real{},
+             "learning rate at the start; never scaled by ranks or batch");
+    t.number("optimizer.momentum", DEEPLAB_MEMBER(optimizer.momentum),
+             Real{.low = 0, .high = 1, .ends = Ends::low}, "of SGD");
+    t.number("optimizer.weight_decay", DEEPLAB_MEMBER(optimizer.weight_decay), Real{},
+             "of all parameters, unless a group says otherwise");
+    t.number("optimizer.power", DEEPLAB_MEMBER(optimizer.power), Real{.low = 0, .high = 100},
+             "rate of a step: lr * (1 - step / iterations) ^ power");
+    t.number("optimizer.warmup", DEEPLAB_MEMBER(optimizer.warmup), Whole{},
+             "steps over which the rate rises from 0");
+    t.number("optimizer.clip_norm", DEEPLAB_MEMBER(optimizer.clip_norm),
+             Real{.ends = Ends::high, .zero = "for any"}, "largest norm of the whole gradient");
+    t.flag("optimizer.accumulate_decay", DEEPLAB_MEMBER(optimizer.accumulate_decay),
+           "over a group's repeated steps decay piles up in the gradient");
+    t.add({{},
+           "optimizer.groups",
+           [](Config& c, const Item& i) {
+               const auto* rules = i.value.get_if<Array>();
+               if (rules == nullptr) i.wrong(groups_taken);
+               c.optimizer.groups.clear();
+               for (const Value& v : *rules)
+                   c.optimizer.groups.push_back(read_group({v, i.name, i.where}));
+           },
+           [](const Config& c) {
+               Array rules;
+               for (const auto& rule : c.optimizer.groups) {
+                   Object group;
+                   group["match"] = rule.match;
+                   group["lr_multiplier"] = Real::value(rule.lr_multiplier);
+                   group["weight_decay"] = Real::value(rule.weight_decay);
+                   group["steps_per_iteration"] = rule.steps;
+                   rules.emplace_back(group);
+               }
+               return Value(rules);
+           },
+           groups_taken,
+           "of parameters, by a pattern on their names: match, lr_multiplier (1), weight_decay "
+           "(optimizer.weight_decay), steps_per_iteration (1)"});
+}
+
+void add_checkpoint_keys(Table<Config>& t) {
+    t.number("checkpoint.every", DEEPLAB_MEMBER(checkpoint.every),
+             Whole{.low = 1, .zero = "for only at the end"}, "steps between checkpoints",
+             {.may_change = true});
+    t.number("checkpoint.minutes", DEEPLAB_MEMBER(checkpoint.minutes),
+             Real{.ends = Ends::high, .zero = "to look at steps alone"},
+             "a checkpoint when the last is this old", {.may_change = true});
+    t.number("checkpoint.keep", DEEPLAB_MEMBER(checkpoint.keep), positive,
+             "newest checkpoints that stay; best.h5 stays always", {.may_change = true});
 }
 
 }  // namespace
 
-const std::vector<Key>& all_keys() {
-    static const std::vector<Key> keys = [] {
-        std::vector<Key> list;
-        add_model_keys(list);
-        add_data_keys(list);
-        add_train_keys(list);
-        add_optimizer_keys(list);
-        const char* every = "an integer not below 0 (0: only at the end)";
-        list.push_back(
-            int_key("checkpoint.every", DEEPLAB_FIELD(checkpoint.every), 0, huge_int, every, true));
-        Key minutes = real_key("checkpoint.minutes", DEEPLAB_FIELD(checkpoint.minutes), 0, huge,
-                               "a number not below 0 (0: off)");
-        minutes.may_change = true;
-        list.push_back(minutes);
-        list.push_back(int_key("checkpoint.keep", DEEPLAB_FIELD(checkpoint.keep), 1, huge_int,
-                               "a positive integer", true));
-        for (Key& key : list) {
-            // Not train.log_every: with each line the ranks' times are summed.
-            key.may_differ = key.name == "data.workers" || key.name == "data.cache_gib";
-        }
-        return list;
+const Fields<Config>& all_keys() {
+    static const auto keys = [] {
+        Table<Config> t;
+        add_model_keys(t);
+        add_data_keys(t);
+        add_train_keys(t);
+        add_optimizer_keys(t);
+        add_checkpoint_keys(t);
+        return std::move(t).fields();
     }();
     return keys;
 }

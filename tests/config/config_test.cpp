@@ -244,6 +244,17 @@ TEST(Schedule, WarmUpThenPoly) {
     EXPECT_THROW(learning_rate(c, 100), LogicError);
 }
 
+// A checkpoint's checksum covers the configuration: one that was possible before must give the same
+// text. A new key says in its row that it is `newer`, and its default is left out.
+TEST(Config, FilesKeepTheKeysThatTheFirstOnesHad) {
+    const std::string text = to_stored_toml(load_config("", {}));
+    std::size_t keys = 0;
+    for (const std::string& line : split(text, '\n'))
+        keys += line.find(" = ") != std::string::npos ? 1 : 0;
+    EXPECT_EQ(keys, 47u) << text;
+    EXPECT_EQ(to_stored_toml(parse_config(text, "again", {})), text);
+}
+
 TEST(Config, ThePageOfKeysIsTheTable) {
     const std::string page = read_text(testing::source_dir() / "jobs/configs/README.md");
     EXPECT_TRUE(page.ends_with(config_reference()))

@@ -14,7 +14,6 @@ most_of_a_file=450 most_of_a_function=60
 exceptions='
 src/cuda/kernels/loss.cu head_kernel                   | 72 | one pass over the logits of a pixel, whose values stay in registers
 src/cuda/kernels/batch_norm_grad.cu grad_sums_kernel    | 61 | one pass over a tile, whose values stay in registers
-src/config/keys.cpp add_data_keys                       | 68 | a table of keys
 '
 
 allowed() { # FILE FUNCTION LINES

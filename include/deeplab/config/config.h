@@ -64,6 +64,9 @@ Config parse_config(const std::string& text, const std::string& what,
 std::string to_toml(const Config& config);
 // One flat object, for scripts: every key by its full name ("train.iterations") with its value.
 std::string to_json(const Config& config);
+// What weights files keep of it: without the keys that came after the first files and have their
+// default. Equal configurations give equal files, and older programs read them.
+std::string to_stored_toml(const Config& config);
 // Every key with its default, what it takes and what it does, as a Markdown table per section:
 // jobs/configs/README.md.
 std::string config_reference();

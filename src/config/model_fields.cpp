@@ -1,0 +1,40 @@
+#include "deeplab/config/model_fields.h"
+
+namespace deeplab::config {
+
+// The rows of version 1 (with a place) keep their order: the checksums of checkpoints have it. A
+// new row is `newer`, has no place and stands anywhere below.
+const Fields<model::ModelConfig>& model_fields() {
+    static const auto fields = [] {
+        Table<model::ModelConfig> t;
+        t.choice("model.backbone", DEEPLAB_MEMBER(backbone), model::backbone_names(),
+                 "the ResNet that makes the features", {.place = "backbone"});
+        t.choice("model.output_stride", DEEPLAB_MEMBER(output_stride), std::vector<int>{8, 16},
+                 "pixels of the image for one of the backbone's last map; 8 costs about three "
+                 "times 16",
+                 {.place = "output_stride"});
+        t.number("model.num_classes", DEEPLAB_MEMBER(num_classes),
+                 Whole{.low = 2, .high = 255, .zero = "for the data set's"},
+                 "outputs of the classifier", {.place = "num_classes"});
+        // The narrowest convolution has 48 channels.
+        t.number("model.width_divisor", DEEPLAB_MEMBER(width_divisor), Whole{.low = 1, .high = 48},
+                 "of the channels of all layers, for tests",
+                 {.key = false, .place = "width_divisor"});
+        t.numbers("model.dropout", DEEPLAB_MEMBER(dropout),
+                  Real{.low = 0, .high = 1, .ends = Ends::low},
+                  "probabilities behind the ASPP's projection and the decoder's two 3x3 "
+                  "convolutions",
+                  {.place = "model/dropout"});
+        t.number("model.bn_eps", DEEPLAB_MEMBER(bn_eps),
+                 Real{.low = 0, .high = 1, .ends = Ends::high},
+                 "added to the variance in batch normalization",
+                 {.place = "model/batch_norm_eps_momentum"});
+        t.number("model.bn_momentum", DEEPLAB_MEMBER(bn_momentum), Real{.low = 0, .high = 1},
+                 "of the running statistics, in PyTorch's sense: the weight of the new batch",
+                 {.place = "model/batch_norm_eps_momentum"});
+        return std::move(t).fields();
+    }();
+    return fields;
+}
+
+}  // namespace deeplab::config
