@@ -92,7 +92,7 @@ public:
         info.model = config.model;
         info.classes = data::voc_classes();
         info.step = steps;
-        info.config_toml = config::to_toml(config);
+        info.config_toml = config::to_stored_toml(config);
         weights::save_weights(path, weights::take_snapshot(*backend, plan, info), "");
     }
     // Of the mean over valid pixels, as PyTorch has it.

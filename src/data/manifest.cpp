@@ -8,6 +8,7 @@
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/data/shard.h"
+#include "deeplab/io/features.h"
 #include "deeplab/io/foreign.h"
 #include "deeplab/io/value.h"
 
@@ -57,6 +58,18 @@ private:
     std::string where_;
     const io::Object* object_ = nullptr;
 };
+
+void check_required(const io::Value& root, const Fields& top) {
+    const io::Value* required = root.get_if<io::Object>()->find("requires");
+    if (required == nullptr) return;
+    try {
+        io::check_features(*required, {}, cat("manifest ", top.where()));
+    } catch (const io::NewerFile&) {
+        throw;
+    } catch (const DataError& error) {
+        top.fail(error.what());
+    }
+}
 
 void read_classes(const Fields& top, Manifest& manifest) {
     for (const io::Value& entry : top.array("classes")) {
@@ -186,6 +199,7 @@ Manifest load_manifest(const std::filesystem::path& dir, const std::string& spli
         throw DataError(cat("shards of format version ", version, " (", path.string(),
                             ") — this program reads version ", Manifest::format_version,
                             " only — pack the split again with this program's deeplab-pack"));
+    check_required(root, top);
     Manifest manifest;
     manifest.split = top.text("split");
     if (manifest.split != split) top.fail(cat("it describes split \"", manifest.split, "\""));

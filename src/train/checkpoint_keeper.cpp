@@ -13,6 +13,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/io/features.h"
 #include "deeplab/train/run_folder.h"
 
 namespace deeplab::train {
@@ -57,6 +58,8 @@ void check_best(const fs::path& run, StartingPoint& start) {
         // The writer was killed between a better checkpoint, the newest one, and its link.
         if (weights::load_checkpoint(file).info.best_miou < start.best_miou)
             link_checkpoint(*start.newest, "best.h5");
+    } catch (const io::NewerFile&) {
+        throw;
     } catch (const DataError& problem) {
         // The link stays: it tells the next start too that the best one is lost.
         if (fs::exists(file, error)) start.damaged.insert(file);
@@ -78,6 +81,8 @@ StartingPoint find_starting_point(const fs::path& run) {
             start.newest = file->second;
             start.step = snapshot.info.step;
             start.best_miou = snapshot.info.best_miou;
+        } catch (const io::NewerFile&) {
+            throw;  // an older checkpoint would be continued, and steps of this one written over
         } catch (const DataError& problem) {
             start.damaged.insert(file->second);
             reasons += cat(reasons.empty() ? "" : "; ", problem.what());

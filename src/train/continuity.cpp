@@ -3,6 +3,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/data/split_content.h"
+#include "deeplab/io/features.h"
 #include "deeplab/weights/class_names.h"
 
 namespace deeplab::train {
@@ -22,6 +23,19 @@ void check_configuration(const config::Config& was, const config::Config& config
                          file.string()));
 }
 
+config::Config configuration_of(const weights::WeightsInfo& info,
+                                const std::filesystem::path& file) {
+    try {
+        return config::parse_config(info.config_toml, cat("configuration in ", file.string()), {});
+    } catch (const UsageError& error) {
+        const std::string text = error.what();  // "what is wrong — why — what to do"
+        throw io::NewerFile(cat("the run's configuration is not one that this program knows: ",
+                                text.substr(0, text.find(" — ")),
+                                " — the run would go on as another one — use the version of "
+                                "deeplab-hpc that wrote it, or a newer one"));
+    }
+}
+
 // "" when the split is as it was, or when that cannot be told.
 std::string difference(const char* what, const std::string& before, const std::string& now) {
     if (before.empty() || now.empty()) return "";
@@ -35,8 +49,7 @@ std::string difference(const char* what, const std::string& before, const std::s
 Continuation check_resumed(const weights::WeightsInfo& before, const weights::WeightsInfo& now,
                            const config::Config& config, const TrainOptions& options,
                            const std::filesystem::path& file) {
-    const config::Config was = config::parse_config(before.config_toml,
-                                                    cat("configuration in ", file.string()), {});
+    const config::Config was = configuration_of(before, file);
     check_configuration(was, config, file);
     const auto train_split = cat("split ", config.data.train_split),
                val_split = cat("split ", config.data.val_split);

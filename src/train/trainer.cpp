@@ -47,7 +47,7 @@ void Trainer::start() {
     info_.train_list_hash = hex64(setup_.train.list_hash);
     info_.train_content = data::to_text(data::content_of(setup_.train));
     if (setup_.val) info_.val_content = data::to_text(data::content_of(*setup_.val));
-    info_.config_toml = config::to_toml(setup_.config);
+    info_.config_toml = config::to_stored_toml(setup_.config);
     comm::agreed(*control_, samples_on_device(), "place of the samples", [&] {
         if (backend_.takes_raw_samples()) return;
         throw UsageError(cat(
@@ -85,7 +85,7 @@ void Trainer::start() {
     keep_samples();
     learn_skipped_steps(!checkpoint.empty() || options_.resume);
     comm::agreed(*control_, root(), "configuration and plan of the run", [&] {
-        write_atomically(options_.run / "config.toml", info_.config_toml);
+        write_atomically(options_.run / "config.toml", config::to_toml(setup_.config));
         write_atomically(options_.run / "plan.txt", plan_text(setup_.plan));
     });
     start_reporter();

@@ -3,16 +3,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cmath>
 #include <cstring>
-#include <span>
 #include <utility>
 
+#include "checkpoint_info.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/io/features.h"
 #include "deeplab/io/hdf5.h"
 #include "extents.h"
 
@@ -31,138 +30,11 @@ std::int64_t elements_of(const Extents& extents) {
     return n;
 }
 
-std::uint64_t hash_text(const std::string& text, std::uint64_t seed) {
-    const std::uint64_t size = text.size();
-    return fnv1a(text.data(), text.size(), fnv1a(&size, sizeof(size), seed));
-}
-
 std::uint64_t hash_tensors(const Tensors& tensors, std::uint64_t seed) {
     for (const auto& [name, values] : tensors) {
         seed = fnv1a(values.data(), values.size() * sizeof(float), hash_text(name, seed));
     }
     return seed;
-}
-
-// Over everything in the file: HDF5 itself notices few flipped bits.
-std::uint64_t content_hash(std::uint64_t state, const WeightsInfo& info) {
-    std::uint64_t seed = hash_text(info.model.backbone, state);
-    seed = hash_text(info.config_toml, seed);
-    seed = hash_text(info.train_list_hash, seed);
-    for (const std::string* content : {&info.train_content, &info.val_content})
-        if (!content->empty()) seed = hash_text(*content, seed);
-    const std::int64_t whole[] = {info.model.output_stride, info.model.num_classes,
-                                  info.model.width_divisor, info.step, info.classes.ignore};
-    seed = fnv1a(whole, sizeof(whole), seed);
-    seed = fnv1a(&info.best_miou, sizeof(double), seed);
-    const float real[] = {info.model.dropout[0], info.model.dropout[1], info.model.dropout[2],
-                          info.model.bn_eps, info.model.bn_momentum};
-    seed = fnv1a(real, sizeof(real), seed);
-    seed = fnv1a(info.normalisation.mean.data(), 3 * sizeof(float), seed);
-    seed = fnv1a(info.normalisation.std.data(), 3 * sizeof(float), seed);
-    for (const auto& c : info.classes.classes) {
-        const std::uint8_t color[] = {c.color.r, c.color.g, c.color.b};
-        seed = fnv1a(color, sizeof(color), hash_text(c.name, seed));
-    }
-    return seed;
-}
-
-void write_floats(io::Hdf5Writer& file, const std::string& name, std::span<const float> values) {
-    const Extents extents = {static_cast<std::int64_t>(values.size())};
-    file.write(name, values.data(), DType::f32, extents);
-}
-
-void write_info(io::Hdf5Writer& file, const WeightsInfo& info) {
-    file.attribute("backbone", info.model.backbone);
-    file.attribute("output_stride", static_cast<std::int64_t>(info.model.output_stride));
-    file.attribute("num_classes", static_cast<std::int64_t>(info.model.num_classes));
-    file.attribute("width_divisor", static_cast<std::int64_t>(info.model.width_divisor));
-    file.attribute("ignore", static_cast<std::int64_t>(info.classes.ignore));
-    file.attribute("step", info.step);
-    file.attribute("best_miou", info.best_miou);
-    file.attribute("config", info.config_toml);
-    file.attribute("train_list_hash", info.train_list_hash);
-    if (!info.train_content.empty()) file.attribute("train_content", info.train_content);
-    if (!info.val_content.empty()) file.attribute("val_content", info.val_content);
-    write_floats(file, "model/dropout", info.model.dropout);
-    const float batch_norm[] = {info.model.bn_eps, info.model.bn_momentum};
-    write_floats(file, "model/batch_norm_eps_momentum", batch_norm);
-    write_floats(file, "normalisation/mean", info.normalisation.mean);
-    write_floats(file, "normalisation/std", info.normalisation.std);
-    std::vector<std::string> names;
-    std::vector<std::uint8_t> colors;
-    for (const auto& c : info.classes.classes) {
-        names.push_back(c.name);
-        colors.insert(colors.end(), {c.color.r, c.color.g, c.color.b});
-    }
-    const Extents extents = {static_cast<std::int64_t>(names.size()), 3};
-    file.write_strings("classes/names", names);
-    file.write("classes/colors", colors.data(), DType::u8, extents);
-}
-
-int read_int(const io::Hdf5Reader& file, const char* name, int low, int high) {
-    const std::int64_t value = file.attribute_int(name);
-    if (value < low || value > high)
-        throw DataError(cat("its ", name, " ", value, " is not in ", low, "..", high));
-    return static_cast<int>(value);
-}
-
-// What the network is built from before its tensors are compared. A file with a good checksum may
-// still come from another program.
-void check_info(const WeightsInfo& info) {
-    const auto& m = info.model;
-    const auto names = model::backbone_names();
-    const auto check = [](bool possible, const char* what) {
-        if (!possible) throw DataError(cat("its ", what, " is impossible"));
-    };
-    check(std::find(names.begin(), names.end(), m.backbone) != names.end(), "backbone");
-    check(m.output_stride == 8 || m.output_stride == 16, "output_stride");
-    check(info.classes.classes.size() == static_cast<std::size_t>(m.num_classes),
-          "number of class names");
-    check(info.classes.ignore >= m.num_classes, "ignore label");
-    check(info.step >= 0, "step");
-    for (const float p : m.dropout) check(p >= 0 && p < 1, "dropout");
-    check(m.bn_eps > 0 && m.bn_eps <= 1 && m.bn_momentum >= 0 && m.bn_momentum <= 1,
-          "batch normalization");
-    for (const float v : info.normalisation.mean) check(std::isfinite(v), "mean");
-    for (const float v : info.normalisation.std) check(std::isnormal(v) && v > 0, "std");
-}
-
-template <std::size_t N>
-void read_floats(const io::Hdf5Reader& file, const std::string& name,
-                 std::array<float, N>& values) {
-    file.read(name, values.data(), DType::f32, 0, static_cast<std::int64_t>(N));
-}
-
-WeightsInfo read_info(const io::Hdf5Reader& file) {
-    WeightsInfo info;
-    info.model.backbone = file.attribute_text("backbone");
-    info.model.output_stride = read_int(file, "output_stride", 8, 16);
-    info.model.num_classes = read_int(file, "num_classes", 2, 255);
-    info.model.width_divisor = read_int(file, "width_divisor", 1, 48);
-    info.classes.ignore = read_int(file, "ignore", 0, 255);
-    info.step = file.attribute_int("step");
-    info.best_miou = file.attribute_double("best_miou");
-    info.config_toml = file.attribute_text("config");
-    info.train_list_hash = file.attribute_text("train_list_hash");
-    if (file.has_attribute("train_content"))
-        info.train_content = file.attribute_text("train_content");
-    if (file.has_attribute("val_content")) info.val_content = file.attribute_text("val_content");
-    read_floats(file, "model/dropout", info.model.dropout);
-    std::array<float, 2> batch_norm{};
-    read_floats(file, "model/batch_norm_eps_momentum", batch_norm);
-    info.model.bn_eps = batch_norm[0];
-    info.model.bn_momentum = batch_norm[1];
-    read_floats(file, "normalisation/mean", info.normalisation.mean);
-    read_floats(file, "normalisation/std", info.normalisation.std);
-    const auto names = file.read_strings("classes/names");
-    const auto colors = file.read_all<std::uint8_t>("classes/colors", DType::u8);
-    if (colors.size() != 3 * names.size()) throw DataError("the class table is damaged");
-    for (std::size_t i = 0; i < names.size(); ++i) {
-        info.classes.classes.push_back(
-            {names[i], {colors[3 * i], colors[3 * i + 1], colors[3 * i + 2]}});
-    }
-    check_info(info);
-    return info;
 }
 
 void read_group(const io::Hdf5Reader& file, const std::string& group, Tensors& tensors,
@@ -318,16 +190,17 @@ struct OtherHdf5 : DataError {
 
 Snapshot read_checkpoint(const std::filesystem::path& path) {
     const io::Hdf5Reader file(path);
+    const std::string name = cat("checkpoint ", path.string());
     if (!file.has_attribute("format") || file.attribute_text("format") != format_name)
         refuse_other(path.string(), file);
     if (const auto version = file.attribute_int("format_version"); version != format_version) {
-        throw OtherHdf5(cat("checkpoint ", path.string(), " cannot be used: its format version is ",
-                            version, ", this program reads ", format_version,
-                            " — what stands in it is not known here — use the version of "
-                            "deeplab-hpc that wrote it, or a newer one"));
+        throw io::NewerFile(cat(name, " cannot be used: its format version is ", version,
+                                ", this program reads ", format_version,
+                                " — what stands in it is not known here — use the version of "
+                                "deeplab-hpc that wrote it, or a newer one"));
     }
     Snapshot snapshot;
-    snapshot.info = read_info(file);
+    snapshot.info = read_info(file, name);
     read_group(file, "parameters", snapshot.parameters, snapshot);
     if (file.has("momentum")) read_group(file, "momentum", snapshot.momentum, snapshot);
     read_group(file, "states", snapshot.states, snapshot);
@@ -350,6 +223,8 @@ Snapshot load_checkpoint(const std::filesystem::path& path) {
     try {
         return read_checkpoint(path);
     } catch (const OtherHdf5&) {
+        throw;
+    } catch (const io::NewerFile&) {
         throw;
     } catch (const DataError& error) {
         throw DataError(cat(

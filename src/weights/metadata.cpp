@@ -1,85 +1,70 @@
 #include "metadata.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
-#include <span>
+#include <array>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "deeplab/config/model_fields.h"
 #include "deeplab/io/value.h"
 
 namespace deeplab::weights {
 
 namespace {
 
+using config::model_fields;
+
 const char* const version_key = "deeplab_hpc";
 const char* const version = "1";
 
-template <class T>
-std::string number_text(T value) {
-    char text[64];
-    const auto end = std::to_chars(std::begin(text), std::end(text), value).ptr;
-    return {text, end};
-}
-
-std::string list_text(std::span<const float> values) {
-    std::string text;
-    for (const float v : values) text += (text.empty() ? "" : ", ") + number_text(v);
-    return "[" + text + "]";
-}
+// What the file says under a name, in words.
+std::string named(const std::string& key) { return cat("its metadata \"", key, "\""); }
 
 // Keys of one file; every problem names the key.
 class Reader {
 public:
     explicit Reader(const Metadata& metadata) : metadata_(metadata) {}
 
-    const std::string& text(const char* key) const {
+    const std::string& text(const std::string& key) const {
         const std::string* found = find(metadata_, key);
         if (found == nullptr) fail(key, "is missing");
         return *found;
     }
-    template <class T>
-    T number(const char* key, T low, T high) const {
-        const std::string& from = text(key);
-        T value{};
-        const auto [end, error] = std::from_chars(from.data(), from.data() + from.size(), value);
-        // Written so that a NaN fails.
-        if (error != std::errc() || end != from.data() + from.size() ||
-            !(value >= low && value <= high))
-            fail(key, cat("is not a number in ", low, "..", high));
-        return value;
+    io::Value json(const std::string& key) const { return parse_stored(text(key), named(key)); }
+    std::int64_t integer(const std::string& key) const {
+        const io::Value value = json(key);
+        const auto* whole = value.get_if<std::int64_t>();
+        if (whole == nullptr) fail(key, "is no integer");
+        return *whole;
     }
-    io::Value json(const char* key) const {
-        try {
-            return io::parse_json(text(key), key);
-        } catch (const UsageError& error) {
-            fail(key, error.what());
-        }
-    }
-    template <std::size_t N>
-    void numbers(const char* key, std::array<float, N>& values, double low, double high) const {
+    double number(const std::string& key) const { return number_of(key, json(key)); }
+    void numbers(const std::string& key, std::array<float, 3>& values) const {
         const io::Value list = json(key);
-        const io::Array* array = list.get_if<io::Array>();
-        if (array == nullptr || array->size() != N) fail(key, cat("is not a list of ", N));
-        for (std::size_t i = 0; i < N; ++i) {
-            const std::int64_t* whole = (*array)[i].get_if<std::int64_t>();
-            const double* real = (*array)[i].get_if<double>();
-            const double value = whole != nullptr  ? static_cast<double>(*whole)
-                                 : real != nullptr ? *real
-                                                   : std::nan("");
-            if (!(value >= low && value <= high))
-                fail(key, cat("holds something else than numbers in ", low, "..", high));
-            values[i] = static_cast<float>(value);
-        }
+        const auto* array = list.get_if<io::Array>();
+        if (array == nullptr || array->size() != 3) fail(key, "is not a list of three");
+        for (std::size_t i = 0; i < 3; ++i)
+            values[i] = static_cast<float>(number_of(key, (*array)[i]));
     }
     [[noreturn]] static void fail(const std::string& key, const std::string& problem) {
-        throw DataError(cat("its metadata \"", key, "\" ", problem));
+        throw DataError(cat(named(key), " ", problem));
     }
 
 private:
+    static double number_of(const std::string& key, const io::Value& value) {
+        const auto* whole = value.get_if<std::int64_t>();
+        const auto* real = value.get_if<double>();
+        if (whole == nullptr && real == nullptr) fail(key, "holds something else than numbers");
+        return whole != nullptr ? static_cast<double>(*whole) : *real;
+    }
+
     const Metadata& metadata_;
 };
+
+std::string list_text(const std::array<float, 3>& values) {
+    io::Array list;
+    for (const float v : values) list.push_back(config::Real::value(v));
+    return stored_text(list);
+}
 
 std::string classes_text(const data::ClassTable& table) {
     io::Array classes;
@@ -124,54 +109,51 @@ const std::string* find(const Metadata& metadata, const std::string& key) {
 }
 
 Metadata to_metadata(const WeightsInfo& info) {
-    return {{"format", "pt"},
-            {version_key, version},
-            {"backbone", info.model.backbone},
-            {"output_stride", number_text(info.model.output_stride)},
-            {"num_classes", number_text(info.model.num_classes)},
-            {"width_divisor", number_text(info.model.width_divisor)},
-            {"dropout", list_text(info.model.dropout)},
-            {"bn_eps", number_text(info.model.bn_eps)},
-            {"bn_momentum", number_text(info.model.bn_momentum)},
-            {"mean", list_text(info.normalisation.mean)},
-            {"std", list_text(info.normalisation.std)},
-            {"classes", classes_text(info.classes)},
-            {"ignore", number_text(info.classes.ignore)},
-            {"step", number_text(info.step)},
-            {"best_miou", number_text(info.best_miou)},
-            {"train_list_hash", info.train_list_hash},
-            {"config", info.config_toml}};
+    Metadata metadata = {{"format", "pt"}, {version_key, version}};
+    for (const auto& field : model_fields()) {
+        if (has_place(field))
+            metadata.emplace_back(last_part(field.name), stored_text(field.get(info.model)));
+    }
+    const Metadata rest = {{"mean", list_text(info.normalisation.mean)},
+                           {"std", list_text(info.normalisation.std)},
+                           {"classes", classes_text(info.classes)},
+                           {"ignore", stored_text(info.classes.ignore)},
+                           {"step", stored_text(info.step)},
+                           {"best_miou", stored_text(info.best_miou)},
+                           {"train_list_hash", info.train_list_hash},
+                           {"config", info.config_toml}};
+    for (const Metadata& more : {rest, newer_texts(model_fields(), info.model)})
+        metadata.insert(metadata.end(), more.begin(), more.end());
+    return metadata;
 }
 
-std::optional<WeightsInfo> from_metadata(const Metadata& metadata) {
+std::optional<WeightsInfo> from_metadata(const Metadata& metadata, const std::string& file) {
     const std::string* found = find(metadata, version_key);
     if (found == nullptr) return std::nullopt;
     const Reader reader(metadata);
     if (*found != version) reader.fail(version_key, cat("is ", *found, ", not ", version));
+    const Find find_text = [&](const std::string& name) {
+        const std::string* text = find(metadata, name);
+        return text != nullptr ? std::optional(*text) : std::nullopt;
+    };
+    check_required(model_fields(), find_text, file);
     WeightsInfo info;
-    model::ModelConfig& m = info.model;
-    m.backbone = reader.text("backbone");
-    const auto backbones = model::backbone_names();
-    if (std::find(backbones.begin(), backbones.end(), m.backbone) == backbones.end())
-        reader.fail("backbone", "is none of this program's");
-    m.output_stride = reader.number("output_stride", 8, 16);
-    if (m.output_stride != 8 && m.output_stride != 16)
-        reader.fail("output_stride", "is not 8 or 16");
-    m.num_classes = reader.number("num_classes", 2, 255);
-    m.width_divisor = reader.number("width_divisor", 1, 48);  // the narrowest convolution has 48
-    reader.numbers("dropout", m.dropout, 0.0, 0.999999);
-    m.bn_eps = reader.number("bn_eps", 1e-20f, 1.0f);
-    m.bn_momentum = reader.number("bn_momentum", 0.0f, 1.0f);
-    reader.numbers("mean", info.normalisation.mean, -1e6, 1e6);
-    reader.numbers("std", info.normalisation.std, 1e-6, 1e6);
+    for (const auto& field : model_fields()) {
+        if (!has_place(field)) continue;
+        const std::string key = last_part(field.name), what = named(key);
+        set_stored(field, info.model, stored_value(field, reader.text(key), what), what, file);
+    }
+    read_newer(model_fields(), info.model, find_text, file);
+    reader.numbers("mean", info.normalisation.mean);
+    reader.numbers("std", info.normalisation.std);
     read_classes(reader, info.classes);
-    if (info.classes.classes.size() != static_cast<std::size_t>(m.num_classes))
-        reader.fail("classes", cat("has not ", m.num_classes, " entries"));
-    info.classes.ignore = reader.number("ignore", m.num_classes, 255);
-    info.step = reader.number<std::int64_t>("step", 0, INT64_MAX);
-    info.best_miou = reader.number("best_miou", -1.0, 1.0);
+    const std::int64_t ignore = reader.integer("ignore");
+    info.classes.ignore = ignore < 0 || ignore > 255 ? -1 : static_cast<int>(ignore);
+    info.step = reader.integer("step");
+    info.best_miou = reader.number("best_miou");
     info.train_list_hash = reader.text("train_list_hash");
     info.config_toml = reader.text("config");
+    check_info(info, named);
     return info;
 }
 

@@ -4,21 +4,20 @@
 
 #include <optional>
 #include <string>
-#include <utility>
-#include <vector>
 
-#include "deeplab/weights/checkpoint.h"
+#include "stored_fields.h"
 
 namespace deeplab::weights {
 
-using Metadata = std::vector<std::pair<std::string, std::string>>;
+using Metadata = Texts;
 
 // "format" = "pt" as others have it, then ours: lists as JSON, numbers as the shortest text that
 // gives them again.
 Metadata to_metadata(const WeightsInfo& info);
 
-// none when the file is not ours; DataError when it is, but does not describe a network.
-std::optional<WeightsInfo> from_metadata(const Metadata& metadata);
+// none when `file` is not ours; DataError when it is, but does not describe a network;
+// io::NewerFile when that takes a newer program.
+std::optional<WeightsInfo> from_metadata(const Metadata& metadata, const std::string& file);
 
 const std::string* find(const Metadata& metadata, const std::string& key);
 

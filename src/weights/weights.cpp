@@ -7,6 +7,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "deeplab/io/features.h"
 #include "deeplab/io/tensor_file.h"
 #include "extents.h"
 #include "metadata.h"
@@ -274,7 +275,9 @@ struct WeightsFile::Impl {
         for (const io::StoredTensor& t : file.tensors)
             tensors.push_back({t.name, io::name(t.type), t.extents, io::is_floating(t.type)});
         try {
-            info = from_metadata(file.metadata);
+            info = from_metadata(file.metadata, path.string());
+        } catch (const io::NewerFile&) {
+            throw;
         } catch (const DataError& error) {
             throw DataError(cat(path.string(), " cannot be used: ", error.what(),
                                 " — it does not say of which network it is — convert or fetch it "

@@ -8,6 +8,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/io/features.h"
 #include "deeplab/io/hdf5.h"
 #include "harness/messages.h"
 #include "harness/temp_dir.h"
@@ -18,6 +19,7 @@ namespace deeplab::data {
 namespace {
 
 using deeplab::testing::TempDir;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 Record record(int i) {
@@ -256,6 +258,27 @@ TEST(Manifest, EveryLossIsADataErrorNamingTheKey) {
     }
     EXPECT_THAT(testing::message_of<DataError>([&] { load_manifest(dir.path(), "train"); }),
                 HasSubstr("deeplab-pack"));
+}
+
+TEST(Manifest, OfANewerProgramIsReadUnlessItNeedsIt) {
+    const TempDir dir;
+    write_set(dir.path());
+    const std::string text = read_text(dir / "val.json"), first = "\"format_version\": 1";
+    const auto with = [&](const std::string& more) {
+        std::string edited = text;
+        write_atomically(dir / "val.json",
+                         edited.replace(edited.find(first), first.size(), cat(first, ", ", more)));
+    };
+    with("\"something_new\": {\"a\": [1, 2]}, \"requires\": []");
+    EXPECT_EQ(load_manifest(dir.path(), "val").records, 7);
+    with("\"requires\": [\"something_new\"]");
+    EXPECT_THROW(load_manifest(dir.path(), "val"), io::NewerFile);
+    EXPECT_THAT(data_error([&] { load_manifest(dir.path(), "val"); }),
+                AllOf(HasSubstr("val.json needs a program that knows \"something_new\""),
+                      HasSubstr("use the version of deeplab-hpc that wrote it")));
+    with("\"requires\": \"something_new\"");
+    EXPECT_THAT(data_error([&] { load_manifest(dir.path(), "val"); }),
+                HasSubstr("is no list of names"));
 }
 
 // Numbers that no table of a shard of that size can hold, and whose sum would not fit 64 bits.

@@ -62,6 +62,7 @@ std::vector<std::string> dictionary() {
             "\"pixels\": ",
             "\"images\": ",
             "\"shards\": [",
+            "\"requires\": [",
             "\"file\": \"s-00000-of-00001.h5\",",
             "\"bytes\": ",
             "\"crc32\": ",

@@ -91,6 +91,7 @@ std::vector<std::string> dictionary() {
             "-1",
             "\"deeplab_hpc\":\"1\"",
             "\"width_divisor\":\"",
+            "\"requires\":\"[]\"",
             "module.",
             "fc.weight",
             "num_batches_tracked"};

@@ -45,6 +45,15 @@ struct Hdf5Object {
     std::string target;  // of a link
 };
 
+inline Hdf5Object text_attribute(const std::string& text) {
+    return {.kind = Hdf5Object::Kind::attribute,
+            .type = Hdf5Object::Type::text,
+            .text_size = text.size(),
+            .space = Hdf5Object::Space::scalar,
+            .content = {text.begin(), text.end()},
+            .target = ""};
+}
+
 class Hdf5Editor {
 public:
     explicit Hdf5Editor(const std::filesystem::path& file);  // which must be HDF5

@@ -17,7 +17,7 @@ cuda: base math graph comm exec
 io: base
 data: base math io
 config: base model io data
-weights: base graph model comm exec io data
+weights: base graph model comm exec io data config
 evaluate: base model math comm exec io data
 report: base io data evaluate
 train: base graph model math comm exec io data config weights evaluate report

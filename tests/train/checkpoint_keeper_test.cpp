@@ -14,8 +14,10 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
+#include "deeplab/io/features.h"
 #include "deeplab/train/run_folder.h"
 #include "harness/temp_dir.h"
+#include "io/edited_hdf5.h"
 
 namespace deeplab::train {
 namespace {
@@ -222,6 +224,35 @@ TEST_F(Keeper, WhereNoneIsWholeThereIsNoFreshStart) {
         EXPECT_NE(message.find("step-0000020.h5"), std::string::npos) << message;
     }
     EXPECT_TRUE(fs::exists(file(10)) && fs::exists(file(20)));
+}
+
+// It is not damaged: to pass over it would write over steps of a newer program.
+TEST_F(Keeper, ANewerProgramsCheckpointEndsTheStart) {
+    write(10, 0.25);
+    write(20, 0.5);
+    const auto refused = [&] {
+        const auto before = names();
+        try {
+            find_starting_point(run_);
+            return std::string();
+        } catch (const io::NewerFile& error) {
+            EXPECT_EQ(names(), before);
+            return std::string(error.what());
+        }
+    };
+    const auto need = [&](std::int64_t step) {
+        testing::Hdf5Editor(file(step))
+            .replace("requires", testing::text_attribute(R"(["something_new"])"));
+    };
+    need(20);
+    EXPECT_NE(refused().find("step-0000020.h5 needs a program that knows \"something_new\""),
+              std::string::npos);
+    // The best one, too, is not given up.
+    write(30, 0.5);
+    link_checkpoint(file(20), "best.h5");
+    link_checkpoint(file(30), "latest.h5");
+    EXPECT_NE(refused().find("step-0000020.h5"), std::string::npos);
+    EXPECT_EQ(linked("best.h5"), "step-0000020.h5");
 }
 
 TEST_F(Keeper, TheBestOneIsKnownAfterAStart) {

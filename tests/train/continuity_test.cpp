@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/data/split_content.h"
 #include "deeplab/train/run_training.h"
@@ -16,6 +17,7 @@
 #include "deeplab/weights/weights.h"
 #include "harness/fake_backend.h"
 #include "harness/temp_dir.h"
+#include "io/edited_hdf5.h"
 #include "tiny_run.h"
 
 namespace deeplab::train {
@@ -130,6 +132,28 @@ TEST_F(Continuity, AClassMoreNeedsANewRun) {
     more.resume = more.allow_changed_data = false;
     more.reset_classifier = true;
     EXPECT_EQ(refused(more), "");
+}
+
+// A checkpoint of a newer program ends the start, and the run's folder stays as it is.
+TEST_F(Continuity, WhatTakesANewerProgramIsNamed) {
+    ASSERT_EQ(refused(options_), "");
+    const fs::path file = fs::canonical(options_.run / "checkpoints/latest.h5");
+    const auto refused_as_is = [&](const std::string& part) {
+        const std::string bytes = read_text(file),
+                          metrics = read_text(options_.run / "metrics.jsonl");
+        TrainOptions options = options_;
+        options.resume = true;
+        EXPECT_THAT(refused(options), HasSubstr(part));
+        EXPECT_EQ(read_text(file), bytes);
+        EXPECT_EQ(read_text(options_.run / "metrics.jsonl"), metrics);
+    };
+    weights::Snapshot snapshot = weights::load_checkpoint(file);
+    snapshot.info.config_toml += "\n[something]\nnew = 1\n";
+    weights::save_checkpoint(file, snapshot);
+    refused_as_is(
+        "3 the run's configuration is not one that this program knows: unknown key something");
+    testing::Hdf5Editor(file).replace("requires", testing::text_attribute(R"(["something_new"])"));
+    refused_as_is("needs a program that knows \"something_new\"");
 }
 
 // Written before contents were kept.

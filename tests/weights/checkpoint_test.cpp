@@ -10,9 +10,12 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
+#include "deeplab/base/text.h"
+#include "deeplab/io/features.h"
 #include "harness/fake_backend.h"
 #include "harness/messages.h"
 #include "harness/temp_dir.h"
+#include "io/edited_hdf5.h"
 
 namespace deeplab::weights {
 namespace {
@@ -157,15 +160,17 @@ TEST_F(Checkpoint, ImpossibleDescriptionsAreRefused) {
         {"output_stride 0", [](auto& i) { i.model.output_stride = 0; }},
         {"output_stride", [](auto& i) { i.model.output_stride = 12; }},
         {"num_classes 300", [](auto& i) { i.model.num_classes = 300; }},
-        {"number of class names", [](auto& i) { i.model.num_classes = 3; }},
+        {"num_classes", [](auto& i) { i.model.num_classes = 0; }},
+        {"classes is not a list of 3", [](auto& i) { i.model.num_classes = 3; }},
         {"width_divisor 0", [](auto& i) { i.model.width_divisor = 0; }},
         {"width_divisor 1000", [](auto& i) { i.model.width_divisor = 1000; }},
-        {"ignore -1", [](auto& i) { i.classes.ignore = -1; }},
-        {"ignore label", [](auto& i) { i.classes.ignore = 2; }},
+        {"ignore", [](auto& i) { i.classes.ignore = -1; }},
+        {"ignore is not a label in 4..255", [](auto& i) { i.classes.ignore = 2; }},
+        {"best_miou", [](auto& i) { i.best_miou = NAN; }},
         {"step", [](auto& i) { i.step = -5; }},
         {"dropout", [](auto& i) { i.model.dropout[0] = 1; }},
-        {"batch normalization", [](auto& i) { i.model.bn_eps = 0; }},
-        {"batch normalization", [](auto& i) { i.model.bn_momentum = NAN; }},
+        {"bn_eps", [](auto& i) { i.model.bn_eps = 0; }},
+        {"bn_momentum", [](auto& i) { i.model.bn_momentum = NAN; }},
         {"mean", [](auto& i) { i.normalisation.mean[2] = INFINITY; }},
         {"std", [](auto& i) { i.normalisation.std[1] = 0; }},
     };
@@ -176,6 +181,37 @@ TEST_F(Checkpoint, ImpossibleDescriptionsAreRefused) {
         EXPECT_NE(refusal(dir_ / "changed.h5").find(part), std::string::npos)
             << part << ": " << refusal(dir_ / "changed.h5");
     }
+}
+
+// Of a newer program: what must be known is named, the rest is read over.
+TEST_F(Checkpoint, AFeatureThatThisProgramLacksIsNamed) {
+    testing::Hdf5Editor(file_).replace("requires", testing::text_attribute(R"(["something_new"])"));
+    try {
+        load_checkpoint(file_);
+        FAIL() << "accepted";
+    } catch (const io::NewerFile& error) {
+        const std::string message = error.what();
+        EXPECT_EQ(error.code(), ExitCode::data);
+        EXPECT_NE(message.find(cat("checkpoint ", file_.string(),
+                                   " needs a program that knows \"something_new\"")),
+                  std::string::npos)
+            << message;
+        EXPECT_NE(message.find("use the version of deeplab-hpc that wrote it, or a newer one"),
+                  std::string::npos)
+            << message;
+    }
+}
+
+TEST_F(Checkpoint, AnUnknownOptionalAttributeIsReadOver) {
+    testing::Hdf5Editor(file_).replace("model.something_new", testing::text_attribute("0.25"));
+    EXPECT_EQ(state_hash(load_checkpoint(file_)), state_hash(snapshot_));
+    testing::Hdf5Editor(file_).replace("requires", testing::text_attribute("[]"));
+    EXPECT_EQ(state_hash(load_checkpoint(file_)), state_hash(snapshot_));
+}
+
+TEST_F(Checkpoint, AnotherVersionIsOfANewerProgram) {
+    testing::Hdf5Editor(file_).poke("format_version", 0, 2);
+    EXPECT_THROW(load_checkpoint(file_), io::NewerFile);
 }
 
 TEST_F(Checkpoint, AnotherModelIsRefusedWithTheFirstTensorThatDiffers) {

@@ -9,8 +9,10 @@
 
 #include "deeplab/base/text.h"
 #include "deeplab/data/shard.h"
+#include "deeplab/io/hdf5.h"
 #include "deeplab/weights/checkpoint.h"
 #include "harness/source_dir.h"
+#include "harness/temp_dir.h"
 
 namespace deeplab {
 namespace {
@@ -132,6 +134,16 @@ TEST(Formats, Version1Checkpoint) {
     EXPECT_EQ(f.best_miou, w.best_miou);
     EXPECT_EQ(f.config_toml, w.config_toml);
     EXPECT_EQ(f.train_list_hash, w.train_list_hash);
+}
+
+// The same content has the checksum that it had: an old program takes what this one writes.
+TEST(Formats, Version1ChecksumsStay) {
+    const testing::TempDir dir;
+    weights::save_checkpoint(dir / "again.h5", version_1());
+    const auto checksum = [](const std::filesystem::path& file) {
+        return io::Hdf5Reader(file).attribute_text("content_hash");
+    };
+    EXPECT_EQ(checksum(dir / "again.h5"), checksum(folder / "checkpoint-v1.h5"));
 }
 
 }  // namespace

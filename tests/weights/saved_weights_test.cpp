@@ -16,7 +16,9 @@
 namespace deeplab::weights {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class SavedWeights : public MadeWeights {
 protected:
@@ -103,7 +105,6 @@ TEST_F(SavedWeights, MetadataThatDescribesNoNetworkIsRefused) {
     EXPECT_EQ(with("backbone", "resnet50"), "");
     for (const auto& [key, value] :
          std::vector<std::pair<std::string, std::string>>{{"deeplab_hpc", "2"},
-                                                          {"backbone", "vgg16"},
                                                           {"output_stride", "12"},
                                                           {"output_stride", "x"},
                                                           {"num_classes", "0"},
@@ -129,10 +130,27 @@ TEST_F(SavedWeights, MetadataThatDescribesNoNetworkIsRefused) {
                                                           {"best_miou", "2"}}) {
         EXPECT_THAT(with(key, value), HasSubstr(cat("metadata \"", key, "\"")));
     }
-    EXPECT_THAT(with("num_classes", "5"), HasSubstr("metadata \"classes\" has not 5 entries"));
+    EXPECT_THAT(with("num_classes", "5"), HasSubstr("metadata \"classes\" is not a list of 5"));
+    EXPECT_THAT(with("backbone", "vgg16"),
+                HasSubstr("needs a program that knows model.backbone = \"vgg16\""));
     io::write_safetensors(dir_ / "c.safetensors", {}, {{"deeplab_hpc", "1"}});
     EXPECT_THAT(testing::message_of<DataError>([&] { WeightsFile(dir_ / "c.safetensors"); }),
                 HasSubstr("is missing"));
+}
+
+TEST_F(SavedWeights, OfANewerProgramAreReadUnlessTheyNeedIt) {
+    save_weights(dir_ / "a.safetensors", snapshot_, "");
+    auto metadata = WeightsFile(dir_ / "a.safetensors").metadata();
+    const auto read = [&](const std::string& key, const std::string& value) {
+        metadata.emplace_back(key, value);
+        io::write_safetensors(dir_ / "b.safetensors", {}, metadata);
+        return testing::message_of<DataError>(
+            [&] { EXPECT_TRUE(WeightsFile(dir_ / "b.safetensors").info()); });
+    };
+    EXPECT_EQ(read("model.something_new", "0.25"), "");
+    EXPECT_THAT(read("requires", R"(["something_new"])"),
+                AllOf(HasSubstr("b.safetensors needs a program that knows \"something_new\""),
+                      Not(HasSubstr("cannot be used"))));
 }
 
 }  // namespace

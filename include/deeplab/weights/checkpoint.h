@@ -23,7 +23,7 @@ struct WeightsInfo {
     data::Normalisation normalisation;
     std::int64_t step = 0;    // optimizer steps taken
     double best_miou = -1;    // so far
-    std::string config_toml;  // the run's whole configuration
+    std::string config_toml;  // the run's configuration: config::to_stored_toml
     std::string train_list_hash;
     // Of the splits (data::to_text of a SplitContent); "" in files of before, and of a run that
     // does not evaluate. Of checkpoints alone.
@@ -51,8 +51,8 @@ std::uint64_t save_checkpoint(const std::filesystem::path& file, const Snapshot&
 // The same, with its name before the disk has it all: a process that is killed loses less, and a
 // machine that fails may leave a damaged file, which the next start passes over.
 std::uint64_t save_in_haste(const std::filesystem::path& file, const Snapshot& snapshot);
-Snapshot load_checkpoint(
-    const std::filesystem::path& file);  // DataError for anything but a whole checkpoint
+// DataError for anything but a whole checkpoint, io::NewerFile for one that takes a newer program.
+Snapshot load_checkpoint(const std::filesystem::path& file);
 // FNV-1a over parameters, momentum and states by name: equal state, equal hash.
 std::uint64_t state_hash(const Snapshot& snapshot);
 
