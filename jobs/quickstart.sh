@@ -72,7 +72,7 @@ bin=$build/bin
 allow_root
 # Two ranks on two cores: a waiting one must not take the other's processor.
 export OMP_WAIT_POLICY=passive
-# Nor do they need a network, whose interfaces Open MPI 5 may complain of.
+# Nor do they need an interconnect, whose interfaces Open MPI 5 may complain of.
 export OMPI_MCA_btl=${OMPI_MCA_btl:-^tcp}
 mpi=(mpirun --oversubscribe --bind-to none -np 2)
 

@@ -12,7 +12,7 @@ load_site() {
     local file=$DEEPLAB_SITE status=0
     [[ -f $file ]] || file=$root/jobs/site/$DEEPLAB_SITE.sh
     [[ -f $file ]] || fail 2 "DEEPLAB_SITE=$DEEPLAB_SITE is neither a file nor a name in $root/jobs/site — the job would run" \
-        "without the site's modules and network settings — set it to the path of a site file, or unset it"
+        "without the site's modules and the interconnect's settings — set it to the path of a site file, or unset it"
     [[ $file == */* ]] || file=./$file # source would look along PATH
     set +eu # functions such as `module` use unset variables
     # shellcheck disable=SC1090

@@ -128,7 +128,7 @@ install_packages() {
 
 # The next two are of install_packages, and work on its `missing`, `proofs` and `left_out`.
 
-# Is nothing left to install? A machine that has all that its release offers needs no network for being told so.
+# Is nothing left to install? A machine that has all that its release offers needs no download for being told so.
 all_lacking() {
     compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || return 1
     local package

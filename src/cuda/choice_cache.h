@@ -11,7 +11,7 @@
 
 namespace deeplab::cuda {
 
-// A cuDNN engine with its knobs: all that need be kept to make its plan again.
+// A cuDNN engine with its knobs: all that need be kept to make its engine plan again.
 struct Choice {
     std::int64_t engine = -1;
     std::vector<std::pair<std::int64_t, std::int64_t>> knobs;  // type and value

@@ -34,7 +34,7 @@ CudnnEngines::CudnnEngines(const ConvolutionProblem& problem, const Target& targ
 CudnnEngines::~CudnnEngines() = default;
 
 EnginePlan& CudnnEngines::taken() {
-    expects(taken_.has_value(), "a plan has been taken");
+    expects(taken_.has_value(), "an engine plan has been taken");
     return *taken_;
 }
 
@@ -51,18 +51,18 @@ std::vector<Candidate> CudnnEngines::candidates(bool thorough) {
 
 std::optional<std::int64_t> CudnnEngines::build(const Choice& choice) {
     built_.reset();  // the old one first: it may hold device memory
-    built_ = graph_.plan(choice);
+    built_ = graph_.engine_plan(choice);
     if (!built_) return std::nullopt;
     return built_->workspace;
 }
 
 void CudnnEngines::take() {
-    expects(built_.has_value(), "a plan has been built");
+    expects(built_.has_value(), "an engine plan has been built");
     taken_ = std::exchange(built_, std::nullopt);
 }
 
 void CudnnEngines::prepare() {
-    expects(handle_ != nullptr, "plans for a device that is described are not run");
+    expects(handle_ != nullptr, "engine plans for a device that is described are not run");
     runner_ = std::make_unique<PlanRunner>(graph_.problem(), *handle_);
 }
 

@@ -28,8 +28,8 @@ std::string engine_key(const Target& target);
 // cuDNN's engines for a problem.
 class CudnnEngines final : public Engines {
 public:
-    // The target outlives the engines, as the handle does. Without a handle plans can be built
-    // alone. DeviceError where cuDNN does not take the problem at all.
+    // The target outlives the engines, as the handle does. Without a handle engine plans can be
+    // built alone. DeviceError where cuDNN does not take the problem at all.
     CudnnEngines(const ConvolutionProblem& problem, const Target& target,
                  const CudnnHandle* handle);
     ~CudnnEngines() override;

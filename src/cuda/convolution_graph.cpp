@@ -16,7 +16,7 @@ cudnnDataType_t data_type(DType type) {
     return type == DType::f32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
 }
 
-// Virtual: between two operations of a graph, never in memory.
+// Virtual: between two operations of an operation graph, never in memory.
 Descriptor tensor(TensorUid uid, DType type, const Shape& s, std::int64_t pitch,
                   bool is_virtual = false) {
     Descriptor d(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
@@ -246,7 +246,7 @@ std::vector<EngineConfig> ConvolutionGraph::configs(bool thorough) const {
     return distinct;
 }
 
-std::optional<EnginePlan> ConvolutionGraph::plan(const Choice& choice) const {
+std::optional<EnginePlan> ConvolutionGraph::engine_plan(const Choice& choice) const {
     if (choice.engine < 0 ||
         choice.engine >= graph_.get_int64(CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT)) {
         return std::nullopt;

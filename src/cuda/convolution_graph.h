@@ -1,5 +1,6 @@
 #pragma once
-// A convolution pass as a cuDNN operation graph, the engines that can do it, and their plans.
+// A convolution pass as a cuDNN operation graph, the engines that can do it, and their engine
+// plans.
 
 #include <cstdint>
 #include <optional>
@@ -12,7 +13,7 @@
 
 namespace deeplab::cuda {
 
-// Names of a graph's tensors in a variant pack.
+// Names of an operation graph's tensors in a variant pack.
 enum class TensorUid : std::int64_t { x = 1, w = 2, y = 3, bias = 4, sums = 5 };
 
 // What cuDNN's heuristics propose.
@@ -21,7 +22,7 @@ struct EngineConfig {
     std::vector<cudnnBackendNumericalNote_t> numerics;
     std::vector<cudnnBackendBehaviorNote_t> behaviour;
 
-    bool runtime_compiled() const;  // seconds to make a plan of it
+    bool runtime_compiled() const;  // seconds to make an engine plan of it
     std::string notes() const;      // "tensor-core nondeterministic"
 };
 
@@ -33,7 +34,8 @@ struct EnginePlan {
 
 class ConvolutionGraph {
 public:
-    // The target outlives the graph. DeviceError where cuDNN does not take the problem at all.
+    // The target outlives the operation graph. DeviceError where cuDNN does not take the problem at
+    // all.
     ConvolutionGraph(const ConvolutionProblem& problem, const Target& target);
 
     const ConvolutionProblem& problem() const { return problem_; }
@@ -45,7 +47,7 @@ public:
 
     // Nothing where this cuDNN does not know the engine or cannot do it after all; DeviceError
     // where it fails otherwise: engines that are compiled at run time have many ways to.
-    std::optional<EnginePlan> plan(const Choice& choice) const;
+    std::optional<EnginePlan> engine_plan(const Choice& choice) const;
 
 private:
     std::vector<EngineConfig> ask(cudnnBackendHeurMode_t mode) const;

@@ -51,7 +51,7 @@ DeviceBuffer random_tensor(DType type, std::int64_t elements, cudaStream_t strea
     return buffer;
 }
 
-// Several runs of a plan, captured on a stream and launched as one.
+// Several runs of an engine plan, captured on a stream and launched as one.
 class CapturedRuns {
 public:
     CapturedRuns(cudaStream_t stream, int runs, const std::function<void()>& run) {
@@ -74,7 +74,7 @@ public:
     CapturedRuns(const CapturedRuns&) = delete;
     CapturedRuns& operator=(const CapturedRuns&) = delete;
 
-    void start(cudaStream_t stream) { check(cudaGraphLaunch(executable_, stream), "a graph"); }
+    void start(cudaStream_t stream) { check(cudaGraphLaunch(executable_, stream), "a CUDA graph"); }
 
 private:
     cudaGraphExec_t executable_ = nullptr;

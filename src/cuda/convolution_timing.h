@@ -1,5 +1,6 @@
 #pragma once
-// Runs plans of one convolution on random data, to see whether they work and how long they take.
+// Runs engine plans of one convolution on random data, to see whether they work and how long they
+// take.
 
 #include <limits>
 
@@ -8,14 +9,14 @@
 
 namespace deeplab::cuda {
 
-// Each function throws DeviceError where a plan fails, or memory does not suffice for it.
+// Each function throws DeviceError where an engine plan fails, or memory does not suffice for it.
 class PlanRunner {
 public:
-    // Allocates what plans read and write. The handle's stream is not the default one.
+    // Allocates what engine plans read and write. The handle's stream is not the default one.
     PlanRunner(const ConvolutionProblem& problem, const CudnnHandle& handle);
 
     void run(const EnginePlan& plan);     // once, waited for
-    double time(const EnginePlan& plan);  // ms, as a step runs it: in a CUDA graph
+    double time(const EnginePlan& plan);  // ms, as a micro-batch runs it: in a CUDA graph
 
 private:
     void reserve(std::int64_t workspace);

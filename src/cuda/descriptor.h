@@ -88,7 +88,7 @@ private:
     cudaStream_t stream_ = nullptr;
 };
 
-// What plans are made for: the device of a handle, or, where there is none, one that JSON
+// What engine plans are made for: the device of a handle, or, where there is none, one that JSON
 // describes (tests/cuda/device-properties; cuDNN 9.8 and later). Plans for the latter can be
 // finalized, not executed.
 class Target {

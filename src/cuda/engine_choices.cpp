@@ -125,7 +125,7 @@ Choice EngineChoices::find(Engines& engines, const std::string& key) {
 void EngineChoices::warn_of(const SearchResult& result) {
     if (!result.no_room.empty() && warned_.insert("").second) {
         log::warn(cat("engines of convolutions cannot be tried beside the network: ",
-                      result.no_room, " (the first whose plan can be made is taken)"));
+                      result.no_room, " (the first whose engine plan can be made is taken)"));
     }
     for (const Attempt& a : result.attempts) {
         if (!a.failed) continue;

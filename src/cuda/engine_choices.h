@@ -28,7 +28,7 @@ public:
     // `device`: library and device, as keys of choices begin. Collective over options.ranks.
     EngineChoices(const CudaOptions& options, const std::string& device, TuningOptions tuning = {});
 
-    // The plan of the chosen engine is the one taken. What is not known is timed inside of
+    // The engine plan of the chosen engine is the one taken. What is not known is timed inside of
     // tuned(), else it is the first engine that runs, which no file keeps. DeviceError where no
     // engine works, or the device fails.
     Choice choose(Engines& engines);

@@ -1,6 +1,6 @@
 #pragma once
-// Finds a convolution's engine among candidates by trying them. What an engine is, how its plan is
-// made and run, is behind an interface: cuDNN's are in convolution.h, tests have others.
+// Finds a convolution's engine among candidates by trying them. What an engine is, how its engine
+// plan is made and run, is behind an interface: cuDNN's are in convolution.h, tests have others.
 
 #include <chrono>
 #include <cstddef>
@@ -16,7 +16,7 @@ namespace deeplab::cuda {
 // An engine with its knobs, as the library's heuristics propose it.
 struct Candidate {
     Choice choice;
-    bool runtime_compiled = false;  // seconds to make a plan of it
+    bool runtime_compiled = false;  // seconds to make an engine plan of it
     std::string notes;              // "tensor-core nondeterministic"
 };
 
@@ -32,10 +32,11 @@ public:
     // Bytes of workspace that the plan wants; nothing where the library does not know the engine,
     // or cannot do this with it.
     virtual std::optional<std::int64_t> build(const Choice& choice) = 0;
-    virtual void take() = 0;  // the plan that was built last, in place of the one taken before
+    virtual void
+    take() = 0;  // the engine plan that was built last, in place of the one taken before
     // Memory for what runs read and write; before the first of them.
     virtual void prepare() = 0;
-    // The plan that was built last: once, waited for; or its milliseconds.
+    // The engine plan that was built last: once, waited for; or its milliseconds.
     virtual void run() = 0;
     virtual double time() = 0;
     // After a failure: forgets what it left behind. Throws where the device itself has failed.
@@ -45,7 +46,7 @@ public:
 struct TuningOptions {
     std::int64_t workspace_limit = std::int64_t{1} << 30;  // bytes; engines that want more are out
     int candidates = 16;                                   // engine configurations that are timed
-    bool runtime_compiled = true;         // engines that are compiled when their plan is made, too
+    bool runtime_compiled = true;  // engines that are compiled when their engine plan is made, too
     std::chrono::seconds save_every{10};  // while engines are timed
 };
 
@@ -63,9 +64,10 @@ struct Attempt {
 };
 
 struct SearchResult {
-    std::optional<std::size_t> chosen;  // of attempts; its plan is the one taken. None: none works
-    std::vector<Attempt> attempts;      // in the order of trial
-    std::size_t candidates = 0;         // that the heuristics proposed
+    std::optional<std::size_t>
+        chosen;  // of attempts; its engine plan is the one taken. None: none works
+    std::vector<Attempt> attempts;  // in the order of trial
+    std::size_t candidates = 0;     // that the heuristics proposed
     std::string no_room;  // why there was no memory to run candidates: they were only built
 };
 

@@ -1,4 +1,4 @@
-// Stands in for cuda_backend.cu where nvcc was not found or CUDA is switched off.
+// Stands in for cuda_backend.cpp where nvcc was not found or CUDA is switched off.
 #include "deeplab/base/error.h"
 #include "deeplab/cuda/cuda_backend.h"
 

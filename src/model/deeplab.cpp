@@ -28,9 +28,9 @@ void check(const ModelConfig& c) {
             " (model.output_stride) — dilations are defined for 8 and 16 only — use one of these"));
     }
     if (c.num_classes < 2 || c.num_classes > 255) {
-        throw UsageError(cat(
-            c.num_classes,
-            " classes (model.num_classes) — labels are bytes and 255 is ignored — use 2 to 254"));
+        throw UsageError(cat(c.num_classes,
+                             " classes (model.num_classes) — labels are bytes, and one of the 256 "
+                             "is ignored — use 2 to 255"));
     }
     for (const float p : c.dropout) {
         if (!(p >= 0 && p < 1))

@@ -69,8 +69,7 @@ bool parse(int argc, char** argv, Arguments& a) {
                 "logits.json, which says what was done: enough to redo the evaluation elsewhere",
                 value("DIR"));
     line.option("--device", a.device, "where to run", one_of({"auto", "cpu", "cuda"}));
-    line.option("--precision", a.precision, "of the network's arithmetic",
-                one_of({"fp32", "tf32", "bf16"}));
+    line.option("--precision", a.precision, "of the network's arithmetic", one_of({"fp32"}));
     line.option(
         "--threads", a.threads,
         "threads of each rank; 0: the processors of its affinity mask, shared by the node's ranks");
@@ -78,12 +77,6 @@ bool parse(int argc, char** argv, Arguments& a) {
 }
 
 void check(const Arguments& a, const comm::Communicator& world) {
-    if (a.precision != "fp32") {
-        throw UsageError(
-            cat("--precision ", a.precision,
-                " is not implemented yet — the numbers would be fp32's under another name "
-                "— leave it out"));
-    }
     if (!a.masks.empty() && a.protocol != "full") {
         throw UsageError(
             "--save-masks does not go with --protocol centre-crop — masks of the original size "

@@ -3,11 +3,11 @@
 // rank 0's hears of all of them and ends the job with exit code 4 when one
 //   - has made no progress outside a collective for the limit: it is late, the others wait for it;
 //   - has not answered for the limit: its process is stopped, or its machine is gone;
-// or when all of them wait in collectives that long (of different names, or on a dead network).
-// Rank 0 itself is watched by the others. Progress is a change of phase or collective, or
-// comm::beat(): a long phase of many steps must beat, one without a beat must take less than the
-// limit. A job that was suspended as a whole is not late: a watchdog counts the time in which it
-// ran itself.
+// or when all of them wait in collectives that long (of different names, or on a dead
+// interconnect). Rank 0 itself is watched by the others. Progress is a change of phase or
+// collective, or comm::beat(): a long phase of many steps must beat, one without a beat must take
+// less than the limit. A job that was suspended as a whole is not late: a watchdog counts the time
+// in which it ran itself.
 
 #include <atomic>
 #include <condition_variable>

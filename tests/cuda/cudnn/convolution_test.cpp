@@ -41,7 +41,7 @@ ConvolutionProblem problem(Pass pass, Precision precision, bool deterministic = 
                                precision, deterministic);
 }
 
-// The first engine whose plan can be made.
+// The first engine whose engine plan can be made.
 EnginePlan first_plan(const ConvolutionProblem& p, const Target& target) {
     CudnnEngines engines(p, target, nullptr);
     const SearchResult result = search(engines, {}, Trial::build);
@@ -122,7 +122,7 @@ std::string json_of(const EnginePlan& plan) {
 // With a driver that can do nothing (tests/cuda/CMakeLists.txt) some engines fail.
 std::optional<EnginePlan> plan_of(const ConvolutionGraph& graph, const Choice& choice) {
     try {
-        return graph.plan(choice);
+        return graph.engine_plan(choice);
     } catch (const DeviceError&) {
         return std::nullopt;
     }

@@ -133,7 +133,7 @@ public:
     const Target& target() const { return target_; }
 
     // All engines of one kind for a problem: those that are there, or those that are compiled when
-    // their plan is made (the first configuration of each).
+    // their engine plan is made (the first configuration of each).
     void check_engines(const ConvolutionProblem& p, const Subject& subject, bool compiled,
                        const std::function<bool()>& time_is_left, Tally& tally) {
         const auto input = [&](Pass writer, const Tensor& tensor) {
@@ -152,7 +152,7 @@ public:
             SCOPED_TRACE(cat(key(p), ", engine ", config.choice.engine, " ", config.notes()));
             std::vector<std::byte> bytes[2];
             try {
-                const std::optional<EnginePlan> plan = graph.plan(config.choice);
+                const std::optional<EnginePlan> plan = graph.engine_plan(config.choice);
                 if (!plan || plan->workspace > most_workspace) continue;
                 const DeviceBuffer workspace(static_cast<std::size_t>(plan->workspace), "a test");
                 for (int run = 0; run < 2; ++run) {
