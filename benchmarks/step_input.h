@@ -11,7 +11,7 @@ namespace deeplab::bench {
 struct Input {
     std::vector<float> images;
     std::vector<std::uint8_t> labels;
-    std::vector<exec::SampleId> samples;
+    std::vector<math::SampleKey> samples;
     double valid = 0;  // pixels
 };
 

@@ -149,7 +149,7 @@ void CudaExecutable::send_scalars(const exec::Step& step) {
     put(sent_, 0, std::span(&scalars, 1));
     auto* keys = reinterpret_cast<math::SampleKey*>(sent_.as<std::byte>() + keys_at_);
     for (std::int64_t i = 0; i < batch_.samples(); ++i) {
-        const exec::SampleId& id = step.samples[static_cast<std::size_t>(i)];
+        const math::SampleKey& id = step.samples[static_cast<std::size_t>(i)];
         keys[i] = {id.epoch, id.sample};
     }
     put(sent_, sources_at_, std::span<const CropSource>(inboxes_[present_].sources));

@@ -115,7 +115,7 @@ void Trainer::run_micro(data::Loader& loader, std::int64_t step, NextBatch next,
     const comm::Phase phase("forward, backward, update", step + 1);
     const Clock::time_point began = Clock::now();
     data::Batch& batch = next.batch;
-    std::vector<exec::SampleId> samples;
+    std::vector<math::SampleKey> samples;
     for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
     exec::Step inputs = this->inputs(batch);
     inputs.samples = samples;

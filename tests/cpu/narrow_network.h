@@ -25,7 +25,7 @@ inline model::ModelConfig narrow(const char* backbone, int divisor, float dropou
 struct Batch {
     std::vector<float> images;
     std::vector<std::uint8_t> labels;
-    std::vector<exec::SampleId> samples;
+    std::vector<math::SampleKey> samples;
     double valid = 0;
 
     // Images that say what the labels are: the class is a square's brightness.

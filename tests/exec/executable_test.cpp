@@ -75,7 +75,7 @@ TEST(Executables, WantThePlansSamples) {
     const Subject s;
     for (const std::size_t count : {std::size_t{0}, std::size_t{2}, std::size_t{4}}) {
         exec::Step step = s.t.step();
-        const std::vector<exec::SampleId> samples(count);
+        const std::vector<math::SampleKey> samples(count);
         step.samples = samples;
         expect_part(refusal<LogicError>([&] { s.executable->run(step); }),
                     "a step of a plan with dropout has the plan's samples");

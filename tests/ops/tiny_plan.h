@@ -32,7 +32,7 @@ class TinyPlan {
 public:
     graph::Plan plan;
     std::vector<std::uint8_t> labels;
-    std::vector<exec::SampleId> samples;
+    std::vector<math::SampleKey> samples;
     // What inputs, parameters and states hold before the first run.
     std::vector<std::pair<TensorId, reference::Tensor>> given;
 

@@ -221,7 +221,7 @@ struct Interpreter::Ops {
     }
     Tensor dropped(const Tensor& x, float probability, std::uint32_t layer) const {
         std::vector<math::SampleKey> keys;
-        for (const exec::SampleId& id : step.samples) keys.push_back({id.epoch, id.sample});
+        for (const math::SampleKey& id : step.samples) keys.push_back({id.epoch, id.sample});
         return dropout(x, probability, layer, self.seed_, keys);
     }
     void operator()(const graph::Dropout& op) const {

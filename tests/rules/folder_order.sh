@@ -11,7 +11,7 @@ math:
 graph: base math
 model: base math graph
 comm: base
-exec: base graph comm
+exec: base math graph comm
 cpu: base math graph comm exec
 cuda: base math graph comm exec
 io: base

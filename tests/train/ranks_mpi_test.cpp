@@ -128,7 +128,7 @@ Result train(const std::filesystem::path& dir, const Setup& setup) {
         }
         group->all_reduce(&valid, 1, DType::f64, comm::ReduceOp::sum, "valid pixels");
         for (std::size_t m = 0; m < batches.size(); ++m) {
-            std::vector<exec::SampleId> ids;
+            std::vector<math::SampleKey> ids;
             for (const math::SampleKey& key : batches[m].keys)
                 ids.push_back({key.epoch, key.sample});
             loss += step->run({.images = batches[m].images,

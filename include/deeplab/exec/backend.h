@@ -12,14 +12,9 @@
 #include "deeplab/comm/communicator.h"
 #include "deeplab/graph/memory_plan.h"
 #include "deeplab/graph/plan.h"
+#include "deeplab/math/philox.h"
 
 namespace deeplab::exec {
-
-// Who a sample is: dropout masks depend on it and the seed alone (math::SampleKey has the same
-// fields).
-struct SampleId {
-    std::uint32_t epoch = 0, sample = 0;
-};
 
 // Neither is null; of one rank where nothing is to be exchanged. They may be in use at the same
 // time, so they must be distinct objects with distinct MPI/NCCL communicators.
@@ -68,8 +63,8 @@ struct Step {
     // N, instead of images and labels: for a backend that takes_raw_samples(), of a plan with loss.
     // The pixels are those of the images that the host would make.
     std::span<const RawSample> raw = {};
-    std::span<const SampleId> samples;  // N; empty for a plan without dropout
-    double learning_rate = 0;           // read on the last micro-batch
+    std::span<const math::SampleKey> samples;  // N; empty for a plan without dropout
+    double learning_rate = 0;                  // read on the last micro-batch
     double valid_pixels = 0;  // of the global batch, all ranks and micro-batches; read on the last
                               // micro-batch
     bool first_micro = true, last_micro = true;

@@ -126,8 +126,8 @@ TEST(CudaExecutor, GraphsAndEagerStepsAgree) {
     for (int i = 0; i < 4; ++i) {
         const Batch batch(2, 33);
         exec::Step step = batch.step(0.02 / (1 + i));  // what changes is read from device memory
-        const std::vector<exec::SampleId> samples = {{static_cast<std::uint32_t>(i), 4},
-                                                     {static_cast<std::uint32_t>(i), 7}};
+        const std::vector<math::SampleKey> samples = {{static_cast<std::uint32_t>(i), 4},
+                                                      {static_cast<std::uint32_t>(i), 7}};
         step.samples = samples;
         EXPECT_EQ(captured.executable->run(step).loss_sum, eager.executable->run(step).loss_sum);
     }

@@ -18,7 +18,7 @@ struct Samples {
     std::vector<data::CropWords> words;
     std::vector<float> images;
     std::vector<std::uint8_t> labels;
-    std::vector<exec::SampleId> ids;
+    std::vector<math::SampleKey> ids;
     double valid = 0;
 
     Samples(std::uint32_t count, std::uint32_t number) {

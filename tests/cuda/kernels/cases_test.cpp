@@ -45,7 +45,7 @@ public:
     }
     void run(const exec::Step& step) const {
         std::vector<math::SampleKey> keys;
-        for (const exec::SampleId& id : step.samples) keys.push_back({id.epoch, id.sample});
+        for (const math::SampleKey& id : step.samples) keys.push_back({id.epoch, id.sample});
         const DeviceArray<math::SampleKey> samples(keys);
         for (const graph::Node& node : plan_.nodes)
             std::visit(Launch{*this, node, samples.data(), !step.first_micro}, node.op);
