@@ -45,7 +45,7 @@ public:
 
     exec::EngineCounts engines() const override { return model_->engines.counts(); }
 
-    bool takes_raw_samples() const override { return true; }
+    bool takes_decoded_samples() const override { return true; }
 
     void keep_samples(std::span<const std::int64_t> pixels) override {
         KeptSamples& kept = model_->kept;

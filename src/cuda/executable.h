@@ -101,9 +101,9 @@ private:
 
     // Running.
     void check_batch(const exec::Step& step) const;
-    void check_raw(std::span<const exec::RawSample> samples) const;
+    void check_decoded(std::span<const exec::DecodedSample> samples) const;
     void send_batch(Inbox& inbox, const exec::Step& step);
-    void send_raw(Inbox& inbox, std::span<const exec::RawSample> samples);
+    void send_decoded(Inbox& inbox, std::span<const exec::DecodedSample> samples);
     void send_scalars(const exec::Step& step);
     void receive();
     void enqueue();

@@ -21,11 +21,11 @@ void put(const PinnedBuffer& to, std::int64_t at, std::span<const T> values) {
     if (!values.empty()) std::memcpy(to.as<std::byte>() + at, values.data(), values.size_bytes());
 }
 
-std::int64_t words_bytes(const exec::RawSample& sample) {
+std::int64_t words_bytes(const exec::DecodedSample& sample) {
     return apart(static_cast<std::int64_t>(sample.crop.size_bytes()));
 }
 
-std::int64_t pixel_count(const exec::RawSample& sample) {
+std::int64_t pixel_count(const exec::DecodedSample& sample) {
     math::CropHeader h;
     std::memcpy(&h, sample.crop.data(), sizeof h);
     return std::int64_t{h.width} * h.height;
@@ -46,22 +46,22 @@ void Inbox::free_replaced() {
 }
 
 void CudaExecutable::check_batch(const exec::Step& step) const {
-    if (!step.raw.empty()) {
+    if (!step.decoded.empty()) {
         expects(step.images.empty() && step.labels.empty(),
                 "a step brings decoded samples, or images and labels");
-        check_raw(step.raw);
+        check_decoded(step.decoded);
         return;
     }
     batch_.check_images_and_labels(step);
 }
 
-void CudaExecutable::check_raw(std::span<const exec::RawSample> samples) const {
+void CudaExecutable::check_decoded(std::span<const exec::DecodedSample> samples) const {
     expects(plan_.images != graph::none && plan_.labels != graph::none,
             "decoded samples are for a plan with labels");
     const Shape& s = plan_.tensor(plan_.images).shape;
     expects(static_cast<std::int64_t>(samples.size()) == s.n, "the plan's number of samples");
     for (std::size_t i = 0; i < samples.size(); ++i) {
-        const exec::RawSample& sample = samples[i];
+        const exec::DecodedSample& sample = samples[i];
         expects(static_cast<std::int64_t>(sample.crop.size()) >= math::crop_header_words,
                 "a sample has the header of its crop");
         math::CropHeader h;
@@ -91,8 +91,8 @@ void CudaExecutable::send_batch(Inbox& inbox, const exec::Step& step) {
     inbox.copied.synchronize();
     inbox.sources.clear();
     cudaStream_t stream = model_->copies.get();
-    if (!step.raw.empty()) {
-        send_raw(inbox, step.raw);
+    if (!step.decoded.empty()) {
+        send_decoded(inbox, step.decoded);
     } else {
         const auto labels_at = static_cast<std::int64_t>(step.images.size_bytes());
         const std::int64_t end = labels_at + batch_.label_elements();
@@ -107,10 +107,10 @@ void CudaExecutable::send_batch(Inbox& inbox, const exec::Step& step) {
 // Bytes only: a quarter of what the crops are as floats. The words of all crops, then the samples
 // that the device does not have, each sent as soon as it is in pinned memory, so that the bus is
 // busy while the next one is brought there. What is kept goes to its place and is not sent again.
-void CudaExecutable::send_raw(Inbox& inbox, std::span<const exec::RawSample> samples) {
+void CudaExecutable::send_decoded(Inbox& inbox, std::span<const exec::DecodedSample> samples) {
     KeptSamples& kept = model_->kept;
     std::int64_t words = 0, bytes = 0;
-    for (const exec::RawSample& sample : samples) {
+    for (const exec::DecodedSample& sample : samples) {
         words += words_bytes(sample);
         if (!kept.has(sample.number)) bytes += sample_bytes(pixel_count(sample));
     }
@@ -119,7 +119,7 @@ void CudaExecutable::send_raw(Inbox& inbox, std::span<const exec::RawSample> sam
     cudaStream_t stream = model_->copies.get();
     auto* received = inbox.received.as<std::byte>();
     std::int64_t at = 0;
-    for (const exec::RawSample& sample : samples) {
+    for (const exec::DecodedSample& sample : samples) {
         put(inbox.sent, at, sample.crop);
         inbox.sources.push_back(
             {nullptr, nullptr, reinterpret_cast<const std::int32_t*>(received + at)});
@@ -127,7 +127,7 @@ void CudaExecutable::send_raw(Inbox& inbox, std::span<const exec::RawSample> sam
     }
     copy(received, inbox.sent, 0, at, stream);
     for (std::size_t i = 0; i < samples.size(); ++i) {
-        const exec::RawSample& sample = samples[i];
+        const exec::DecodedSample& sample = samples[i];
         const std::int64_t pixels = pixel_count(sample), end = at + sample_bytes(pixels);
         const bool keep = kept.keeps(sample.number);
         std::byte* place = keep ? kept.at(sample.number) : received + at;

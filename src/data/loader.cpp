@@ -89,7 +89,7 @@ struct Loader::Impl {
         max_pending = static_cast<std::size_t>(std::max(1, o.queue));
         max_jobs = static_cast<std::size_t>(2 * std::max(1, o.workers));
         batches_left = (o.last_step - o.first_step) * o.accumulation;
-        expects(!o.cache_device || (o.raw && !o.cache_host),
+        expects(!o.cache_device || (o.decoded && !o.cache_host),
                 "a device keeps decoded samples, and then the host does not");
         const auto records = static_cast<std::size_t>(manifest.records);
         if (o.cache_host || o.cache_device) cache.resize(records);
@@ -158,7 +158,7 @@ struct Loader::Impl {
         batch.micro = micro;
         batch.valid_pixels = 0;
         const auto samples = static_cast<std::size_t>(local);
-        if (options.raw) {
+        if (options.decoded) {
             batch.decoded.resize(samples);
             batch.crops.resize(samples);
         } else {
@@ -244,14 +244,14 @@ struct Loader::Impl {
         std::shared_ptr<LabelledImage> source = job.decoded;
         if (!source) {
             // Nobody else has what a recycled batch alone still holds.
-            if (options.raw && batch.decoded[place].use_count() == 1)
+            if (options.decoded && batch.decoded[place].use_count() == 1)
                 worker.decoded = std::move(batch.decoded[place]);
             if (worker.decoded.use_count() != 1) worker.decoded = std::make_shared<LabelledImage>();
             source = worker.decoded;
             decode(manifest, job.key.sample, job.record, !job.on_device, clock, *source);
         }
-        const std::int64_t valid = options.raw ? deliver_raw(job, source, clock)
-                                               : deliver_crop(job, *source, worker);
+        const std::int64_t valid = options.decoded ? deliver_decoded(job, source, clock)
+                                                   : deliver_crop(job, *source, worker);
         batch.keys[place] = job.key;
         batch.ids[place] = source->id;
         {
@@ -276,8 +276,8 @@ struct Loader::Impl {
                             batch.labels.data() + job.sample * pixels, worker.scratch);
     }
 
-    std::int64_t deliver_raw(const Job& job, const std::shared_ptr<LabelledImage>& source,
-                             StageClock& clock) {
+    std::int64_t deliver_decoded(const Job& job, const std::shared_ptr<LabelledImage>& source,
+                                 StageClock& clock) {
         const auto place = static_cast<std::size_t>(job.sample);
         Batch& batch = job.target->batch;
         batch.decoded[place] = source;

@@ -49,7 +49,7 @@ void Trainer::start() {
     if (setup_.val) info_.val_content = data::to_text(data::content_of(*setup_.val));
     info_.config_toml = config::to_stored_toml(setup_.config);
     comm::agreed(*control_, samples_on_device(), "place of the samples", [&] {
-        if (backend_.takes_raw_samples()) return;
+        if (backend_.takes_decoded_samples()) return;
         throw UsageError(cat(
             "data.cache is \"device\", and ", log::host(), " trains on ", backend_.description(),
             " — there is no memory but the host's — use --device cuda, or data.cache = \"host\""));
@@ -239,7 +239,7 @@ data::LoaderOptions Trainer::loader_options() const {
     o.first_step = first_step_;
     o.last_step = iterations();
     o.workers = loader_workers(config, options_.threads);
-    o.raw = backend_.takes_raw_samples();
+    o.decoded = backend_.takes_decoded_samples();
     o.cache_host = config.data.cache == "host";
     o.cache_device = samples_on_device();
     o.cache_bytes = static_cast<std::int64_t>(config.data.cache_gib * 0x1p30);

@@ -118,10 +118,10 @@ private:
     // What the loader delivered while the step before was under way. Nothing of a step is done
     // here.
     std::optional<NextBatch> ahead_;
-    std::vector<exec::RawSample> raw_;   // of the step whose inputs() were made last
-    std::vector<std::string> step_ids_;  // of this rank: named where a step is not finite
-    std::vector<std::string> changes_;   // of a resumed run's configuration
-    std::set<std::int64_t> skipped_;     // steps passed without an update (nonfinite.h)
+    std::vector<exec::DecodedSample> decoded_;  // of the step whose inputs() were made last
+    std::vector<std::string> step_ids_;         // of this rank: named where a step is not finite
+    std::vector<std::string> changes_;          // of a resumed run's configuration
+    std::set<std::int64_t> skipped_;            // steps passed without an update (nonfinite.h)
     report::Interval interval_;
     Clock::time_point interval_start_;
     double trained_s_ = 0, slowest_copy_s_ = 0;

@@ -143,16 +143,16 @@ void Trainer::run_micro(data::Loader& loader, std::int64_t step, NextBatch next,
 
 // Images and labels, or decoded samples.
 exec::Step Trainer::inputs(const data::Batch& batch) {
-    raw_.clear();
+    decoded_.clear();
     for (std::size_t i = 0; i < batch.decoded.size(); ++i) {
         const data::LabelledImage& decoded = *batch.decoded[i];
-        raw_.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words,
-                        samples_on_device() ? std::int64_t{batch.keys[i].sample} : -1});
+        decoded_.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words,
+                            samples_on_device() ? std::int64_t{batch.keys[i].sample} : -1});
     }
     exec::Step step;
     step.images = batch.images;
     step.labels = batch.labels;
-    step.raw = raw_;
+    step.decoded = decoded_;
     return step;
 }
 

@@ -138,7 +138,7 @@ TEST_F(LoaderTest, DeliversDecodedSamples) {
     for (const bool cache : {false, true}) {
         LoaderOptions options = options_for(dir.path());
         Loader cropping(options);
-        options.raw = true;
+        options.decoded = true;
         options.cache_host = cache;
         options.workers = 3;
         Loader loader(options);
@@ -180,7 +180,7 @@ TEST_F(LoaderTest, DeliversImagesToADeviceOnce) {
         options.global_batch = 4;
         options.last_step = 6;
         options.queue = 1;
-        options.raw = true;
+        options.decoded = true;
         Loader whole(options);
         options.cache_device = true;
         options.cache_bytes = room;

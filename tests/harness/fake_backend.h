@@ -26,7 +26,7 @@ public:
     // The sample that, in epoch 0, makes gradient, loss and statistics NaN on the rank that has it.
     std::int64_t poisoned = -1;
     // Like a GPU it takes decoded samples: the mean of all pixels stands for the crop's.
-    bool raw = false;
+    bool decoded = false;
     std::int64_t room = 1 << 30;          // for keep_samples, bytes
     std::map<std::int64_t, double> kept;  // level by number
     std::vector<std::int64_t> came;       // of each batch: how many samples came with pixels
@@ -40,7 +40,7 @@ public:
     std::int64_t largest_area = 1 << 30;  // of an image; above it memory is short
     double wait_limit_s = -1;             // that the last plan with a loss was compiled with
 
-    bool takes_raw_samples() const override { return raw; }
+    bool takes_decoded_samples() const override { return decoded; }
     void keep_samples(std::span<const std::int64_t> pixels) override {
         std::int64_t bytes = 0;
         for (const std::int64_t p : pixels) bytes += 4 * p;
@@ -162,11 +162,11 @@ private:
         double valid, level;
     };
     std::vector<Sample> look_at(const exec::Step& step) {
-        if (!step.raw.empty()) backend_.came.push_back(0);
+        if (!step.decoded.empty()) backend_.came.push_back(0);
         std::vector<Sample> samples;
-        for (const exec::RawSample& raw : step.raw)
-            samples.push_back({static_cast<double>(raw.crop.size()), raw_level(raw)});
-        if (!step.raw.empty()) return samples;
+        for (const exec::DecodedSample& decoded : step.decoded)
+            samples.push_back({static_cast<double>(decoded.crop.size()), level_of(decoded)});
+        if (!step.decoded.empty()) return samples;
         const auto count = static_cast<std::size_t>(plan_.tensor(plan_.images).shape.n);
         const std::size_t pixels = step.labels.size() / count, values = step.images.size() / count;
         for (std::size_t n = 0; n < count; ++n) {
@@ -179,7 +179,7 @@ private:
         }
         return samples;
     }
-    double raw_level(const exec::RawSample& sample) {
+    double level_of(const exec::DecodedSample& sample) {
         if (!sample.pixels.empty()) {
             ++backend_.came.back();
             double sum = 0;

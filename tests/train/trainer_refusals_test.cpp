@@ -127,7 +127,7 @@ TEST_F(TrainerTest, WhereSamplesCannotStayIsSaidBeforeTheFirstStep) {
     for (const bool dry : {true, false}) {
         const auto world = comm::make_self();
         FakeBackend small;
-        small.raw = true;
+        small.decoded = true;
         small.room = 1000;
         options_.dry_run = dry;
         EXPECT_THROW(run_training(options_, small, *world, *world), DeviceError);

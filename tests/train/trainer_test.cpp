@@ -97,7 +97,7 @@ TEST_F(TrainerTest, SamplesThatStayOnTheDeviceAreSentOnce) {
     TrainOptions options = options_;
     options.config.train.iterations = 20;
     FakeBackend streaming, keeping, first, second;
-    for (FakeBackend* backend : {&streaming, &keeping, &first, &second}) backend->raw = true;
+    for (FakeBackend* backend : {&streaming, &keeping, &first, &second}) backend->decoded = true;
     const TrainResult wanted = run_training(options, streaming, *world, *world);
     EXPECT_EQ(streaming.came, std::vector<std::int64_t>(20, 4));
 
@@ -136,7 +136,7 @@ TEST_F(TrainerTest, BatchesThatComeEarlyGiveTheSameBits) {
             options.run = dir_ / (kind + (early ? " early" : " late"));
             for (const bool resumed : {false, true}) {
                 FakeBackend backend;
-                backend.raw = kind == "decoded" || kind == "device";
+                backend.decoded = kind == "decoded" || kind == "device";
                 backend.prefetches = early;
                 backend.step_time = std::chrono::milliseconds(early ? 5 : 0);
                 std::atomic<bool> stop = false;

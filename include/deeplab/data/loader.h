@@ -86,8 +86,8 @@ struct Batch {
     std::int64_t micro = 0;
     std::vector<float> images;         // (N,3,crop,crop)
     std::vector<std::uint8_t> labels;  // (N,1,crop,crop)
-    // N each, instead of images and labels, where LoaderOptions::raw asks for them. The cache and
-    // other batches may hold the same samples. image.pixels is empty where a device has it.
+    // N each, instead of images and labels, where LoaderOptions::decoded asks for them. The cache
+    // and other batches may hold the same samples. image.pixels is empty where a device has it.
     std::vector<std::shared_ptr<LabelledImage>> decoded;
     std::vector<CropWords> crops;
     std::vector<math::SampleKey> keys;  // N; key.sample is the record's index in the split
@@ -137,10 +137,10 @@ struct LoaderOptions {
     bool cache_host = false;
     // Deliver decoded samples and the words of their crops, for a device to make them. What a crop
     // counts as valid is still counted here: a step's ranks sum that before the device runs.
-    bool raw = false;
-    // With raw: a device keeps the samples that on_device() told of. Their images are not decoded
-    // again; masks, of which crops are counted, are kept here as with cache_host (a quarter of its
-    // bytes), and those without room are read and decoded anew.
+    bool decoded = false;
+    // With decoded: a device keeps the samples that on_device() told of. Their images are not
+    // decoded again; masks, of which crops are counted, are kept here as with cache_host (a quarter
+    // of its bytes), and those without room are read and decoded anew.
     bool cache_device = false;
     std::int64_t cache_bytes = std::int64_t{8} << 30;
     int queue = 4;  // micro-batches in memory at most, begun or ready

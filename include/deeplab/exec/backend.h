@@ -47,7 +47,7 @@ struct CompileOptions {
 };
 
 // A sample as it was decoded, and how its crop is made from it.
-struct RawSample {
+struct DecodedSample {
     std::span<const std::uint8_t> pixels;  // (height, width, 3)
     std::span<const std::uint8_t> labels;  // (height, width)
     std::span<const std::int32_t> crop;    // math::CropHeader and its tables (math/crop.h)
@@ -60,15 +60,16 @@ struct RawSample {
 struct Step {
     std::span<const float> images;         // (N,3,H,W), normalised
     std::span<const std::uint8_t> labels;  // (N,1,H,W); empty for a plan without loss
-    // N, instead of images and labels: for a backend that takes_raw_samples(), of a plan with loss.
-    // The pixels are those of the images that the host would make.
-    std::span<const RawSample> raw = {};
+    // N, instead of images and labels: for a backend that takes_decoded_samples(), of a plan with
+    // loss. The pixels are those of the images that the host would make.
+    std::span<const DecodedSample> decoded = {};
     std::span<const math::SampleKey> samples;  // N; empty for a plan without dropout
     double learning_rate = 0;                  // read on the last micro-batch
     double valid_pixels = 0;  // of the global batch, all ranks and micro-batches; read on the last
                               // micro-batch
     bool first_micro = true, last_micro = true;
-    // Images and labels, or raw, are those of the last prefetch(): what it took is used.
+    // Images and labels, or decoded samples, are those of the last prefetch(): what it took is
+    // used.
     bool prefetched = false;
     // Called between the nodes before Update, on the thread that start() was called on: parameters
     // and momentum are those of the step before, running statistics may be this one's. By backends
@@ -100,9 +101,9 @@ public:
         start(step);
         return finish();
     }
-    // Takes the batch (images and labels, or raw; nothing else is looked at) of a coming step,
-    // while the present one is under way: the next start() is of a step that is `prefetched`, or
-    // forgets it. Same bits with and without. DataError as start() would throw it.
+    // Takes the batch (images and labels, or decoded samples; nothing else is looked at) of a
+    // coming step, while the present one is under way: the next start() is of a step that is
+    // `prefetched`, or forgets it. Same bits with and without. DataError as start() would throw it.
     virtual void prefetch(const Step& next) { static_cast<void>(next); }
     // A tensor with `keep` set, as f32 N C H W, as the last run left it.
     virtual std::vector<float> download(graph::TensorId tensor) = 0;
@@ -130,11 +131,11 @@ public:
     // All zero where there is nothing to choose.
     virtual EngineCounts engines() const { return {}; }
     // Whether a step may bring decoded samples, from which the device makes the crops.
-    virtual bool takes_raw_samples() const { return false; }
+    virtual bool takes_decoded_samples() const { return false; }
     // Device memory for all samples that steps will bring, by number; pixels: width * height of
     // each. What comes first with a step stays there for every executable. Once, after compile(),
     // so that it takes what is left; DeviceError with both sizes where that does not suffice. Of a
-    // backend that takes_raw_samples().
+    // backend that takes_decoded_samples().
     virtual void keep_samples(std::span<const std::int64_t> pixels) {
         static_cast<void>(pixels);
         throw LogicError("keep_samples() is for backends that take decoded samples");

@@ -57,8 +57,8 @@ struct Samples {
         }
         return d;
     }
-    std::vector<exec::RawSample> raw() const {
-        std::vector<exec::RawSample> all;
+    std::vector<exec::DecodedSample> decoded_samples() const {
+        std::vector<exec::DecodedSample> all;
         for (std::size_t i = 0; i < decoded.size(); ++i)
             all.push_back({decoded[i].image.pixels, decoded[i].mask.labels, words[i].words});
         return all;

@@ -143,21 +143,22 @@ TEST(RunMemory, IsTakenAgainAfterTheScratchMemoryAloneHasMoved) {
 TEST(Inboxes, GrowWithoutFreeingDuringAStep) {
     const shim::OtherSchedule late(shim::Schedule::late);
     const Trainer t = trainer();
-    const auto step_of = [](const Samples& samples, const std::vector<exec::RawSample>& raw) {
+    const auto step_of = [](const Samples& samples,
+                            const std::vector<exec::DecodedSample>& decoded) {
         exec::Step step = samples.step();
-        step.raw = raw;
+        step.decoded = decoded;
         return step;
     };
     std::size_t before = 0;
     for (std::uint32_t i = 0; i < 4; ++i) {
         const Samples now(2, 4 * i), next(2, 4 * i + 4);
-        const auto raw = now.raw(), next_raw = next.raw();
-        exec::Step step = step_of(now, raw);
+        const auto decoded = now.decoded_samples(), next_decoded = next.decoded_samples();
+        exec::Step step = step_of(now, decoded);
         step.prefetched = i > 0;
         t.executable->start(step);
         const std::int64_t frees = counts().frees_while_busy,
                            allocations = counts().device_allocations;
-        t.executable->prefetch(step_of(next, next_raw));
+        t.executable->prefetch(step_of(next, next_decoded));
         EXPECT_EQ(counts().device_allocations, allocations + 1);
         EXPECT_EQ(counts().frees_while_busy, frees) << "step " << i;
         before = shim::free_room(Place::device);

@@ -28,17 +28,17 @@ Trainer trainer(DType type, bool graph) {
     return {narrow("resnet18", 16), options(2, crop), compile, device(0), type};
 }
 
-class RawSamples : public ::testing::TestWithParam<DType> {};
+class DecodedSamples : public ::testing::TestWithParam<DType> {};
 
 // Eager, captured, replayed, with samples that grow from step to step.
-TEST_P(RawSamples, TakeTheStepsOfTheHostsCrops) {
+TEST_P(DecodedSamples, TakeTheStepsOfTheHostsCrops) {
     Trainer tested = trainer(GetParam(), true), expected = trainer(GetParam(), true);
-    EXPECT_TRUE(tested.backend->takes_raw_samples());
+    EXPECT_TRUE(tested.backend->takes_decoded_samples());
     for (std::uint32_t i = 0; i < 4; ++i) {
         const Samples samples(2, i);
         exec::Step floats = samples.step(), bytes = samples.step();
-        const auto raw = samples.raw();
-        bytes.raw = raw;
+        const auto decoded = samples.decoded_samples();
+        bytes.decoded = decoded;
         floats.images = samples.images;
         floats.labels = samples.labels;
         EXPECT_EQ(tested.executable->run(bytes).loss_sum, expected.executable->run(floats).loss_sum)
@@ -47,31 +47,31 @@ TEST_P(RawSamples, TakeTheStepsOfTheHostsCrops) {
     EXPECT_EQ(tested.state(), expected.state());
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, RawSamples, ::testing::Values(DType::f32, DType::bf16));
+INSTANTIATE_TEST_SUITE_P(Types, DecodedSamples, ::testing::Values(DType::f32, DType::bf16));
 
 // A plan takes both kinds in turn: each has graphs of its own.
-TEST(RawSamples, TakeTurnsWithCrops) {
+TEST(DecodedSamples, TakeTurnsWithCrops) {
     Trainer tested = trainer(DType::f32, true), expected = trainer(DType::f32, false);
     for (std::uint32_t i = 0; i < 6; ++i) {
         const Samples samples(2, i / 2);
-        const auto raw = samples.raw();
+        const auto decoded = samples.decoded_samples();
         exec::Step floats = samples.step(), bytes = samples.step();
         floats.images = samples.images;
         floats.labels = samples.labels;
-        bytes.raw = raw;
+        bytes.decoded = decoded;
         EXPECT_EQ(tested.executable->run(i % 2 == 0 ? bytes : floats).loss_sum,
                   expected.executable->run(floats).loss_sum);
     }
     EXPECT_EQ(tested.state(), expected.state());
 }
 
-TEST(RawSamples, AreRefusedWithForeignLabels) {
+TEST(DecodedSamples, AreRefusedWithForeignLabels) {
     Trainer tested = trainer(DType::f32, true);
     Samples samples(2, 0);
     samples.decoded[1].mask.labels[77] = 9;
-    const auto raw = samples.raw();
+    const auto decoded = samples.decoded_samples();
     exec::Step step = samples.step();
-    step.raw = raw;
+    step.decoded = decoded;
     try {
         tested.executable->run(step);
         FAIL() << "a label of no class";
@@ -91,15 +91,15 @@ protected:
             pixels.push_back(Samples::split_width(i) * Samples::split_height);
         return pixels;
     }
-    static std::vector<exec::RawSample> numbered(const Samples& samples) {
-        std::vector<exec::RawSample> raw = samples.raw();
-        for (std::size_t i = 0; i < raw.size(); ++i) raw[i].number = samples.ids[i].sample;
-        return raw;
+    static std::vector<exec::DecodedSample> numbered(const Samples& samples) {
+        std::vector<exec::DecodedSample> decoded = samples.decoded_samples();
+        for (std::size_t i = 0; i < decoded.size(); ++i) decoded[i].number = samples.ids[i].sample;
+        return decoded;
     }
     static exec::StepResult run(const Trainer& trainer, const Samples& samples,
-                                const std::vector<exec::RawSample>& raw) {
+                                const std::vector<exec::DecodedSample>& decoded) {
         exec::Step step = samples.step();
-        step.raw = raw;
+        step.decoded = decoded;
         return trainer.executable->run(step);
     }
 };
@@ -113,14 +113,14 @@ TEST_P(KeptSamples, AreSentOnceForTheSameBits) {
                                                              {3, 1}, {0, 2}, {2, 1}};
     for (std::size_t i = 0; i < batches.size(); ++i) {
         const Samples samples(batches[i], i < 3 ? 0 : 1);
-        auto raw = numbered(samples);
+        auto decoded = numbered(samples);
         if (i >= 3)
-            for (exec::RawSample& sample : raw) sample.pixels = sample.labels = {};
+            for (exec::DecodedSample& sample : decoded) sample.pixels = sample.labels = {};
         if (i == 4)
             tested.executable = tested.backend->compile(tested.plan, tested.communicators(),
                                                         {.seed = 9});
-        EXPECT_EQ(run(tested, samples, raw).loss_sum,
-                  run(expected, samples, samples.raw()).loss_sum)
+        EXPECT_EQ(run(tested, samples, decoded).loss_sum,
+                  run(expected, samples, samples.decoded_samples()).loss_sum)
             << "step " << i;
     }
     EXPECT_EQ(tested.state(), expected.state());
@@ -137,9 +137,9 @@ TEST_F(KeptSamples, AreNotReadAgain) {
     for (data::LabelledImage& d : blank.decoded)
         std::fill(d.image.pixels.begin(), d.image.pixels.end(), std::uint8_t{0});
     run(tested, samples, numbered(samples));
-    run(expected, samples, samples.raw());
+    run(expected, samples, samples.decoded_samples());
     EXPECT_EQ(run(tested, blank, numbered(blank)).loss_sum,
-              run(expected, samples, samples.raw()).loss_sum);
+              run(expected, samples, samples.decoded_samples()).loss_sum);
 }
 
 // Sent during the step before. The second batch is first replaced and then not used: what came with
@@ -153,28 +153,28 @@ TEST_P(KeptSamples, ArePrefetchedForTheSameBits) {
     for (std::size_t i = 0; i < batches.size(); ++i) {
         const Samples samples(batches[i], static_cast<std::uint32_t>(i));
         exec::Step step = samples.step();
-        std::vector<exec::RawSample> raw = numbered(samples);
+        std::vector<exec::DecodedSample> decoded = numbered(samples);
         if (i == 2)
-            for (exec::RawSample& sample : raw) sample.pixels = sample.labels = {};
-        step.raw = raw;
+            for (exec::DecodedSample& sample : decoded) sample.pixels = sample.labels = {};
+        step.decoded = decoded;
         step.prefetched = prefetched;
         tested.executable->start(step);
         if (i + 1 < batches.size()) {
             // Gone before its step starts.
             const Samples next(batches[i + 1], static_cast<std::uint32_t>(i + 1));
             exec::Step coming;
-            std::vector<exec::RawSample> memory = numbered(next);
-            coming.raw = memory;
+            std::vector<exec::DecodedSample> memory = numbered(next);
+            coming.decoded = memory;
             tested.executable->prefetch(coming);
             if (i == 0) {
                 const Samples other({3, 3}, 1);
                 memory = numbered(other);
-                coming.raw = memory;
+                coming.decoded = memory;
                 tested.executable->prefetch(coming);
             }
         }
         EXPECT_EQ(tested.executable->finish().loss_sum,
-                  run(expected, samples, samples.raw()).loss_sum)
+                  run(expected, samples, samples.decoded_samples()).loss_sum)
             << "step " << i;
         prefetched = i != 0;
     }
@@ -198,14 +198,14 @@ TEST_F(KeptSamples, ComeOnceWithPixelsOfTheAnnouncedSize) {
     Trainer tested = trainer(DType::f32, true);
     tested.backend->keep_samples(sizes());
     const Samples samples({0, 1}, 0);
-    auto raw = numbered(samples);
-    raw[1].pixels = {};
-    EXPECT_THROW(run(tested, samples, raw), LogicError);
-    raw = numbered(samples);
-    raw[1].number = 2;
-    EXPECT_THROW(run(tested, samples, raw), LogicError);
-    raw[1].number = 4;
-    EXPECT_THROW(run(tested, samples, raw), LogicError);
+    auto decoded = numbered(samples);
+    decoded[1].pixels = {};
+    EXPECT_THROW(run(tested, samples, decoded), LogicError);
+    decoded = numbered(samples);
+    decoded[1].number = 2;
+    EXPECT_THROW(run(tested, samples, decoded), LogicError);
+    decoded[1].number = 4;
+    EXPECT_THROW(run(tested, samples, decoded), LogicError);
 }
 
 }  // namespace
