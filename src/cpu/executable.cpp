@@ -64,15 +64,15 @@ void CpuExecutable::wait(comm::Communicator& communicator, comm::Request request
 void CpuExecutable::finish_all_reduces() {
     for (const auto& [request, bucket] : all_reduces_) {
         wait(*communicators_.gradients, request);
-        round_traffic(bucket);
+        round_gradients(bucket);
     }
     all_reduces_.clear();
 }
 
 // What bf16 on the way makes of a bucket, before the sum and after it: the numbers of a GPU's
 // ranks, in messages of f32, which MPI can add.
-void CpuExecutable::round_traffic(const graph::Bucket& bucket) {
-    if (options_.gradient_traffic != DType::bf16 || communicators_.gradients->size() == 1) return;
+void CpuExecutable::round_gradients(const graph::Bucket& bucket) {
+    if (options_.gradient_type != DType::bf16 || communicators_.gradients->size() == 1) return;
     auto* values = reinterpret_cast<float*>(model_->gradients.data()) + bucket.offset;
     model_->threads.each(bucket.count,
                          [values](std::int64_t i) { values[i] = math::round_to_bf16(values[i]); });

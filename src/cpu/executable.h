@@ -64,7 +64,7 @@ private:
     void load_inputs();
     void wait(comm::Communicator& communicator, comm::Request request);
     void finish_all_reduces();
-    void round_traffic(const graph::Bucket& bucket);
+    void round_gradients(const graph::Bucket& bucket);
     void progress();
     void poison_dead(std::size_t node);
 

@@ -296,7 +296,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::AllReduce& op, const gra
     const graph::Bucket bucket = plan_.buckets[static_cast<std::size_t>(op.bucket)];
     return [this, bucket] {
         if (!step_->last_micro) return;
-        round_traffic(bucket);
+        round_gradients(bucket);
         all_reduces_.emplace_back(
             communicators_.gradients->start_all_reduce(
                 reinterpret_cast<float*>(model_->gradients.data()) + bucket.offset,

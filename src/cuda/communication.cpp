@@ -21,7 +21,7 @@ bool has(const graph::Plan& plan) {
 
 }  // namespace
 
-Traffic::Traffic(comm::Communicator& group, bool nccl, const comm::NcclOptions& options)
+Channel::Channel(comm::Communicator& group, bool nccl, const comm::NcclOptions& options)
     : stream(Stream::Priority::high), ready(cudaEventDisableTiming), done(cudaEventDisableTiming) {
     if (nccl) {
         communicator = comm::make_nccl(group, options);
@@ -31,7 +31,7 @@ Traffic::Traffic(comm::Communicator& group, bool nccl, const comm::NcclOptions& 
 }
 
 // Collective where the plan has sums over ranks: all ranks compile the same plan.
-void CudaExecutable::open_traffic() {
+void CudaExecutable::open_channels() {
     // Few blocks each: both may run beside the computation, and at the same time.
     const comm::NcclOptions gradients{
         .name = "gradients", .max_ctas = 8, .deterministic = options_.deterministic};
@@ -39,52 +39,52 @@ void CudaExecutable::open_traffic() {
         .name = "batch-norm sums", .max_ctas = 2, .deterministic = options_.deterministic};
     const bool nccl = model_->options.nccl;
     if (has<graph::AllReduce>(plan_))
-        gradients_ = std::make_unique<Traffic>(*communicators_.gradients, nccl, gradients);
-    if (gradients_ && options_.gradient_traffic == DType::bf16 &&
+        gradients_ = std::make_unique<Channel>(*communicators_.gradients, nccl, gradients);
+    if (gradients_ && options_.gradient_type == DType::bf16 &&
         communicators_.gradients->size() > 1) {
-        traffic_ = DeviceBuffer(
+        bf16_gradients_ = DeviceBuffer(
             static_cast<std::size_t>(plan_.parameter_count) * sizeof(std::uint16_t),
             "gradients on their way");
     }
     if (has<graph::ExchangeStart>(plan_))
-        batch_norm_ = std::make_unique<Traffic>(*communicators_.batch_norm, nccl, batch_norm);
-    for (const auto& traffic : {gradients_.get(), batch_norm_.get()}) {
-        if (traffic == nullptr || !traffic->communicator) continue;
-        watched_.push_back(traffic->communicator.get());
-        capturable_ = capturable_ && traffic->communicator->capturable();
+        batch_norm_ = std::make_unique<Channel>(*communicators_.batch_norm, nccl, batch_norm);
+    for (const auto& channel : {gradients_.get(), batch_norm_.get()}) {
+        if (channel == nullptr || !channel->communicator) continue;
+        watched_.push_back(channel->communicator.get());
+        capturable_ = capturable_ && channel->communicator->capturable();
     }
 }
 
 // The sum of what the computation has enqueued so far. A communicator that cannot be captured keeps
 // the host, and so the computation, until it is there.
-void CudaExecutable::start_sum(Traffic& traffic, void* data, std::int64_t count, DType type,
+void CudaExecutable::start_sum(Channel& channel, void* data, std::int64_t count, DType type,
                                const char* what) {
-    traffic.ready.record(model_->stream.get());
-    traffic.stream.wait(traffic.ready.get());
-    Wait* const wait = traffic.communicator->capturable() ? nullptr : begin_wait(traffic);
-    traffic.communicator->all_reduce(data, static_cast<std::size_t>(count), type,
-                                     traffic.stream.get(), what);
-    if (wait != nullptr) stamp(traffic.stream.get(), &wait->end);
+    channel.ready.record(model_->stream.get());
+    channel.stream.wait(channel.ready.get());
+    Wait* const wait = channel.communicator->capturable() ? nullptr : begin_wait(channel);
+    channel.communicator->all_reduce(data, static_cast<std::size_t>(count), type,
+                                     channel.stream.get(), what);
+    if (wait != nullptr) stamp(channel.stream.get(), &wait->end);
 }
 
 // What was enqueued for the sums so far comes before what the computation does from here on. The
 // time at which they are there is read beside that.
-void CudaExecutable::join(Traffic& traffic) {
-    traffic.done.record(traffic.stream.get());
-    traffic.ready.record(model_->stream.get());
-    model_->stream.wait(traffic.done.get());
-    if (!traffic.communicator->capturable()) return;  // start_sum() has seen to it
-    stamp(traffic.stream.get(), &begin_wait(traffic)->end);
-    traffic.stamped = true;
+void CudaExecutable::join(Channel& channel) {
+    channel.done.record(channel.stream.get());
+    channel.ready.record(model_->stream.get());
+    model_->stream.wait(channel.done.get());
+    if (!channel.communicator->capturable()) return;  // start_sum() has seen to it
+    stamp(channel.stream.get(), &begin_wait(channel)->end);
+    channel.stamped = true;
 }
 
 // The computation has come to what `ready` was recorded after.
-Wait* CudaExecutable::begin_wait(Traffic& traffic) {
+Wait* CudaExecutable::begin_wait(Channel& channel) {
     Wait* const wait = reinterpret_cast<Wait*>(results_.as<std::byte>() + waits_at_) +
                        waits_[variant()]++;
     ensures(reinterpret_cast<std::byte*>(wait + 1) <= results_.as<std::byte>() + results_.bytes(),
             "every wait has its place");
-    clock_.wait(traffic.ready.get());
+    clock_.wait(channel.ready.get());
     stamp(clock_.get(), &wait->begin);
     return wait;
 }
@@ -94,10 +94,10 @@ void CudaExecutable::join_clock() {
     if (waits_[variant()] == 0) return;
     clock_done_.record(clock_.get());
     model_->stream.wait(clock_done_.get());
-    for (const auto& traffic : {gradients_.get(), batch_norm_.get()}) {
-        if (traffic == nullptr || !std::exchange(traffic->stamped, false)) continue;
-        traffic->done.record(traffic->stream.get());
-        model_->stream.wait(traffic->done.get());
+    for (const auto& channel : {gradients_.get(), batch_norm_.get()}) {
+        if (channel == nullptr || !std::exchange(channel->stamped, false)) continue;
+        channel->done.record(channel->stream.get());
+        model_->stream.wait(channel->done.get());
     }
 }
 
@@ -138,10 +138,10 @@ CudaExecutable::Action CudaExecutable::lower(const graph::AllReduce& op, const g
     return [this, bucket] {
         if (!last_micro_ || !gradients_->communicator) return;
         float* values = model_->gradients.as<float>() + bucket.offset;
-        if (traffic_.bytes() == 0) {
+        if (bf16_gradients_.bytes() == 0) {
             start_sum(*gradients_, values, bucket.count, DType::f32, "gradients");
         } else {
-            auto* sent = traffic_.as<std::uint16_t>() + bucket.offset;
+            auto* sent = bf16_gradients_.as<std::uint16_t>() + bucket.offset;
             to_bf16(model_->stream.get(), values, sent, bucket.count);
             start_sum(*gradients_, sent, bucket.count, DType::bf16, "gradients");
             accumulate(gradients_->stream.get(), DType::bf16, sent, values, bucket.count, false);

@@ -25,9 +25,9 @@
 namespace deeplab::cuda {
 
 // The way of one kind of sums over ranks. No communicator: one rank, nothing to sum.
-struct Traffic {
+struct Channel {
     // Collective over `group`.
-    Traffic(comm::Communicator& group, bool nccl, const comm::NcclOptions& options);
+    Channel(comm::Communicator& group, bool nccl, const comm::NcclOptions& options);
 
     std::unique_ptr<comm::DeviceCommunicator> communicator;
     Stream stream;
@@ -73,7 +73,7 @@ private:
     using Action = std::function<void()>;
 
     // Compiling.
-    void open_traffic();
+    void open_channels();
     void build();
     void place_tensors();
     void allocate_buffers();
@@ -110,9 +110,9 @@ private:
     void launch();
     void capture(cudaGraphExec_t& graph);
     void destroy_graphs();
-    void start_sum(Traffic& traffic, void* data, std::int64_t count, DType type, const char* what);
-    void join(Traffic& traffic);
-    Wait* begin_wait(Traffic& traffic);
+    void start_sum(Channel& channel, void* data, std::int64_t count, DType type, const char* what);
+    void join(Channel& channel);
+    Wait* begin_wait(Channel& channel);
     void join_clock();
     double waited_s() const;
     void finish_all_reduces();
@@ -127,8 +127,8 @@ private:
     std::int64_t scratch_bytes_ = 0;
     double gradient_scale_ = 1;
 
-    std::unique_ptr<Traffic> gradients_, batch_norm_;
-    DeviceBuffer traffic_;  // gradients as bf16, where they travel so
+    std::unique_ptr<Channel> gradients_, batch_norm_;
+    DeviceBuffer bf16_gradients_;  // gradients as bf16, where they travel so
     std::vector<comm::DeviceCommunicator*> watched_;
 
     DeviceBuffer exchange_, inputs_, results_, received_, pieces_;

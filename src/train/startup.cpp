@@ -86,10 +86,10 @@ void check_data_folder(const std::filesystem::path& data, const std::string& spl
 }  // namespace
 
 std::unique_ptr<comm::Communicator> batch_norm_group(config::SyncBn sync,
-                                                     comm::Communicator& traffic) {
+                                                     comm::Communicator& sums) {
     switch (sync) {
-        case config::SyncBn::global: return traffic.duplicate();
-        case config::SyncBn::node: return traffic.split_by_node();
+        case config::SyncBn::global: return sums.duplicate();
+        case config::SyncBn::node: return sums.split_by_node();
         case config::SyncBn::none: return comm::make_self();
     }
     throw LogicError("unknown sync_bn");

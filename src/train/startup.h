@@ -23,8 +23,7 @@ struct Setup {
 };
 
 // The ranks among which batch-norm sums travel. Collective.
-std::unique_ptr<comm::Communicator> batch_norm_group(config::SyncBn sync,
-                                                     comm::Communicator& traffic);
+std::unique_ptr<comm::Communicator> batch_norm_group(config::SyncBn sync, comm::Communicator& sums);
 
 // Cheap: manifests, classes, batch, pooling, plan. The same on all ranks, or the same Error on all.
 Setup prepare(const TrainOptions& options, comm::Communicator& control,

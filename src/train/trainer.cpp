@@ -24,13 +24,13 @@
 namespace deeplab::train {
 
 Trainer::Trainer(const TrainOptions& options, exec::Backend& backend, comm::Communicator& world,
-                 comm::Communicator& traffic)
+                 comm::Communicator& sums)
     : options_(options),
       backend_(backend),
       control_(world.duplicate()),
-      gradients_(traffic.duplicate()),
+      gradients_(sums.duplicate()),
       // For "global"; start() knows whether all ranks have the same train.sync_bn.
-      batch_norm_(traffic.duplicate()),
+      batch_norm_(sums.duplicate()),
       started_(Clock::now()),
       last_checkpoint_(started_) {}
 
@@ -178,7 +178,7 @@ void Trainer::compile() {
         setup_.plan, {gradients_.get(), batch_norm_.get()},
         {.seed = static_cast<std::uint64_t>(train.seed),
          .overlap = train.overlap,
-         .gradient_traffic = train.grad_dtype == "bf16" ? DType::bf16 : DType::f32,
+         .gradient_type = train.grad_dtype == "bf16" ? DType::bf16 : DType::f32,
          .graph = options_.graph,
          .tune = !options_.dry_run,  // takes minutes
          .time_nodes = trace_ != nullptr,
@@ -284,13 +284,13 @@ TrainResult Trainer::run() {
 }
 
 TrainResult run_training(const TrainOptions& options, exec::Backend& backend,
-                         comm::Communicator& world, comm::Communicator& traffic) {
+                         comm::Communicator& world, comm::Communicator& sums) {
     if (options.time_budget_min < 0 || !std::isfinite(options.time_budget_min)) {
         throw UsageError(cat("the time budget is ", options.time_budget_min,
                              " minutes — the run could not take a step — give a "
                              "positive number, or 0 for no limit"));
     }
-    return Trainer(options, backend, world, traffic).run();
+    return Trainer(options, backend, world, sums).run();
 }
 
 std::string needs_of(const TrainOptions& options, comm::Communicator& world, bool on_device) {

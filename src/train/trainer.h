@@ -43,7 +43,7 @@ struct NextBatch {
 class Trainer {
 public:
     Trainer(const TrainOptions& options, exec::Backend& backend, comm::Communicator& world,
-            comm::Communicator& traffic);
+            comm::Communicator& sums);
 
     TrainResult run();
 

@@ -35,7 +35,7 @@ struct Setup {
     double learning_rate = 1e-4;
     std::int64_t accumulation = 1;
     bool overlap = true;
-    DType traffic = DType::f32;
+    DType gradient_type = DType::f32;
 };
 
 // The same on all ranks of the run; empty on ranks outside it.
@@ -117,7 +117,7 @@ Result train(const std::filesystem::path& dir, const Setup& setup) {
     initialise(*backend, plan, setup.kink_free);
     const std::unique_ptr<exec::Executable> step = backend->compile(
         plan, {gradients.get(), norms.get()},
-        {.seed = seed, .overlap = setup.overlap, .gradient_traffic = setup.traffic});
+        {.seed = seed, .overlap = setup.overlap, .gradient_type = setup.gradient_type});
 
     for (int s = 0; s < setup.steps; ++s) {
         std::vector<data::Batch> batches;
@@ -225,8 +225,8 @@ TEST_F(Ranks, AccumulationAgreesAcrossRanks) {
 TEST_F(Ranks, SlowGradientsTravelAsBf16) {
     for (const int ranks : {2, 3}) {
         const Result exact = train(dir_.path(), {.ranks = ranks, .kink_free = true});
-        const Result rounded = train(dir_.path(),
-                                     {.ranks = ranks, .kink_free = true, .traffic = DType::bf16});
+        const Result rounded = train(
+            dir_.path(), {.ranks = ranks, .kink_free = true, .gradient_type = DType::bf16});
         const bool member = testing::world().rank() < ranks;
         const std::string bytes(reinterpret_cast<const char*>(rounded.gradient.data()),
                                 rounded.gradient.size() * sizeof(float));

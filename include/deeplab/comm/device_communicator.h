@@ -69,7 +69,7 @@ void wait_until(const std::function<bool()>& done,
                 std::span<DeviceCommunicator* const> communicators, double timeout_s);
 
 struct NcclOptions {
-    std::string name;  // whose traffic: "gradients"; for messages
+    std::string name;  // what it sums: "gradients"; for messages
     // Thread blocks (so: multiprocessors) that a collective takes from the computation; 0: NCCL's
     // choice.
     int max_ctas = 0;

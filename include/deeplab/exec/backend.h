@@ -30,7 +30,7 @@ struct CompileOptions {
     // How gradients travel between ranks. bf16: each rank's sum over its micro-batches is rounded,
     // the ranks' are added, and the sum is rounded again; what is kept and applied is f32. One rank
     // rounds nothing.
-    DType gradient_traffic = DType::f32;
+    DType gradient_type = DType::f32;
     bool poison = false;  // fill dead arena memory with NaN during a run: for tests of the memory
                           // plan
     bool graph = true;    // CUDA: capture the step

@@ -60,11 +60,11 @@ struct TrainResult {
     std::uint64_t state_hash = 0;  // weights::state_hash after the last step
 };
 
-// Collective. `world` carries control traffic (host memory); gradients and batch-norm sums travel
-// on duplicates of `traffic`, which may be another kind of communicator over the same ranks. The
-// backend must be fresh (not allocated).
+// Collective. `world` carries what the ranks agree on (host memory); gradients and batch-norm sums
+// travel on duplicates of `sums`, which may be another kind of communicator over the same ranks.
+// The backend must be fresh (not allocated).
 TrainResult run_training(const TrainOptions& options, exec::Backend& backend,
-                         comm::Communicator& world, comm::Communicator& traffic);
+                         comm::Communicator& world, comm::Communicator& sums);
 
 // What such a run would need, as JSON (`deeplab-train --dry-run --json`): from the configuration,
 // the manifests and the plan alone. No device is touched, nothing is written. `on_device`: it would

@@ -15,13 +15,13 @@ using testing::Trainer;
 using testing::Twin;
 
 // The gradients after a step of two micro-batches.
-std::vector<float> gradients(std::unique_ptr<exec::Backend> backend, DType traffic, bool overlap) {
+std::vector<float> gradients(std::unique_ptr<exec::Backend> backend, DType type, bool overlap) {
     exec::CompileOptions compile;
     compile.seed = 9;
     Trainer t(testing::narrow("resnet18", 16), testing::options(2, 33), compile,
               std::move(backend));
     t.gradients = std::make_unique<Twin>();
-    compile.gradient_traffic = traffic;
+    compile.gradient_type = type;
     compile.overlap = overlap;
     t.executable = t.backend->compile(t.plan, t.communicators(), compile);
     const Batch batch(2, 33);
@@ -50,13 +50,13 @@ void expect_rounded_once(const std::vector<float>& f32, const std::vector<float>
     EXPECT_GT(moved, f32.size() / 2);
 }
 
-TEST(GradientTraffic, IsRoundedToBf16OnTheGpu) {
+TEST(GradientType, IsRoundedToBf16OnTheGpu) {
     const auto exact = gradients(testing::device(0), DType::f32, true);
     expect_rounded_once(exact, gradients(testing::device(0), DType::bf16, true));
     expect_rounded_once(exact, gradients(testing::device(0), DType::bf16, false));
 }
 
-TEST(GradientTraffic, IsRoundedToBf16OnTheCpu) {
+TEST(GradientType, IsRoundedToBf16OnTheCpu) {
     const auto exact = gradients(cpu::make_cpu_backend(1), DType::f32, true);
     expect_rounded_once(exact, gradients(cpu::make_cpu_backend(1), DType::bf16, true));
     expect_rounded_once(exact, gradients(cpu::make_cpu_backend(1), DType::bf16, false));
