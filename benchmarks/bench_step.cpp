@@ -61,7 +61,7 @@ Times whole_steps(const Options& o, Subject& subject, comm::Communicator& world)
     for (std::int64_t i = 0; i < o.warmup + o.steps; ++i) {
         world.barrier("start of a step");
         const Clock::time_point start = Clock::now();
-        const exec::StepResult result = subject.step();
+        const exec::MicroBatchResult result = subject.step();
         if (i < o.warmup) continue;
         times.seconds.push_back(seconds_since(start));
         times.exposed.push_back(result.comm_exposed_s);

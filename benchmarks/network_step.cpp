@@ -105,18 +105,18 @@ void Subject::compile(bool time_nodes) {
 }
 
 // As in training, a batch goes to the device while the step before its own is under way.
-exec::StepResult Subject::step() {
-    const exec::Step step{.images = input_.images,
-                          .labels = input_.labels,
-                          .samples = input_.samples,
-                          .learning_rate = 1e-3,
-                          .valid_pixels = valid_,
-                          .prefetched = prefetched_};
+exec::MicroBatchResult Subject::step() {
+    const exec::MicroBatch step{.images = input_.images,
+                                .labels = input_.labels,
+                                .samples = input_.samples,
+                                .learning_rate = 1e-3,
+                                .valid_pixels = valid_,
+                                .prefetched = prefetched_};
     executable->start(step);
     if (finished_) host_gap_ = seconds_since(*finished_);
     executable->prefetch(step);
     prefetched_ = true;
-    const exec::StepResult result = executable->finish();
+    const exec::MicroBatchResult result = executable->finish();
     finished_ = Clock::now();
     if (!result.finite)
         throw DeviceError(

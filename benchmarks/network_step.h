@@ -45,7 +45,7 @@ class Subject {
 public:
     Subject(const NetworkOptions& options, comm::Communicator& world, bool time_nodes);
 
-    exec::StepResult step();  // DeviceError where the gradient is not finite
+    exec::MicroBatchResult step();  // DeviceError where the gradient is not finite
     // Seconds on the host from the end of the step before the last one until the last one was
     // under way: as long the device had nothing to do. 0 of a first step.
     double host_gap() const { return host_gap_; }

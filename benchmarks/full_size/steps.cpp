@@ -140,12 +140,12 @@ void run_steps(const Arguments& a) {
                                                            DType::u8);
         const auto valid = static_cast<double>(
             std::count_if(labels.begin(), labels.end(), [](auto label) { return label != 255; }));
-        exec::Step step;
+        exec::MicroBatch step;
         step.images = images;
         step.labels = labels;
         step.learning_rate = config::learning_rate(config, s);
         step.valid_pixels = valid;
-        const exec::StepResult result = executable->run(step);
+        const exec::MicroBatchResult result = executable->run(step);
         losses.push_back(result.loss_sum / std::max(valid, 1.0));
         const double took = seconds_since(start);
         std::cout << "ours: step " << s + 1 << "/" << a.steps << "  loss " << losses.back() << "  "

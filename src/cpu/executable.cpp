@@ -47,10 +47,10 @@ void CpuExecutable::load_inputs() {
     for (const exec::BatchInput& input : batch_.inputs()) {
         const View v = view(input.tensor);
         if (input.labels) {
-            load(model_->threads, step_->labels.data() + input.first, v);
+            load(model_->threads, micro_batch_->labels.data() + input.first, v);
             continue;
         }
-        load(model_->threads, step_->images.data() + input.first, v);
+        load(model_->threads, micro_batch_->images.data() + input.first, v);
         if (plan_.tensor(input.tensor).dtype == DType::bf16) round_to_bf16(model_->threads, v, v);
     }
 }
@@ -90,34 +90,34 @@ void CpuExecutable::poison_dead(std::size_t node) {
     }
 }
 
-void CpuExecutable::start(const exec::Step& step) {
-    batch_.check_samples(step);
-    batch_.check_images_and_labels(step);
+void CpuExecutable::start(const exec::MicroBatch& micro_batch) {
+    batch_.check_samples(micro_batch);
+    batch_.check_images_and_labels(micro_batch);
     model_->threads.prepare();
-    step_ = &step;
+    micro_batch_ = &micro_batch;
     result_ = {};
     all_reduces_.clear();
     open_exchanges_ = 0;
     for (std::size_t i = 0; i < keys_.size(); ++i)
-        keys_[i] = {step.samples[i].epoch, step.samples[i].sample};
+        keys_[i] = {micro_batch.samples[i].epoch, micro_batch.samples[i].sample};
     load_inputs();
     if (options_.poison) {
         model_->arena.poison(0, model_->arena.bytes());
         model_->scratch.poison(0, model_->scratch.bytes());
     }
     bool updated = false;
-    for (std::size_t i = 0; i < steps_.size(); ++i) {
+    for (std::size_t i = 0; i < actions_.size(); ++i) {
         updated = updated || std::holds_alternative<graph::Update>(plan_.nodes[i].op);
-        if (step.between_nodes && !updated) step.between_nodes();
+        if (micro_batch.between_nodes && !updated) micro_batch.between_nodes();
         const auto start = Clock::now();
-        steps_[i]();
+        actions_[i]();
         if (options_.time_nodes) node_seconds_[i] = seconds_since(start);
         progress();
         if (options_.poison) poison_dead(i);
     }
     finish_all_reduces();  // of a plan without Update
     if (plan_.loss != graph::none) result_.loss_sum = *view(plan_.loss).f64();
-    step_ = nullptr;
+    micro_batch_ = nullptr;
 }
 
 std::vector<float> CpuExecutable::download(graph::TensorId tensor) {

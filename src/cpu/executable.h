@@ -1,5 +1,5 @@
 #pragma once
-// A plan on the host: every node becomes a prepared step, run() walks the list.
+// A plan on the host: every node becomes a prepared action, run() walks the list.
 
 #include <functional>
 #include <memory>
@@ -36,8 +36,8 @@ public:
     CpuExecutable(std::shared_ptr<Model> model, const graph::Plan& plan,
                   const exec::Communicators& communicators, const exec::CompileOptions& options);
 
-    void start(const exec::Step& step) override;
-    exec::StepResult finish() override { return result_; }
+    void start(const exec::MicroBatch& micro_batch) override;
+    exec::MicroBatchResult finish() override { return result_; }
     std::vector<float> download(graph::TensorId tensor) override;
     std::vector<double> node_seconds() const override { return node_seconds_; }
 
@@ -72,15 +72,15 @@ private:
     Buffer exchange_{"batch-norm sums"}, inputs_{"inputs"}, results_{"results"};
     Buffer weights_{"bf16 weights"};  // of the convolution under way
     std::vector<View> views_;         // by TensorId
-    std::vector<Action> steps_;
+    std::vector<Action> actions_;
     // By node: arena tensors used there for the last time.
     std::vector<std::vector<graph::TensorId>> dying_;
     std::int64_t scratch_bytes_ = 0;
     double gradient_scale_ = 1;
 
     // Of the run under way.
-    const exec::Step* step_ = nullptr;
-    exec::StepResult result_;
+    const exec::MicroBatch* micro_batch_ = nullptr;
+    exec::MicroBatchResult result_;
     std::vector<math::SampleKey> keys_;
     std::vector<comm::Request> exchanges_;                              // by message
     std::vector<std::pair<comm::Request, graph::Bucket>> all_reduces_;  // those not finished

@@ -1,4 +1,4 @@
-// Compiling: where tensors lie, and every node as a prepared step.
+// Compiling: where tensors lie, and every node as a prepared action.
 
 #include <algorithm>
 
@@ -99,7 +99,7 @@ CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeo
     need_scratch(prepared->scratch_bytes());
     return [this, prepared, copied, weights, copy = tensors.w] {
         if (copied) round_to_bf16(model_->threads, weights, copy);
-        prepared->run(!step_->first_micro);
+        prepared->run(!micro_batch_->first_micro);
     };
 }
 
@@ -183,7 +183,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::BatchNormGradSums& op,
     t.dz = view(ids.dz);
     need_scratch(batch_norm_scratch_bytes(model_->threads, t.x.shape.c));
     return [this, op, t] {
-        batch_norm_grad_sums(model_->threads, op, t, !step_->first_micro, model_->scratch);
+        batch_norm_grad_sums(model_->threads, op, t, !micro_batch_->first_micro, model_->scratch);
     };
 }
 
@@ -295,7 +295,7 @@ template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::AllReduce& op, const graph::Node&) {
     const graph::Bucket bucket = plan_.buckets[static_cast<std::size_t>(op.bucket)];
     return [this, bucket] {
-        if (!step_->last_micro) return;
+        if (!micro_batch_->last_micro) return;
         round_gradients(bucket);
         all_reduces_.emplace_back(
             communicators_.gradients->start_all_reduce(
@@ -311,13 +311,14 @@ template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Update&, const graph::Node&) {
     need_scratch(update_scratch_bytes(plan_.parameter_count));
     return [this] {
-        if (!step_->last_micro) return;
+        if (!micro_batch_->last_micro) return;
         finish_all_reduces();
-        const double scale = step_->valid_pixels > 0 ? 1.0 / (gradient_scale_ * step_->valid_pixels)
-                                                     : 0.0;
+        const double scale = micro_batch_->valid_pixels > 0
+                                 ? 1.0 / (gradient_scale_ * micro_batch_->valid_pixels)
+                                 : 0.0;
         const UpdateResult updated = update(
-            model_->threads, plan_.update, plan_.parameter_count, step_->learning_rate, scale,
-            reinterpret_cast<float*>(model_->values.data()),
+            model_->threads, plan_.update, plan_.parameter_count, micro_batch_->learning_rate,
+            scale, reinterpret_cast<float*>(model_->values.data()),
             reinterpret_cast<const float*>(model_->gradients.data()),
             reinterpret_cast<float*>(model_->momenta.data()), model_->scratch);
         result_.finite = updated.finite;
@@ -327,7 +328,7 @@ CpuExecutable::Action CpuExecutable::lower(const graph::Update&, const graph::No
 
 void CpuExecutable::lower_nodes() {
     for (const graph::Node& node : plan_.nodes) {
-        steps_.push_back(
+        actions_.push_back(
             rounding(std::visit([&](const auto& op) { return lower(op, node); }, node.op), node));
     }
 }

@@ -159,7 +159,7 @@ void CudaExecutable::finish_all_reduces() {
 // Until the run's results are on the host, watching the communicators.
 void CudaExecutable::wait() {
     if (watched_.empty()) {
-        cuda::check(cudaEventSynchronize(finished_.get()), "a step");
+        cuda::check(cudaEventSynchronize(finished_.get()), "a micro-batch");
         return;
     }
     failed_ = true;  // until it is over

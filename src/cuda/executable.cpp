@@ -44,9 +44,9 @@ void CudaExecutable::destroy_graphs() {
 void CudaExecutable::enqueue() {
     cudaStream_t stream = model_->stream.get();
     waits_[variant()] = 0;
-    for (std::size_t i = 0; i < steps_.size(); ++i) {
+    for (std::size_t i = 0; i < actions_.size(); ++i) {
         if (!node_events_.empty()) node_events_[i]->record(stream);
-        steps_[i]();
+        actions_[i]();
     }
     if (!node_events_.empty()) node_events_.back()->record(stream);
     join_clock();
@@ -69,7 +69,7 @@ void CudaExecutable::capture(cudaGraphExec_t& graph) {
     const cudaError_t status = cudaGraphInstantiate(&graph, captured,
                                                     cudaGraphInstantiateFlagUseNodePriority);
     cudaGraphDestroy(captured);
-    cuda::check(status, "instantiation of the step's graph");
+    cuda::check(status, "instantiation of the micro-batch's CUDA graph");
 }
 
 // The first run of a variant is eager: libraries load their kernels then.
@@ -81,28 +81,28 @@ void CudaExecutable::launch() {
         return;
     }
     if (graph == nullptr) capture(graph);
-    cuda::check(cudaGraphLaunch(graph, model_->stream.get()), "the step's graph");
+    cuda::check(cudaGraphLaunch(graph, model_->stream.get()), "the micro-batch's CUDA graph");
 }
 
-void CudaExecutable::start(const exec::Step& step) {
-    expects(!under_way_, "a step has been finished before the next one starts");
-    expects(!step.prefetched || prefetched_, "what a step says was prefetched was");
-    batch_.check_samples(step);
+void CudaExecutable::start(const exec::MicroBatch& micro_batch) {
+    expects(!under_way_, "a micro-batch has been finished before the next one starts");
+    expects(!micro_batch.prefetched || prefetched_, "what a micro-batch says was prefetched was");
+    batch_.check_samples(micro_batch);
     cuda::check(cudaSetDevice(model_->options.device), "the device");
     prefetched_ = false;
-    if (step.prefetched)
+    if (micro_batch.prefetched)
         present_ = 1 - present_;
     else
-        send_batch(inboxes_[present_], step);
+        send_batch(inboxes_[present_], micro_batch);
     if (!arena_.valid() || !scratch_.valid()) build();
-    first_micro_ = step.first_micro;
-    last_micro_ = step.last_micro;
+    first_micro_ = micro_batch.first_micro;
+    last_micro_ = micro_batch.last_micro;
     if (needs_bf16_ && model_->bf16_stale) {
         to_bf16(model_->stream.get(), model_->values.as<float>(), model_->bf16.data(),
                 model_->parameter_count);
         model_->bf16_stale = false;
     }
-    send_scalars(step);
+    send_scalars(micro_batch);
     receive();
     launch();
     if (updates_ && last_micro_ && !needs_bf16_) model_->bf16_stale = true;
@@ -111,23 +111,23 @@ void CudaExecutable::start(const exec::Step& step) {
 }
 
 // The host's part, too, happens while the device computes: into pinned memory, then on its way.
-void CudaExecutable::prefetch(const exec::Step& next) {
+void CudaExecutable::prefetch(const exec::MicroBatch& next) {
     cuda::check(cudaSetDevice(model_->options.device), "the device");
     prefetched_ = false;
     send_batch(inboxes_[1 - present_], next);
     prefetched_ = true;
 }
 
-exec::StepResult CudaExecutable::finish() {
-    expects(under_way_, "a step has been started before it is finished");
+exec::MicroBatchResult CudaExecutable::finish() {
+    expects(under_way_, "a micro-batch has been started before it is finished");
     wait();
     under_way_ = false;
     for (Inbox& inbox : inboxes_) inbox.free_replaced();
     return results();
 }
 
-exec::StepResult CudaExecutable::results() const {
-    exec::StepResult result;
+exec::MicroBatchResult CudaExecutable::results() const {
+    exec::MicroBatchResult result;
     result.comm_exposed_s = waited_s();
     if (plan_.loss != graph::none) {
         const std::int64_t offset = static_cast<const char*>(view(plan_.loss).data) -

@@ -1,7 +1,7 @@
 #pragma once
 // A plan on one GPU: every node becomes launches on a stream, fixed when the plan is compiled. A
-// step enqueues them, from its second on as one CUDA graph, and is waited for once, for its small
-// results; meanwhile the next one's batch is sent.
+// micro-batch enqueues them, from its second on as one CUDA graph, and is waited for once, for its
+// small results; meanwhile the next one's batch is sent.
 
 #include <algorithm>
 #include <array>
@@ -43,10 +43,10 @@ struct Wait {
 // A batch on its way: in pinned memory, and where it goes; as large as any batch was. Images, then
 // labels; or words of crops, then the decoded samples that are not kept.
 struct Inbox {
-    // May come while a step is under way, which freeing memory would wait for: what was too small
-    // is kept until free_replaced().
+    // May come while a micro-batch is under way, which freeing memory would wait for: what was too
+    // small is kept until free_replaced().
     void reserve(std::int64_t bytes);
-    // After a step; does nothing while a batch is on its way.
+    // After a micro-batch; does nothing while a batch is on its way.
     void free_replaced();
 
     PinnedBuffer sent;
@@ -62,9 +62,9 @@ public:
                    const exec::Communicators& communicators, const exec::CompileOptions& options);
     ~CudaExecutable() override;
 
-    void start(const exec::Step& step) override;
-    exec::StepResult finish() override;
-    void prefetch(const exec::Step& next) override;
+    void start(const exec::MicroBatch& micro_batch) override;
+    exec::MicroBatchResult finish() override;
+    void prefetch(const exec::MicroBatch& next) override;
     std::vector<float> download(graph::TensorId tensor) override;
     std::vector<double> node_seconds() const override;
 
@@ -100,11 +100,11 @@ private:
     Action lower(const Op& op, const graph::Node& node) = delete;
 
     // Running.
-    void check_batch(const exec::Step& step) const;
+    void check_batch(const exec::MicroBatch& micro_batch) const;
     void check_decoded(std::span<const exec::DecodedSample> samples) const;
-    void send_batch(Inbox& inbox, const exec::Step& step);
+    void send_batch(Inbox& inbox, const exec::MicroBatch& micro_batch);
     void send_decoded(Inbox& inbox, std::span<const exec::DecodedSample> samples);
-    void send_scalars(const exec::Step& step);
+    void send_scalars(const exec::MicroBatch& micro_batch);
     void receive();
     void enqueue();
     void launch();
@@ -117,11 +117,11 @@ private:
     double waited_s() const;
     void finish_all_reduces();
     void wait();
-    exec::StepResult results() const;
+    exec::MicroBatchResult results() const;
 
     std::shared_ptr<Model> model_;
     std::vector<View> views_;  // by TensorId
-    std::vector<Action> steps_;
+    std::vector<Action> actions_;
     // Equal problems share an engine.
     std::vector<std::pair<ConvolutionProblem, std::unique_ptr<Convolution>>> convolutions_;
     std::int64_t scratch_bytes_ = 0;
@@ -132,12 +132,12 @@ private:
     std::vector<comm::DeviceCommunicator*> watched_;
 
     DeviceBuffer exchange_, inputs_, results_, received_, pieces_;
-    // Sent before a step, in this order: scalars, keys of the samples, where decoded samples lie.
-    // Answered after it: the plan's results, the optimizer's outcome, the waits for sums.
+    // Sent before a micro-batch, in this order: scalars, keys of the samples, where decoded samples
+    // lie. Answered after it: the plan's results, the optimizer's outcome, the waits for sums.
     PinnedBuffer sent_, answered_;
     std::int64_t keys_at_ = 0, sources_at_ = 0, outcome_at_ = 0, waits_at_ = 0;  // bytes
-    // The batch of the step under way (or of the last one), and the next. No launch of the plan
-    // knows their addresses.
+    // The inputs of the micro-batch under way (or of the last one), and the next. No launch of the
+    // plan knows their addresses.
     std::array<Inbox, 2> inboxes_;
     std::size_t present_ = 0;
     bool prefetched_ = false, under_way_ = false, failed_ = false;

@@ -1,4 +1,4 @@
-// A step's inputs: checked, sent in as few copies as can be, made into the plan's tensors.
+// A micro-batch's inputs: checked, sent in as few copies as can be, made into the plan's tensors.
 
 #include <cstring>
 
@@ -45,14 +45,14 @@ void Inbox::free_replaced() {
     if (!replaced.empty() && copied.done()) replaced.clear();
 }
 
-void CudaExecutable::check_batch(const exec::Step& step) const {
-    if (!step.decoded.empty()) {
-        expects(step.images.empty() && step.labels.empty(),
-                "a step brings decoded samples, or images and labels");
-        check_decoded(step.decoded);
+void CudaExecutable::check_batch(const exec::MicroBatch& micro_batch) const {
+    if (!micro_batch.decoded.empty()) {
+        expects(micro_batch.images.empty() && micro_batch.labels.empty(),
+                "a micro-batch brings decoded samples, or images and labels");
+        check_decoded(micro_batch.decoded);
         return;
     }
-    batch_.check_images_and_labels(step);
+    batch_.check_images_and_labels(micro_batch);
 }
 
 void CudaExecutable::check_decoded(std::span<const exec::DecodedSample> samples) const {
@@ -84,21 +84,21 @@ void CudaExecutable::check_decoded(std::span<const exec::DecodedSample> samples)
     }
 }
 
-// A batch goes on a stream of its own. The last step that used the inbox is over; what was sent
-// from it and never used may still be on its way.
-void CudaExecutable::send_batch(Inbox& inbox, const exec::Step& step) {
-    check_batch(step);
+// A batch goes on a stream of its own. The last micro-batch that used the inbox is over; what was
+// sent from it and never used may still be on its way.
+void CudaExecutable::send_batch(Inbox& inbox, const exec::MicroBatch& micro_batch) {
+    check_batch(micro_batch);
     inbox.copied.synchronize();
     inbox.sources.clear();
     cudaStream_t stream = model_->copies.get();
-    if (!step.decoded.empty()) {
-        send_decoded(inbox, step.decoded);
+    if (!micro_batch.decoded.empty()) {
+        send_decoded(inbox, micro_batch.decoded);
     } else {
-        const auto labels_at = static_cast<std::int64_t>(step.images.size_bytes());
+        const auto labels_at = static_cast<std::int64_t>(micro_batch.images.size_bytes());
         const std::int64_t end = labels_at + batch_.label_elements();
         inbox.reserve(end);
-        put(inbox.sent, 0, step.images);
-        put(inbox.sent, labels_at, step.labels);
+        put(inbox.sent, 0, micro_batch.images);
+        put(inbox.sent, labels_at, micro_batch.labels);
         copy(inbox.received.as<std::byte>(), inbox.sent, 0, end, stream);
     }
     inbox.copied.record(stream);
@@ -144,12 +144,12 @@ void CudaExecutable::send_decoded(Inbox& inbox, std::span<const exec::DecodedSam
 }
 
 // What the launches read at fixed addresses, in one small copy.
-void CudaExecutable::send_scalars(const exec::Step& step) {
-    const StepScalars scalars{step.learning_rate, step.valid_pixels};
+void CudaExecutable::send_scalars(const exec::MicroBatch& micro_batch) {
+    const StepScalars scalars{micro_batch.learning_rate, micro_batch.valid_pixels};
     put(sent_, 0, std::span(&scalars, 1));
     auto* keys = reinterpret_cast<math::SampleKey*>(sent_.as<std::byte>() + keys_at_);
     for (std::int64_t i = 0; i < batch_.samples(); ++i) {
-        const math::SampleKey& id = step.samples[static_cast<std::size_t>(i)];
+        const math::SampleKey& id = micro_batch.samples[static_cast<std::size_t>(i)];
         keys[i] = {id.epoch, id.sample};
     }
     put(sent_, sources_at_, std::span<const CropSource>(inboxes_[present_].sources));

@@ -84,8 +84,8 @@ void CudaExecutable::allocate_buffers() {
     const std::int64_t batch = plan_.images == graph::none ? 0 : plan_.tensor(plan_.images).shape.n;
     received_ = DeviceBuffer(
         size(storage.align(sources_at_ + batch * static_cast<std::int64_t>(sizeof(CropSource)))),
-        "a step's scalars");
-    sent_ = PinnedBuffer(received_.bytes(), "a step's scalars on the host");
+        "a micro-batch's scalars");
+    sent_ = PinnedBuffer(received_.bytes(), "a micro-batch's scalars on the host");
     inputs_ = DeviceBuffer(size(placement_.inputs), "inputs");
     exchange_ = DeviceBuffer(size(placement_.exchanges), "batch-norm sums");
     outcome_at_ = placement_.results;
@@ -360,9 +360,9 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Update&, const graph::
 }
 
 void CudaExecutable::lower_nodes() {
-    steps_.clear();
+    actions_.clear();
     for (const graph::Node& node : plan_.nodes)
-        steps_.push_back(std::visit([&](const auto& op) { return lower(op, node); }, node.op));
+        actions_.push_back(std::visit([&](const auto& op) { return lower(op, node); }, node.op));
 }
 
 }  // namespace deeplab::cuda

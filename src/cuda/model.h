@@ -20,7 +20,7 @@ struct KeptSamples {
     std::vector<std::int64_t> places;  // bytes; one more than samples
     std::vector<bool> present;
 
-    // `number` as a step gives it.
+    // `number` as a micro-batch gives it.
     bool keeps(std::int64_t number) const { return number >= 0 && !places.empty(); }
     bool has(std::int64_t number) const {
         return keeps(number) && present[static_cast<std::size_t>(number)];
@@ -51,7 +51,7 @@ struct Model {
 
     CudaOptions options;
     Stream stream;
-    Stream copies;  // batches on their way, beside the step under way
+    Stream copies;  // batches on their way, beside the micro-batch under way
     CudnnHandle cudnn;
     Target target;
     EngineChoices engines;

@@ -37,17 +37,17 @@ BatchChecks::BatchChecks(const graph::Plan& plan) {
     }
 }
 
-void BatchChecks::check_samples(const Step& step) const {
-    expects(samples_ == 0 || static_cast<std::int64_t>(step.samples.size()) == samples_,
-            "a step of a plan with dropout has the plan's samples");
+void BatchChecks::check_samples(const MicroBatch& micro_batch) const {
+    expects(samples_ == 0 || static_cast<std::int64_t>(micro_batch.samples.size()) == samples_,
+            "a micro-batch of a plan with dropout has the plan's samples");
 }
 
-void BatchChecks::check_images_and_labels(const Step& step) const {
-    expects(static_cast<std::int64_t>(step.images.size()) == image_elements_,
-            "a step has the plan's images");
-    expects(static_cast<std::int64_t>(step.labels.size()) == label_elements_,
-            "a step has the plan's labels");
-    check_labels(step.labels, 0, label_pixels_);
+void BatchChecks::check_images_and_labels(const MicroBatch& micro_batch) const {
+    expects(static_cast<std::int64_t>(micro_batch.images.size()) == image_elements_,
+            "a micro-batch has the plan's images");
+    expects(static_cast<std::int64_t>(micro_batch.labels.size()) == label_elements_,
+            "a micro-batch has the plan's labels");
+    check_labels(micro_batch.labels, 0, label_pixels_);
 }
 
 void BatchChecks::check_labels(std::span<const std::uint8_t> labels, std::int64_t first_sample,

@@ -113,7 +113,7 @@ std::string needs_json(const Setup& setup, std::int64_t ranks, bool on_device,
     out["ranks"] = ranks;
     out["global_batch"] = config.train.global_batch;
     out["accumulation"] = config.train.accumulation;
-    out["micro_batch"] = setup.local_batch;
+    out["micro_batch"] = setup.micro_batch_size;
     out["iterations"] = config.train.iterations;
     out["train_images"] = setup.train.records;
     out["val_images"] = setup.val ? setup.val->records : 0;
@@ -143,7 +143,7 @@ void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
               << "statistics  " << plan.state_count << " running means and variances\n"
               << "work        " << fixed(convolution_flops(plan) / 1e9, 2)
               << " GFLOP of convolutions, forward and backward, for a micro-batch of "
-              << setup.local_batch << " on one rank\n"
+              << setup.micro_batch_size << " on one rank\n"
               << "memory      " << bytes(memory.arena_bytes) << " activations (arena), "
               << bytes(parameter_bytes(plan)) << " parameters, gradients and momentum, a rank\n"
               << "traffic     " << plan.buckets.size() << " gradient buckets, "
@@ -152,8 +152,8 @@ void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
               << "plan        hash " << hex64(graph::hash(plan)) << ", " << plan.nodes.size()
               << " nodes, the same on all ranks\n"
               << "batch       " << config.train.global_batch << " = " << control.size()
-              << " ranks x " << config.train.accumulation << " accumulation x " << setup.local_batch
-              << "\n"
+              << " ranks x " << config.train.accumulation << " accumulation x "
+              << setup.micro_batch_size << "\n"
               << "data        " << setup.train.split << ": " << setup.train.records << " images";
     if (setup.val) std::cout << "; " << setup.val->split << ": " << setup.val->records << " images";
     std::cout << "\n" << std::flush;

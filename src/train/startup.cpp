@@ -28,13 +28,13 @@ void check_batch(const config::Config& config, std::int64_t ranks) {
 }
 
 // The batch norm behind the image pooling sees one value per channel and sample.
-void check_pooling(const config::Config& config, std::int64_t local_batch,
+void check_pooling(const config::Config& config, std::int64_t micro_batch_size,
                    std::int64_t batch_norm_ranks) {
-    if (config.train.freeze_bn || local_batch * batch_norm_ranks > 1) return;
+    if (config.train.freeze_bn || micro_batch_size * batch_norm_ranks > 1) return;
     throw UsageError(cat(
         "batch normalization behind the image pooling would see one value per channel (a "
         "micro-batch of ",
-        local_batch, " on this rank, sync_bn over ", batch_norm_ranks,
+        micro_batch_size, " on this rank, sync_bn over ", batch_norm_ranks,
         " ranks) — its variance would be zero and the branch would learn nothing — use a larger "
         "train.global_batch, train.sync_bn = \"global\" on more ranks, or train.freeze_bn = true"));
 }
@@ -128,13 +128,13 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
     comm::agreed(control, true, "start-up checks", [&] {
         const config::Config& config = setup.config;
         check_batch(config, control.size());
-        setup.local_batch = config.train.global_batch /
-                            (control.size() * config.train.accumulation);
-        check_pooling(config, setup.local_batch, batch_norm_ranks);
+        setup.micro_batch_size = config.train.global_batch /
+                                 (control.size() * config.train.accumulation);
+        check_pooling(config, setup.micro_batch_size, batch_norm_ranks);
 
         const auto& o = config.optimizer;
         setup.plan = model::training_plan(config.model,
-                                          {.batch = setup.local_batch,
+                                          {.batch = setup.micro_batch_size,
                                            .height = config.data.augmentation.crop,
                                            .width = config.data.augmentation.crop,
                                            .freeze_bn = config.train.freeze_bn,

@@ -18,7 +18,7 @@ struct Setup {
     config::Config config;  // as asked for, with the number of classes of the data set
     data::Manifest train;
     std::optional<data::Manifest> val;  // when the run evaluates
-    std::int64_t local_batch = 0;       // samples of one micro-batch on this rank
+    std::int64_t micro_batch_size = 0;  // samples of one micro-batch on this rank
     graph::Plan plan;
 };
 

@@ -73,7 +73,7 @@ private:
     NextBatch take_batch(data::Loader& loader, std::int64_t step, LocalStep& local);
     void agree(LocalStep& local);
     void run_micro(data::Loader& loader, std::int64_t step, NextBatch next, LocalStep& local);
-    exec::Step inputs(const data::Batch& batch);
+    exec::MicroBatch inputs(const data::Batch& batch);
     void look_ahead(data::Loader& loader);
     bool tracing(std::int64_t step) const;
     void not_finite(const LocalStep& local, std::int64_t step);

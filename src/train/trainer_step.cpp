@@ -117,7 +117,7 @@ void Trainer::run_micro(data::Loader& loader, std::int64_t step, NextBatch next,
     data::Batch& batch = next.batch;
     std::vector<math::SampleKey> samples;
     for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
-    exec::Step inputs = this->inputs(batch);
+    exec::MicroBatch inputs = this->inputs(batch);
     inputs.samples = samples;
     inputs.learning_rate = config::learning_rate(setup_.config, step);
     inputs.valid_pixels = local.valid;
@@ -129,7 +129,7 @@ void Trainer::run_micro(data::Loader& loader, std::int64_t step, NextBatch next,
     if (samples_on_device() && !next.prefetched) loader.on_device(batch);
     loader.recycle(std::move(batch));
     look_ahead(loader);
-    const exec::StepResult result = executable_->finish();
+    const exec::MicroBatchResult result = executable_->finish();
     if (tracing(step)) {
         trace_->loop("forward, backward, update", step, began, Clock::now());
         trace_->nodes(setup_.plan, step, began, executable_->node_seconds());
@@ -142,18 +142,18 @@ void Trainer::run_micro(data::Loader& loader, std::int64_t step, NextBatch next,
 }
 
 // Images and labels, or decoded samples.
-exec::Step Trainer::inputs(const data::Batch& batch) {
+exec::MicroBatch Trainer::inputs(const data::Batch& batch) {
     decoded_.clear();
     for (std::size_t i = 0; i < batch.decoded.size(); ++i) {
         const data::LabelledImage& decoded = *batch.decoded[i];
         decoded_.push_back({decoded.image.pixels, decoded.mask.labels, batch.crops[i].words,
                             samples_on_device() ? std::int64_t{batch.keys[i].sample} : -1});
     }
-    exec::Step step;
-    step.images = batch.images;
-    step.labels = batch.labels;
-    step.decoded = decoded_;
-    return step;
+    exec::MicroBatch inputs;
+    inputs.images = batch.images;
+    inputs.labels = batch.labels;
+    inputs.decoded = decoded_;
+    return inputs;
 }
 
 // While the device computes, the next batch goes there, where the loader has it.

@@ -48,8 +48,8 @@ struct Batch {
         }
         for (const std::uint8_t label : labels) valid += label != 255 ? 1 : 0;
     }
-    exec::Step step(double learning_rate = 0.02) const {
-        exec::Step s;
+    exec::MicroBatch step(double learning_rate = 0.02) const {
+        exec::MicroBatch s;
         s.images = images;
         s.labels = labels;
         s.samples = samples;

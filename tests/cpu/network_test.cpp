@@ -20,7 +20,7 @@ TEST_P(NetworkTest, LearnsAndIsDeterministic) {
         b(config, options(4, 65), {.seed = 9, .overlap = false, .poison = true});
     std::vector<double> losses;
     for (int i = 0; i < 20; ++i) {
-        const exec::StepResult r = a.executable->run(batch.step());
+        const exec::MicroBatchResult r = a.executable->run(batch.step());
         ASSERT_TRUE(r.finite);
         losses.push_back(r.loss_sum / batch.valid);
         if (i < 3) {
@@ -61,11 +61,11 @@ TEST(Network, MicroBatchesAreTheBatch) {
     const Batch batch(4, 49);
     Trainer whole(narrow("resnet18", 8), options(4, 49, true)),
         parts(narrow("resnet18", 8), options(2, 49, true));
-    const exec::StepResult expected = whole.executable->run(batch.step());
+    const exec::MicroBatchResult expected = whole.executable->run(batch.step());
     double loss = 0;
-    exec::StepResult last;
+    exec::MicroBatchResult last;
     for (std::size_t m = 0; m < 2; ++m) {
-        exec::Step s = batch.step();
+        exec::MicroBatch s = batch.step();
         s.images = s.images.subspan(m * s.images.size() / 2, s.images.size() / 2);
         s.labels = s.labels.subspan(m * s.labels.size() / 2, s.labels.size() / 2);
         s.samples = s.samples.subspan(m * 2, 2);
@@ -90,7 +90,7 @@ TEST(Network, InferenceSharesTheModel) {
     for (const std::int64_t size : {33, 257}) {
         const graph::Plan plan = model::inference_plan(config, 2, size, size);
         const auto evaluation = with.backend->compile(plan, with.communicators(), {.poison = true});
-        exec::Step step;
+        exec::MicroBatch step;
         const Batch other(2, size);
         step.images = other.images;
         evaluation->run(step);
@@ -101,7 +101,7 @@ TEST(Network, InferenceSharesTheModel) {
     }
     const graph::Plan plan = model::inference_plan(config, 2, 49, 49);
     const auto evaluation = with.backend->compile(plan, with.communicators(), {});
-    exec::Step step;
+    exec::MicroBatch step;
     step.images = batch.images;
     evaluation->run(step);
     const std::vector<float> inferred = evaluation->download(plan.logits);

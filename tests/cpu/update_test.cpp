@@ -42,8 +42,8 @@ struct Step {
         bias_gradient = reference::conv2d_grad_bias(dy);
         for (double& g : bias_gradient) g /= static_cast<double>(gradient_scale) * valid_pixels;
     }
-    exec::Step step() const {
-        exec::Step s = t.step();
+    exec::MicroBatch step() const {
+        exec::MicroBatch s = t.step();
         s.learning_rate = 0.05;
         s.valid_pixels = valid_pixels;
         return s;
@@ -75,7 +75,7 @@ struct Trained {
 TEST(Update, MicroBatchesAddUp) {
     const Step s;
     Trained trained(s);
-    exec::Step step = s.step();
+    exec::MicroBatch step = s.step();
     step.last_micro = false;
     EXPECT_EQ(trained.executable->run(step).gradient_norm, 0);
     EXPECT_EQ(trained.get(s, exec::Slot::value), floats(s.weights.data))
@@ -90,7 +90,7 @@ TEST(Update, NotAppliedWhenNotFinite) {
     for (const double bad : {static_cast<double>(NAN), std::numeric_limits<double>::infinity()}) {
         const Step s(bad);
         Trained trained(s);
-        const exec::StepResult r = trained.executable->run(s.step());
+        const exec::MicroBatchResult r = trained.executable->run(s.step());
         EXPECT_FALSE(r.finite);
         EXPECT_EQ(trained.get(s, exec::Slot::value), floats(s.weights.data));
         EXPECT_EQ(trained.get(s, exec::Slot::momentum), std::vector<float>(960, 0.0f));
@@ -100,9 +100,9 @@ TEST(Update, NotAppliedWhenNotFinite) {
 TEST(Update, NoValidPixelMeansZeroGradient) {
     const Step s;
     Trained trained(s);
-    exec::Step step = s.step();
+    exec::MicroBatch step = s.step();
     step.valid_pixels = 0;
-    const exec::StepResult r = trained.executable->run(step);
+    const exec::MicroBatchResult r = trained.executable->run(step);
     EXPECT_TRUE(r.finite);
     EXPECT_EQ(r.gradient_norm, 0);
     Values w = s.weights.data, buffer(w.size());

@@ -44,7 +44,7 @@ private:
         }
         ~Run() override { --owner_.alive; }
 
-        void start(const exec::Step& step) override {
+        void start(const exec::MicroBatch& step) override {
             const Shape in = plan_.tensor(plan_.images).shape,
                         out = plan_.tensor(plan_.logits).shape;
             EXPECT_EQ(static_cast<std::int64_t>(step.images.size()), in.elements());
@@ -60,7 +60,7 @@ private:
                 }
             }
         }
-        exec::StepResult finish() override { return {}; }
+        exec::MicroBatchResult finish() override { return {}; }
         std::vector<float> download(graph::TensorId tensor) override {
             EXPECT_EQ(tensor, plan_.logits);
             return logits_;

@@ -74,7 +74,7 @@ TEST(Executables, WantTwoCommunicators) {
 TEST(Executables, WantThePlansSamples) {
     const Subject s;
     for (const std::size_t count : {std::size_t{0}, std::size_t{2}, std::size_t{4}}) {
-        exec::Step step = s.t.step();
+        exec::MicroBatch step = s.t.step();
         const std::vector<math::SampleKey> samples(count);
         step.samples = samples;
         expect_part(refusal<LogicError>([&] { s.executable->run(step); }),
@@ -94,7 +94,7 @@ TEST(Executables, WantOneBatchForAllDropouts) {
 
 TEST(Executables, WantThePlansImagesAndLabels) {
     const Subject s;
-    exec::Step step = s.t.step();
+    exec::MicroBatch step = s.t.step();
     step.images = step.images.first(7);
     expect_part(refusal<LogicError>([&] { s.executable->run(step); }), "the plan's images");
     step = s.t.step();
@@ -105,7 +105,7 @@ TEST(Executables, WantThePlansImagesAndLabels) {
 TEST(Executables, NameTheSampleOfALabelThatIsNoClass) {
     const Subject s;
     std::vector<std::uint8_t> labels = s.t.labels;
-    exec::Step step = s.t.step();
+    exec::MicroBatch step = s.t.step();
     step.labels = labels;
     labels[4] = 255;  // ignored
     s.executable->run(step);

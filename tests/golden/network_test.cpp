@@ -76,11 +76,11 @@ protected:
         return backend_->compile(plan, {gradients_.get(), batch_norm_.get()}, {.poison = true});
     }
 
-    exec::Step step(std::uint64_t number) {
+    exec::MicroBatch step(std::uint64_t number) {
         images_ = images(batch_, height_, width_, 100 + number);
         labels_ = random_labels(static_cast<std::size_t>(batch_ * height_ * width_),
                                 static_cast<std::uint32_t>(config_.num_classes), 0.7, 200 + number);
-        exec::Step s;
+        exec::MicroBatch s;
         s.images = images_;
         s.labels = labels_;
         s.learning_rate = 1e-4;
@@ -95,7 +95,7 @@ using GoldenInference = GoldenNetwork;
 TEST_P(GoldenInference, Logits) {
     const graph::Plan plan = model::inference_plan(config_, batch_, height_, width_);
     const auto executable = compile(plan);
-    exec::Step s = step(0);
+    exec::MicroBatch s = step(0);
     s.labels = {};
     executable->run(s);
     EXPECT_TRUE(near(executable->download(plan.logits), fixture_.floats("eval_logits"), 1e-5));
@@ -103,8 +103,8 @@ TEST_P(GoldenInference, Logits) {
 
 TEST_P(GoldenNetwork, LogitsGradientsAndRunningStatistics) {
     const auto executable = compile(plan_);
-    const exec::Step s = step(0);
-    const exec::StepResult result = executable->run(s);
+    const exec::MicroBatch s = step(0);
+    const exec::MicroBatchResult result = executable->run(s);
     EXPECT_TRUE(near(executable->download(plan_.logits), fixture_.floats("logits"), 1e-5));
     const double loss = static_cast<double>(fixture_.floats("losses")[0]);
     EXPECT_NEAR(result.loss_sum / s.valid_pixels, loss, 1e-5 * loss);
@@ -146,7 +146,7 @@ TEST_P(GoldenNetwork, TenLosses) {
     const std::vector<float> expected = fixture_.floats("losses");
     ASSERT_EQ(expected.size(), 10u);
     for (std::size_t i = 0; i < expected.size(); ++i) {
-        const exec::Step s = step(i);
+        const exec::MicroBatch s = step(i);
         const double loss = static_cast<double>(expected[i]);
         EXPECT_NEAR(executable->run(s).loss_sum / s.valid_pixels, loss, 1e-4 * loss) << i;
     }

@@ -278,7 +278,7 @@ TEST_F(Golden, Sgd) {
         t.set_up(*backend);
         const auto executable = backend->compile(t.plan, {a.get(), b.get()}, {.poison = true});
         for (const double rate : rates) {
-            exec::Step step = t.step();
+            exec::MicroBatch step = t.step();
             step.learning_rate = rate;
             step.valid_pixels = valid_pixels;
             executable->run(step);

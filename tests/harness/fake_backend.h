@@ -99,14 +99,14 @@ public:
                    const exec::Communicators& communicators)
         : backend_(backend), plan_(plan), communicators_(communicators) {}
 
-    void prefetch(const exec::Step& next) override {
+    void prefetch(const exec::MicroBatch& next) override {
         if (!backend_.prefetches) return;
         taken_ = look_at(next);
         ++backend_.prefetched;
     }
 
     // Loss of a pixel: (parameter - mean of its image)^2; every parameter gets the same gradient.
-    void start(const exec::Step& step) override {
+    void start(const exec::MicroBatch& step) override {
         if (plan_.loss == graph::none) {
             if (backend_.on_inference) backend_.on_inference(backend_.inferences);
             ++backend_.inferences;
@@ -118,7 +118,7 @@ public:
         taken_.clear();
         const float value = backend_.buffers_.at("value " + plan_.parameters.front().name).front();
         if (step.first_micro) gradient_ = 0;
-        exec::StepResult& result = result_ = {};
+        exec::MicroBatchResult& result = result_ = {};
         double mean = 0;
         for (std::size_t n = 0; n < samples.size(); ++n) {
             const auto& [valid, level] = samples[n];
@@ -142,7 +142,7 @@ public:
         ++runs_;
         std::this_thread::sleep_for(backend_.step_time);
     }
-    exec::StepResult finish() override { return result_; }
+    exec::MicroBatchResult finish() override { return result_; }
 
     // Logits that depend on the parameter alone: one class everywhere.
     std::vector<float> download(graph::TensorId id) override {
@@ -161,7 +161,7 @@ private:
     struct Sample {
         double valid, level;
     };
-    std::vector<Sample> look_at(const exec::Step& step) {
+    std::vector<Sample> look_at(const exec::MicroBatch& step) {
         if (!step.decoded.empty()) backend_.came.push_back(0);
         std::vector<Sample> samples;
         for (const exec::DecodedSample& decoded : step.decoded)
@@ -190,7 +190,7 @@ private:
         }
         return backend_.kept.at(sample.number);
     }
-    void update(const exec::Step& step, exec::StepResult& result) {
+    void update(const exec::MicroBatch& step, exec::MicroBatchResult& result) {
         double gradient = gradient_;
         communicators_.gradients->all_reduce(&gradient, 1, DType::f64, comm::ReduceOp::sum,
                                              "fake gradient");
@@ -212,7 +212,7 @@ private:
     exec::Communicators communicators_;
     graph::MemoryPlan memory_;
     std::vector<Sample> taken_;
-    exec::StepResult result_;
+    exec::MicroBatchResult result_;
     double gradient_ = 0;
     std::int64_t runs_ = 0;
 };

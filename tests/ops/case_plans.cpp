@@ -212,8 +212,8 @@ std::vector<std::uint8_t> random_labels(const Shape& logits, std::int64_t height
     return labels;
 }
 
-exec::Step CasePlan::step(bool first_micro) const {
-    exec::Step s = t.step();
+exec::MicroBatch CasePlan::step(bool first_micro) const {
+    exec::MicroBatch s = t.step();
     s.learning_rate = case_learning_rate;
     s.valid_pixels = case_valid_pixels;
     s.first_micro = first_micro || updates();

@@ -23,7 +23,7 @@ struct CasePlan {
     std::vector<std::pair<TensorId, TensorId>> inputs;
 
     // A step of a plan that is run several times; the first writes the gradients, others add.
-    exec::Step step(bool first_micro) const;
+    exec::MicroBatch step(bool first_micro) const;
     bool updates() const;
 };
 

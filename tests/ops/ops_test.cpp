@@ -70,8 +70,8 @@ public:
     void steps(int count) {
         for (int i = 0; i < count; ++i) {
             SCOPED_TRACE(cat("step ", i));
-            const exec::Step step = p_.step(i == 0);
-            const exec::StepResult result = executable_->run(step);
+            const exec::MicroBatch step = p_.step(i == 0);
+            const exec::MicroBatchResult result = executable_->run(step);
             expected_->run(step);
             for (const graph::Node& node : plan().nodes) compare(node);
             for (const graph::State& s : plan().states) {
@@ -152,7 +152,7 @@ private:
         largest = std::max(largest, error);
     }
 
-    void compare_update(const exec::StepResult& result) {
+    void compare_update(const exec::MicroBatchResult& result) {
         const double norm = expected_->gradient_norm();
         EXPECT_NEAR(result.gradient_norm, norm, 1e-3 * norm);
         for (std::size_t i = 0; i < plan().parameters.size(); ++i) {

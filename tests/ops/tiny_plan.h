@@ -153,8 +153,8 @@ public:
         }
         for (std::size_t i = 0; i < states_.size(); ++i) backend.upload(plan.states[i], states_[i]);
     }
-    exec::Step step() const {
-        exec::Step s;
+    exec::MicroBatch step() const {
+        exec::MicroBatch s;
         s.images = images_;
         s.labels = labels;
         s.samples = samples;
@@ -177,7 +177,7 @@ struct Ran {
     std::unique_ptr<comm::Communicator> gradients = comm::make_self(),
                                         batch_norm = comm::make_self();
     std::unique_ptr<exec::Executable> executable;
-    exec::StepResult result;
+    exec::MicroBatchResult result;
 
     explicit Ran(const TinyPlan& tiny, const exec::CompileOptions& options = {.poison = true},
                  int threads = 2)

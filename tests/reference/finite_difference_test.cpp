@@ -75,7 +75,7 @@ TEST_P(Differences, AreTheGradientsOfEveryInput) {
     const testing::CasePlan p = GetParam().plan();
     Interpreter run(p.t.plan, testing::case_seed);
     for (const auto& [id, value] : p.t.given) run.give(id, value);
-    const exec::Step step = p.step(true);
+    const exec::MicroBatch step = p.step(true);
     run.run(step);
     if (GetParam().family == "BatchNormAct") {
         ASSERT_GT(distance_from_kinks(p), 100 * small) << "another seed keeps the kink away";

@@ -57,7 +57,7 @@ void Interpreter::write_vector(TensorId id, const Values& value) {
 struct Interpreter::Ops {
     Interpreter& self;
     const graph::Node& node;
-    const exec::Step& step;
+    const exec::MicroBatch& step;
 
     Tensor read(TensorId id) const { return self.value(id); }
     Values vector(TensorId id) const { return id == none ? Values{} : self.value(id).data; }
@@ -252,13 +252,13 @@ struct Interpreter::Ops {
     }
 };
 
-void Interpreter::run(const exec::Step& step, std::size_t nodes) {
+void Interpreter::run(const exec::MicroBatch& step, std::size_t nodes) {
     for (std::size_t i = 0; i < nodes; ++i)
         std::visit(Ops{*this, plan_.nodes[i], step}, plan_.nodes[i].op);
 }
 
 // A segment covers whole parameters.
-void Interpreter::update(const exec::Step& step) {
+void Interpreter::update(const exec::MicroBatch& step) {
     const double factor = step.valid_pixels > 0 ? 1 / (gradient_scale_ * step.valid_pixels) : 0;
     const double clip = static_cast<double>(plan_.update.clip_norm);
     double squares = 0;

@@ -24,8 +24,8 @@ public:
     // An input, or a parameter's or state's value.
     void give(graph::TensorId id, const Tensor& value);
     // Of the step, images and labels are not looked at.
-    void run(const exec::Step& step) { run(step, plan_.nodes.size()); }
-    void run(const exec::Step& step, std::size_t nodes);  // the first ones only
+    void run(const exec::MicroBatch& step) { run(step, plan_.nodes.size()); }
+    void run(const exec::MicroBatch& step, std::size_t nodes);  // the first ones only
 
     Tensor value(graph::TensorId id) const;  // as it is stored
     // As its op gave it, before it was rounded into a bf16 tensor.
@@ -43,7 +43,7 @@ private:
     std::int64_t first_channel(graph::TensorId id) const;
     void write(graph::TensorId id, const Tensor& value);
     void write_vector(graph::TensorId id, const std::vector<double>& value);
-    void update(const exec::Step& step);
+    void update(const exec::MicroBatch& step);
 
     const graph::Plan& plan_;
     std::uint64_t seed_;

@@ -86,7 +86,7 @@ void expect_trajectory(const std::string& kind, bool accumulate_decay) {
     const auto iterations = static_cast<std::int64_t>(f.number("iterations"));
     ASSERT_GE(iterations, 3);
     for (std::int64_t i = 0; i < iterations; ++i) {
-        exec::Step step = network.t.step();
+        exec::MicroBatch step = network.t.step();
         std::vector<float> inputs(step.images.begin(), step.images.end());
         const std::vector<float> gradient = floats(f[cat("gradient ", i)]);
         std::copy(gradient.begin(), gradient.end(), inputs.begin() + 1);  // behind the one pixel

@@ -21,9 +21,9 @@ class LostExecutable final : public exec::Executable {
 public:
     explicit LostExecutable(std::unique_ptr<exec::Executable> fake) : fake_(std::move(fake)) {}
     ~LostExecutable() override { hang(); }
-    void prefetch(const exec::Step& next) override { fake_->prefetch(next); }
-    void start(const exec::Step& step) override { fake_->start(step); }
-    exec::StepResult finish() override {
+    void prefetch(const exec::MicroBatch& next) override { fake_->prefetch(next); }
+    void start(const exec::MicroBatch& step) override { fake_->start(step); }
+    exec::MicroBatchResult finish() override {
         if (++steps_ == 3) throw DeviceError("NCCL failed in gradients: a rank is gone");
         return fake_->finish();
     }

@@ -56,8 +56,8 @@ struct DecodedSample {
     std::int64_t number = -1;
 };
 
-// One micro-batch. Spans are host memory, read during the call that brings them only.
-struct Step {
+// Spans are host memory, read during the call that brings them only.
+struct MicroBatch {
     std::span<const float> images;         // (N,3,H,W), normalised
     std::span<const std::uint8_t> labels;  // (N,1,H,W); empty for a plan without loss
     // N, instead of images and labels: for a backend that takes_decoded_samples(), of a plan with
@@ -73,11 +73,11 @@ struct Step {
     bool prefetched = false;
     // Called between the nodes before Update, on the thread that start() was called on: parameters
     // and momentum are those of the step before, running statistics may be this one's. By backends
-    // on the host, which run a step node by node; empty: nothing.
+    // on the host, which run a plan node by node; empty: nothing.
     std::function<void()> between_nodes = {};
 };
 
-struct StepResult {
+struct MicroBatchResult {
     double loss_sum = 0;  // this rank's micro-batch, over its valid pixels
     bool finite = true;   // last micro-batch: the averaged gradient was finite and the update was
                           // applied
@@ -93,18 +93,19 @@ struct EngineCounts {
 class Executable {
 public:
     virtual ~Executable() = default;
-    // A step begins: on a device it is under way when this returns, on the host it is over.
-    virtual void start(const Step& step) = 0;
-    // Waits for the step that start() began; comes before the next start().
-    virtual StepResult finish() = 0;
-    StepResult run(const Step& step) {
-        start(step);
+    // A micro-batch begins: on a device it is under way when this returns, on the host it is over.
+    virtual void start(const MicroBatch& micro_batch) = 0;
+    // Waits for the micro-batch that start() began; comes before the next start().
+    virtual MicroBatchResult finish() = 0;
+    MicroBatchResult run(const MicroBatch& micro_batch) {
+        start(micro_batch);
         return finish();
     }
     // Takes the batch (images and labels, or decoded samples; nothing else is looked at) of a
-    // coming step, while the present one is under way: the next start() is of a step that is
-    // `prefetched`, or forgets it. Same bits with and without. DataError as start() would throw it.
-    virtual void prefetch(const Step& next) { static_cast<void>(next); }
+    // coming micro-batch, while the present one is under way: the next start() is of a micro-batch
+    // that is `prefetched`, or forgets it. Same bits with and without. DataError as start() would
+    // throw it.
+    virtual void prefetch(const MicroBatch& next) { static_cast<void>(next); }
     // A tensor with `keep` set, as f32 N C H W, as the last run left it.
     virtual std::vector<float> download(graph::TensorId tensor) = 0;
     virtual const graph::MemoryPlan& memory() const = 0;
@@ -130,12 +131,12 @@ public:
     virtual std::int64_t host_bytes() const { return 0; }
     // All zero where there is nothing to choose.
     virtual EngineCounts engines() const { return {}; }
-    // Whether a step may bring decoded samples, from which the device makes the crops.
+    // Whether a micro-batch may bring decoded samples, from which the device makes the crops.
     virtual bool takes_decoded_samples() const { return false; }
-    // Device memory for all samples that steps will bring, by number; pixels: width * height of
-    // each. What comes first with a step stays there for every executable. Once, after compile(),
-    // so that it takes what is left; DeviceError with both sizes where that does not suffice. Of a
-    // backend that takes_decoded_samples().
+    // Device memory for all samples that micro-batches will bring, by number; pixels: width *
+    // height of each. What comes first with a micro-batch stays there for every executable. Once,
+    // after compile(), so that it takes what is left; DeviceError with both sizes where that does
+    // not suffice. Of a backend that takes_decoded_samples().
     virtual void keep_samples(std::span<const std::int64_t> pixels) {
         static_cast<void>(pixels);
         throw LogicError("keep_samples() is for backends that take decoded samples");

@@ -1,5 +1,5 @@
 #pragma once
-// What a plan asks of every step's batch; a backend holds the step to it.
+// What a plan asks of every micro-batch; a backend holds them to it.
 
 #include <cstdint>
 #include <span>
@@ -9,12 +9,12 @@
 
 namespace deeplab::exec {
 
-// An input tensor's part of the step's images, or of its labels: those of one element type follow
-// one another in the order of their ids.
+// An input tensor's part of the micro-batch's images, or of its labels: those of one element type
+// follow one another in the order of their ids.
 struct BatchInput {
     graph::TensorId tensor = graph::none;
     bool labels = false;
-    std::int64_t first = 0;  // element of the step's span
+    std::int64_t first = 0;  // element of the micro-batch's span
 };
 
 class BatchChecks {
@@ -27,10 +27,10 @@ public:
     std::int64_t label_elements() const { return label_elements_; }
     std::int64_t samples() const { return samples_; }  // 0 for a plan without dropout
 
-    // LogicError unless a step of a plan with dropout has the plan's samples.
-    void check_samples(const Step& step) const;
+    // LogicError unless a micro-batch of a plan with dropout has the plan's samples.
+    void check_samples(const MicroBatch& micro_batch) const;
     // LogicError unless images and labels have the plan's sizes; DataError as below.
-    void check_images_and_labels(const Step& step) const;
+    void check_images_and_labels(const MicroBatch& micro_batch) const;
     // DataError when a label is neither a class of the plan's loss nor ignored: it would read
     // another pixel's logit. `first_sample` is the number of the labels' first sample in the batch,
     // `pixels` how many each sample has.

@@ -36,7 +36,7 @@ TEST_P(DecodedSamples, TakeTheStepsOfTheHostsCrops) {
     EXPECT_TRUE(tested.backend->takes_decoded_samples());
     for (std::uint32_t i = 0; i < 4; ++i) {
         const Samples samples(2, i);
-        exec::Step floats = samples.step(), bytes = samples.step();
+        exec::MicroBatch floats = samples.step(), bytes = samples.step();
         const auto decoded = samples.decoded_samples();
         bytes.decoded = decoded;
         floats.images = samples.images;
@@ -55,7 +55,7 @@ TEST(DecodedSamples, TakeTurnsWithCrops) {
     for (std::uint32_t i = 0; i < 6; ++i) {
         const Samples samples(2, i / 2);
         const auto decoded = samples.decoded_samples();
-        exec::Step floats = samples.step(), bytes = samples.step();
+        exec::MicroBatch floats = samples.step(), bytes = samples.step();
         floats.images = samples.images;
         floats.labels = samples.labels;
         bytes.decoded = decoded;
@@ -70,7 +70,7 @@ TEST(DecodedSamples, AreRefusedWithForeignLabels) {
     Samples samples(2, 0);
     samples.decoded[1].mask.labels[77] = 9;
     const auto decoded = samples.decoded_samples();
-    exec::Step step = samples.step();
+    exec::MicroBatch step = samples.step();
     step.decoded = decoded;
     try {
         tested.executable->run(step);
@@ -96,9 +96,9 @@ protected:
         for (std::size_t i = 0; i < decoded.size(); ++i) decoded[i].number = samples.ids[i].sample;
         return decoded;
     }
-    static exec::StepResult run(const Trainer& trainer, const Samples& samples,
-                                const std::vector<exec::DecodedSample>& decoded) {
-        exec::Step step = samples.step();
+    static exec::MicroBatchResult run(const Trainer& trainer, const Samples& samples,
+                                      const std::vector<exec::DecodedSample>& decoded) {
+        exec::MicroBatch step = samples.step();
         step.decoded = decoded;
         return trainer.executable->run(step);
     }
@@ -152,7 +152,7 @@ TEST_P(KeptSamples, ArePrefetchedForTheSameBits) {
     bool prefetched = false;
     for (std::size_t i = 0; i < batches.size(); ++i) {
         const Samples samples(batches[i], static_cast<std::uint32_t>(i));
-        exec::Step step = samples.step();
+        exec::MicroBatch step = samples.step();
         std::vector<exec::DecodedSample> decoded = numbered(samples);
         if (i == 2)
             for (exec::DecodedSample& sample : decoded) sample.pixels = sample.labels = {};
@@ -162,7 +162,7 @@ TEST_P(KeptSamples, ArePrefetchedForTheSameBits) {
         if (i + 1 < batches.size()) {
             // Gone before its step starts.
             const Samples next(batches[i + 1], static_cast<std::uint32_t>(i + 1));
-            exec::Step coming;
+            exec::MicroBatch coming;
             std::vector<exec::DecodedSample> memory = numbered(next);
             coming.decoded = memory;
             tested.executable->prefetch(coming);

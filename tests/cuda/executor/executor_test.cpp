@@ -125,7 +125,8 @@ TEST(CudaExecutor, GraphsAndEagerStepsAgree) {
             eager = cuda_trainer(config, options(2, 33), DType::f32, false);
     for (int i = 0; i < 4; ++i) {
         const Batch batch(2, 33);
-        exec::Step step = batch.step(0.02 / (1 + i));  // what changes is read from device memory
+        exec::MicroBatch step = batch.step(0.02 /
+                                           (1 + i));  // what changes is read from device memory
         const std::vector<math::SampleKey> samples = {{static_cast<std::uint32_t>(i), 4},
                                                       {static_cast<std::uint32_t>(i), 7}};
         step.samples = samples;
@@ -141,7 +142,7 @@ TEST(CudaExecutor, AccumulatesMicroBatches) {
     Trainer expected(config, options(2, 33), {.seed = 9}),
         tested = cuda_trainer(config, options(2, 33));
     for (int i = 0; i < 6; ++i) {
-        exec::Step step = one.step();
+        exec::MicroBatch step = one.step();
         step.first_micro = i % 3 == 0;
         step.last_micro = i % 3 == 2;
         step.valid_pixels = 3 * one.valid;
@@ -169,7 +170,7 @@ TEST(CudaExecutor, PlansOfOneBackendTakeTurns) {
         std::vector<float> images(3 * 97 * 81);
         for (std::size_t i = 0; i < images.size(); ++i)
             images[i] = std::sin(0.01f * static_cast<float>(i));
-        exec::Step step;
+        exec::MicroBatch step;
         step.images = images;
         executable->run(step);
         logits.push_back(executable->download(inference.logits));

@@ -26,7 +26,7 @@ std::vector<float> gradients(std::unique_ptr<exec::Backend> backend, DType type,
     t.executable = t.backend->compile(t.plan, t.communicators(), compile);
     const Batch batch(2, 33);
     for (const bool last : {false, true}) {
-        exec::Step step = batch.step(0);
+        exec::MicroBatch step = batch.step(0);
         step.valid_pixels = 4 * batch.valid;
         step.first_micro = !last;
         step.last_micro = last;

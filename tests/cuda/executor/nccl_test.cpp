@@ -30,11 +30,11 @@ TEST(Nccl, SlowOfOneRankGivesTheSameBits) {
             expected(narrow("resnet18", 16), testing::options(2, 33), compile, testing::device(0));
         const Batch batch(2, 33);
         for (int i = 0; i < 6; ++i) {
-            exec::Step step = batch.step();
+            exec::MicroBatch step = batch.step();
             step.first_micro = i % 2 == 0;
             step.last_micro = i % 2 == 1;
-            const exec::StepResult a = tested.executable->run(step),
-                                   b = expected.executable->run(step);
+            const exec::MicroBatchResult a = tested.executable->run(step),
+                                         b = expected.executable->run(step);
             EXPECT_EQ(a.loss_sum, b.loss_sum) << i;
             EXPECT_EQ(a.gradient_norm, b.gradient_norm) << i;
             EXPECT_GE(a.comm_exposed_s, 0);
@@ -59,7 +59,7 @@ TEST(CommExposed, IsTheTimeOfSumsThroughTheHost) {
     t.executable = t.backend->compile(t.plan, t.communicators(), compile);
     const Batch batch(2, 33);
     for (const bool last : {false, true}) {
-        exec::Step step = batch.step(0);
+        exec::MicroBatch step = batch.step(0);
         step.last_micro = last;
         const auto begin = std::chrono::steady_clock::now();
         const double exposed = t.executable->run(step).comm_exposed_s;

@@ -36,7 +36,7 @@ public:
         std::fill(batch_.images.begin(), batch_.images.end(), std::nanf(""));
         std::fill(batch_.labels.begin(), batch_.labels.end(), std::uint8_t{4});
     }
-    exec::Step step() const { return batch_.step(); }
+    exec::MicroBatch step() const { return batch_.step(); }
 
 private:
     Batch batch_;
@@ -56,7 +56,7 @@ TEST(CudaPrefetch, SlowGivesTheSameBits) {
     for (const Next next : all) {
         {
             const Shortlived memory(i);
-            exec::Step step = memory.step();
+            exec::MicroBatch step = memory.step();
             step.prefetched = prefetched;
             step.first_micro = i % 2 == 0;
             step.last_micro = i % 2 == 1;
@@ -71,7 +71,7 @@ TEST(CudaPrefetch, SlowGivesTheSameBits) {
             tested.executable->prefetch(memory.step());
         }
         const Batch same = batch_of(i);
-        exec::Step step = same.step();
+        exec::MicroBatch step = same.step();
         step.first_micro = i % 2 == 0;
         step.last_micro = i % 2 == 1;
         EXPECT_EQ(tested.executable->finish().loss_sum, expected.executable->run(step).loss_sum)
@@ -89,14 +89,14 @@ TEST(CudaPrefetch, SlowSurvivesOtherPlans) {
     const std::vector<float> images(3 * 97 * 81, 0.5f);
     for (int i = 0; i < 4; ++i) {
         const Batch batch = batch_of(i);
-        exec::Step step = batch.step();
+        exec::MicroBatch step = batch.step();
         step.prefetched = i > 0;
         tested.executable->start(step);
         tested.executable->prefetch(batch_of(i + 1).step());
         EXPECT_EQ(tested.executable->finish().loss_sum,
                   expected.executable->run(batch.step()).loss_sum);
         const auto other = tested.backend->compile(inference, tested.communicators(), {});
-        exec::Step look;
+        exec::MicroBatch look;
         look.images = images;
         other->run(look);
     }
@@ -106,7 +106,7 @@ TEST(CudaPrefetch, SlowSurvivesOtherPlans) {
 TEST(CudaPrefetch, SlowRefusesWhatIsOutOfOrder) {
     Trainer tested = trainer(), expected = trainer();
     const Batch batch = batch_of(0);
-    exec::Step step = batch.step();
+    exec::MicroBatch step = batch.step();
     EXPECT_THROW(tested.executable->finish(), LogicError);
     step.prefetched = true;
     EXPECT_THROW(tested.executable->start(step), LogicError);

@@ -63,8 +63,8 @@ struct Samples {
             all.push_back({decoded[i].image.pixels, decoded[i].mask.labels, words[i].words});
         return all;
     }
-    exec::Step step() const {
-        exec::Step s;
+    exec::MicroBatch step() const {
+        exec::MicroBatch s;
         s.samples = ids;
         s.learning_rate = 0.01;
         s.valid_pixels = valid;

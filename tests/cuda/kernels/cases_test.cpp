@@ -43,7 +43,7 @@ public:
     View view(graph::TensorId id) const {
         return id == graph::none ? View{} : views_[static_cast<std::size_t>(id)];
     }
-    void run(const exec::Step& step) const {
+    void run(const exec::MicroBatch& step) const {
         std::vector<math::SampleKey> keys;
         for (const math::SampleKey& id : step.samples) keys.push_back({id.epoch, id.sample});
         const DeviceArray<math::SampleKey> samples(keys);

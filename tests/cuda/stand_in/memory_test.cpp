@@ -41,7 +41,7 @@ struct Evaluation {
             static_cast<std::size_t>(plan.tensor(plan.images).shape.elements()));
         for (std::size_t i = 0; i < images.size(); ++i)
             images[i] = std::sin(0.01f * static_cast<float>(i));
-        exec::Step step;
+        exec::MicroBatch step;
         step.images = images;
         executable->run(step);
         return executable->download(plan.logits);
@@ -79,7 +79,7 @@ TEST(CapturedStep, IsTheSecondOfItsKind) {
     const Batch batch(2, 33);
     std::vector<std::int64_t> captures;
     for (int i = 0; i < 6; ++i) {
-        exec::Step step = batch.step();
+        exec::MicroBatch step = batch.step();
         step.first_micro = i % 2 == 0;
         step.last_micro = i % 2 == 1;
         const std::int64_t before = counts().captures;
@@ -145,7 +145,7 @@ TEST(Inboxes, GrowWithoutFreeingDuringAStep) {
     const Trainer t = trainer();
     const auto step_of = [](const Samples& samples,
                             const std::vector<exec::DecodedSample>& decoded) {
-        exec::Step step = samples.step();
+        exec::MicroBatch step = samples.step();
         step.decoded = decoded;
         return step;
     };
@@ -153,7 +153,7 @@ TEST(Inboxes, GrowWithoutFreeingDuringAStep) {
     for (std::uint32_t i = 0; i < 4; ++i) {
         const Samples now(2, 4 * i), next(2, 4 * i + 4);
         const auto decoded = now.decoded_samples(), next_decoded = next.decoded_samples();
-        exec::Step step = step_of(now, decoded);
+        exec::MicroBatch step = step_of(now, decoded);
         step.prefetched = i > 0;
         t.executable->start(step);
         const std::int64_t frees = counts().frees_while_busy,
@@ -208,7 +208,7 @@ TEST(Bf16Copy, FollowsTheUpdatesOfOtherPlans) {
     graph::Plan plan = model::inference_plan(config, 1, 33, 33);
     graph::set_activation_type(plan, DType::bf16);
     const std::vector<float> images(3 * 33 * 33, 0.5f);
-    exec::Step look;
+    exec::MicroBatch look;
     look.images = images;
     const Batch batch(2, 33);
     const auto early = tested.backend->compile(plan, tested.communicators(), {});
