@@ -164,7 +164,7 @@ std::optional<WorkLock> take_output(const PackOptions& options, const Source& so
     return lock;
 }
 
-// Ranks on nodes that see other files would pack a mixture, or wait for each other for ever.
+// Ranks on hosts that see other files would pack a mixture, or wait for each other for ever.
 void require_same_entries(const Source& source, comm::Communicator& comm) {
     std::uint64_t hash = fnv1a(nullptr, 0);
     const auto add = [&](const std::string& text) {
@@ -178,7 +178,7 @@ void require_same_entries(const Source& source, comm::Communicator& comm) {
         if (hashes[rank] != hashes[0])
             throw DataError(cat("rank ", rank, " finds other files than rank 0 (",
                                 source.images.path().string(), ", ", source.masks.path().string(),
-                                ") — they would pack a mixture — use folders that all nodes share, "
+                                ") — they would pack a mixture — use folders that all hosts share, "
                                 "and let nobody write there"));
 }
 

@@ -196,11 +196,11 @@ public:
         return std::make_unique<Mpi>(part);
     }
 
-    std::unique_ptr<Communicator> split_by_node() override {
-        const Collective inside("split of a communicator by node");
+    std::unique_ptr<Communicator> split_by_host() override {
+        const Collective inside("split of a communicator by host");
         MPI_Comm part = MPI_COMM_NULL;
         check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &part),
-              "split of a communicator by node");
+              "split of a communicator by host");
         return std::make_unique<Mpi>(part);
     }
 

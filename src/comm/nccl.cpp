@@ -220,7 +220,7 @@ void require_own_devices(Communicator& control) {
         for (std::size_t other = 0; other < rank; ++other) {
             if (devices[rank] != devices[other]) continue;
             throw DeviceError(cat("ranks ", other, " and ", rank, " share ", devices[rank],
-                                  " — NCCL wants a GPU for every rank — start fewer ranks a node, "
+                                  " — NCCL wants a GPU for every rank — start fewer ranks a host, "
                                   "show each its own GPU, or use --comm mpi"));
         }
     }

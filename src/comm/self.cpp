@@ -23,7 +23,7 @@ public:
     }
 
     std::unique_ptr<Communicator> split(int, int) override { return make_self(); }
-    std::unique_ptr<Communicator> split_by_node() override { return make_self(); }
+    std::unique_ptr<Communicator> split_by_host() override { return make_self(); }
 };
 
 }  // namespace

@@ -112,7 +112,7 @@ void add_train_keys(Table<Config>& t) {
     t.choice(
         "train.sync_bn", DEEPLAB_MEMBER(train.sync_bn),
         Named<SyncBn>{{"global", SyncBn::global}, {"node", SyncBn::node}, {"none", SyncBn::none}},
-        "ranks whose batch statistics are shared: all, those of a node, none");
+        "ranks whose batch statistics are shared: all, those of a host, none");
     t.flag("train.freeze_bn", DEEPLAB_MEMBER(train.freeze_bn),
            "running statistics stay as they are; weight and bias still learn");
     t.number("train.seed", DEEPLAB_MEMBER(train.seed), Whole{.low = 0, .high = INT64_MAX},

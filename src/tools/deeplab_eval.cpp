@@ -72,7 +72,7 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.option("--precision", a.precision, "of the network's arithmetic", one_of({"fp32"}));
     line.option(
         "--threads", a.threads,
-        "threads of each rank; 0: the processors of its affinity mask, shared by the node's ranks");
+        "threads of each rank; 0: the processors of its affinity mask, shared by the host's ranks");
     return line.parse(argc, argv);
 }
 

@@ -48,7 +48,7 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.option("--device", a.device, "where to run", {false, {"auto", "cpu", "cuda"}, ""});
     line.option(
         "--threads", a.threads,
-        "threads of each rank; 0: the processors of its affinity mask, shared by the node's ranks");
+        "threads of each rank; 0: the processors of its affinity mask, shared by the host's ranks");
     return line.parse(argc, argv);
 }
 

@@ -72,7 +72,7 @@ bool parse(int argc, char** argv, Arguments& a) {
                 "minutes after which to stop with a checkpoint and exit code 75; 0: no limit");
     line.option(
         "--threads", a.threads,
-        "threads of each rank; 0: the processors of its affinity mask, shared by the node's ranks");
+        "threads of each rank; 0: the processors of its affinity mask, shared by the host's ranks");
     line.option("--engines", a.engines,
                 "CUDA: convolutions by the fastest engines, timed at the first start and kept, or "
                 "by the first that run",

@@ -68,9 +68,9 @@ bool may_use_gpu(Device device) {
 }
 
 int thread_count(comm::Communicator& world, std::int64_t requested) {
-    const auto node = world.split_by_node();
+    const auto host = world.split_by_host();
     const std::string mine = affinity(0);
-    const auto masks = node->all_gather(mine, "affinity masks of the node");
+    const auto masks = host->all_gather(mine, "affinity masks of the host");
     std::string used = mine;
     std::int64_t sharing = 0;
     for (const std::string& mask : masks) {
@@ -81,16 +81,16 @@ int thread_count(comm::Communicator& world, std::int64_t requested) {
     const std::int64_t available = processors(affinity(getppid()));
     std::string bound;
     if (requested == 0 && std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr &&
-        processors(used) < available && node->rank() == 0) {
+        processors(used) < available && host->rank() == 0) {
         bound = cat("the launcher bound ", masks.size(), masks.size() == 1 ? " rank" : " ranks",
                     " to ", processors(used), " of ", available, " processors of ", log::host());
     }
-    auto nodes = world.all_gather(bound, "binding of the ranks");
-    std::erase(nodes, "");
-    if (world.rank() == 0 && !nodes.empty()) {
+    auto hosts = world.all_gather(bound, "binding of the ranks");
+    std::erase(hosts, "");
+    if (world.rank() == 0 && !hosts.empty()) {
         log::warn(
-            cat(nodes.front(),
-                nodes.size() > 1 ? cat(" (and so on ", nodes.size() - 1, " other nodes)") : "",
+            cat(hosts.front(),
+                hosts.size() > 1 ? cat(" (and so on ", hosts.size() - 1, " other hosts)") : "",
                 " — the others stay idle — use mpirun --bind-to none"));
     }
     if (requested < 0)
@@ -133,7 +133,7 @@ void check(const BackendChoice& choice, bool cuda) {
 
 std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice,
                                             comm::Communicator& world) {
-    const auto node = world.split_by_node();
+    const auto host = world.split_by_host();
     // Ranks with --device cpu take part, too: others may have another --device, and wait for them.
     const cuda::Availability found = choice.device == Device::cpu
                                          ? cuda::Availability{0, "--device cpu is given there"}
@@ -143,8 +143,8 @@ std::unique_ptr<exec::Backend> make_backend(const BackendChoice& choice,
     if (!cuda) return cpu::make_cpu_backend(choice.threads);
     cuda::CudaOptions options;
     options.device = choice.comm == "mpi"
-                         ? node->rank() % found.devices
-                         : cuda::choose_device(node->rank(), node->size(), found.devices);
+                         ? host->rank() % found.devices
+                         : cuda::choose_device(host->rank(), host->size(), found.devices);
     options.tf32 = choice.tf32;
     options.nccl = cuda::sums_by_nccl(world, choice.comm);
     if (choice.engines == "first") options.engines = cuda::EnginePolicy::first;
@@ -164,7 +164,7 @@ void install(int signal, void (*handler)(int, siginfo_t*, void*), int flags) {
     sigaction(signal, &action, nullptr);
 }
 
-// mpirun, or its daemon on this node, has started this process.
+// mpirun, or its daemon on this host, has started this process.
 bool from_launcher(const siginfo_t* info) {
     return under_mpirun && info->si_code <= 0 && info->si_pid == getppid();
 }

@@ -183,7 +183,7 @@ std::string given(bool option) { return option ? "given" : "not given"; }
 std::vector<Fact> facts_of_start(const TrainOptions& options) {
     const std::string same_options = "start every rank with the same options",
                       configuration =
-                          "give every rank the same configuration: one file that all nodes see, or "
+                          "give every rank the same configuration: one file that all hosts see, or "
                           "the same copy on each, and the same --set";
     std::vector<Fact> facts = {
         program_fact(),
@@ -203,8 +203,8 @@ std::vector<Fact> facts_of_start(const TrainOptions& options) {
 void add_split(const data::Manifest& manifest, std::vector<Fact>& facts) {
     const std::string what = cat("split ", manifest.split);
     const std::string remedy =
-        "the --data of each node must hold the same pack: copy the shards and the manifest there "
-        "anew (or use --stage, which does), or give a folder that all nodes see";
+        "the --data of each host must hold the same pack: copy the shards and the manifest there "
+        "anew (or use --stage, which does), or give a folder that all hosts see";
     std::string names;
     for (const auto& c : manifest.classes.classes) names += cat(names.empty() ? "" : ", ", c.name);
     facts.push_back({cat("the list of classes of the ", what), cat("\"", names, "\""), remedy});
@@ -217,7 +217,7 @@ void add_split(const data::Manifest& manifest, std::vector<Fact>& facts) {
 }  // namespace
 
 Fact program_fact() {
-    return {"the program's version", own_version(), "start the same program on every node"};
+    return {"the program's version", own_version(), "start the same program on every host"};
 }
 
 void require_same(comm::Communicator& control, const std::vector<Fact>& facts, ExitCode code) {
@@ -275,7 +275,7 @@ void require_same_plan(comm::Communicator& world, std::uint64_t plan_hash) {
     throw DeviceError(
         cat("the training plan of rank ", who,
             " differs from that of the others — their collectives would not "
-            "match — start the same program with the same configuration on every node"));
+            "match — start the same program with the same configuration on every host"));
 }
 
 void require_same_values(comm::Communicator& control, std::uint64_t hash,
@@ -283,7 +283,7 @@ void require_same_values(comm::Communicator& control, std::uint64_t hash,
     require_same(
         control,
         {{cat("the hash of ", origin), hex64(hash),
-          "make sure that every node reads the same file: copy it anew where it is a copy, "
+          "make sure that every host reads the same file: copy it anew where it is a copy, "
           "and start again where a network file system shows an older one"}},
         ExitCode::data);
 }

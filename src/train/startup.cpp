@@ -89,7 +89,7 @@ std::unique_ptr<comm::Communicator> batch_norm_group(config::SyncBn sync,
                                                      comm::Communicator& sums) {
     switch (sync) {
         case config::SyncBn::global: return sums.duplicate();
-        case config::SyncBn::node: return sums.split_by_node();
+        case config::SyncBn::node: return sums.split_by_host();
         case config::SyncBn::none: return comm::make_self();
     }
     throw LogicError("unknown sync_bn");
@@ -168,13 +168,13 @@ void check_shards(const TrainOptions& options, const Setup& setup, comm::Communi
     });
     if (!config.data.verify) return;
     const comm::Phase phase("checking the shards");
-    const auto node = control.split_by_node();
+    const auto host = control.split_by_host();
     comm::agreed(control, true, "checksums of the shards", [&] {
         for (const data::Manifest* manifest : {&setup.train, setup.val ? &*setup.val : nullptr}) {
             if (manifest == nullptr) continue;
             const auto shards = static_cast<std::int64_t>(manifest->shards.size());
             const data::ShardSet set(options.data, manifest->split);
-            for (std::int64_t i = node->rank(); i < shards; i += node->size()) {
+            for (std::int64_t i = host->rank(); i < shards; i += host->size()) {
                 set.verify_files({i});
                 comm::beat();
             }

@@ -29,7 +29,7 @@ std::unique_ptr<comm::Communicator> batch_norm_group(config::SyncBn sync, comm::
 Setup prepare(const TrainOptions& options, comm::Communicator& control,
               std::int64_t batch_norm_ranks);
 
-// Reads shards: train and val share no id; every file's checksum, once a node.
+// Reads shards: train and val share no id; every file's checksum, once a host.
 void check_shards(const TrainOptions& options, const Setup& setup, comm::Communicator& control);
 
 // What this run's checkpoints take: parameters and momentum, and running statistics.

@@ -171,9 +171,9 @@ TEST(Communicator, SplitByColourAndKey) {
 }
 
 TEST(Communicator, SplitByNodeHoldsAllRanksOfOneMachine) {
-    const auto node = world().split_by_node();
-    EXPECT_EQ(node->size(), world().size()) << "the tests run on one machine";
-    EXPECT_EQ(node->rank(), world().rank());
+    const auto host = world().split_by_host();
+    EXPECT_EQ(host->size(), world().size()) << "the tests run on one machine";
+    EXPECT_EQ(host->rank(), world().rank());
 }
 
 TEST(Communicator, MistakesAreNamed) {
@@ -207,7 +207,7 @@ TEST(Self, IsRank0Of1) {
     EXPECT_EQ(value, 3);
     EXPECT_EQ(self->all_gather("x", "alone"), std::vector<std::string>{"x"});
     EXPECT_EQ(self->split(3, 1)->size(), 1);
-    EXPECT_EQ(self->split_by_node()->size(), 1);
+    EXPECT_EQ(self->split_by_host()->size(), 1);
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ public:
         return {text, text};
     }
     std::unique_ptr<comm::Communicator> split(int, int) override { return nullptr; }
-    std::unique_ptr<comm::Communicator> split_by_node() override { return nullptr; }
+    std::unique_ptr<comm::Communicator> split_by_host() override { return nullptr; }
 };
 
 // Two batch norms in one message: the statistics are those of twice the samples.

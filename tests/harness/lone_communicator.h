@@ -31,7 +31,7 @@ public:
         return {text};
     }
     std::unique_ptr<Communicator> split(int, int) override { return comm::make_self(); }
-    std::unique_ptr<Communicator> split_by_node() override { return comm::make_self(); }
+    std::unique_ptr<Communicator> split_by_host() override { return comm::make_self(); }
 
 private:
     int rank_, size_;

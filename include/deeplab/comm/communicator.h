@@ -52,7 +52,7 @@ public:
 
     virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
     virtual std::unique_ptr<Communicator>
-    split_by_node() = 0;  // the ranks that share this rank's memory
+    split_by_host() = 0;  // the ranks that share this rank's memory
     std::unique_ptr<Communicator> duplicate() { return split(0, rank()); }
 };
 

@@ -132,7 +132,7 @@ struct LoaderOptions {
     // Keep the decoded samples that this process has met, 4 bytes a pixel, until cache_bytes are
     // full. As every epoch is shuffled anew, that is in time any part of the split on every rank
     // (10,582 VOC images: about 7.5 GiB). What is kept stays: an epoch asks for each sample once,
-    // so that no other choice would be met more often. Ranks of a node share no memory; what they
+    // so that no other choice would be met more often. Ranks of a host share no memory; what they
     // share is the system's page cache, where raw shards (encoding raw) need no decoding either.
     bool cache_host = false;
     // Deliver decoded samples and the words of their crops, for a device to make them. What a crop

@@ -21,7 +21,7 @@ Device parse_device(const std::string& text);  // "auto" | "cpu" | "cuda"; Usage
 bool may_use_gpu(Device device);
 
 // Threads of this rank: `requested`, or (0) the processors of its affinity mask divided by the
-// ranks of the node whose masks share them. Collective over `world`. Warns when a launcher bound
+// ranks of the host whose masks share them. Collective over `world`. Warns when a launcher bound
 // the ranks to fewer processors than it has.
 int thread_count(comm::Communicator& world, std::int64_t requested);
 
@@ -34,7 +34,7 @@ struct BackendChoice {
 };
 
 // The one way to make a backend, for programs and benchmarks (tests have harness/device.h; a rule
-// refuses others). With several devices on a node, one per local rank; through host memory
+// refuses others). With several devices on a host, one per local rank; through host memory
 // (--comm mpi) ranks may share one. UsageError or DeviceError says what is missing and how to get
 // it. Convolutions' engines are timed where a plan is compiled to be tuned, kept in
 // cuda::default_choice_cache(), and the same on all ranks of equal devices: that too is collective

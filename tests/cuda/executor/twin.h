@@ -31,7 +31,7 @@ public:
         return {text, text};
     }
     std::unique_ptr<Communicator> split(int, int) override { return std::make_unique<Twin>(); }
-    std::unique_ptr<Communicator> split_by_node() override { return std::make_unique<Twin>(); }
+    std::unique_ptr<Communicator> split_by_host() override { return std::make_unique<Twin>(); }
 
 private:
     std::chrono::milliseconds delay_;
