@@ -101,7 +101,7 @@ void Subject::compile(bool time_nodes) {
     executable.reset();
     prefetched_ = false;
     executable = backend->compile(plan, {gradients_.get(), batch_norm_.get()},
-                                  {.graph = graph_, .tune = true, .time_nodes = time_nodes});
+                                  {.cuda_graph = graph_, .tune = true, .time_nodes = time_nodes});
 }
 
 // As in training, a batch goes to the device while the step before its own is under way.

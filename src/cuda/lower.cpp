@@ -28,7 +28,7 @@ CudaExecutable::CudaExecutable(std::shared_ptr<Model> model, const graph::Plan& 
     }
     if (needs_bf16_ && model_->bf16.bytes() == 0)
         model_->bf16 = DeviceBuffer(size(2 * model_->parameter_count), "bf16 weights");
-    capturable_ = options_.graph && !options_.time_nodes;
+    capturable_ = options_.cuda_graph && !options_.time_nodes;
     open_channels();
     if (options_.time_nodes) {
         for (std::size_t i = 0; i <= plan_.nodes.size(); ++i)

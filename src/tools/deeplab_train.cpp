@@ -170,7 +170,7 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.command = command;
     options.stop = &tools::stop_requested();
     options.last_call = &tools::last_call();
-    options.graph = !a.no_graph;
+    options.cuda_graph = !a.no_graph;
     // Before the watchdog, whose own exchange depends on train.watchdog_s.
     train::require_same_start(world, options);
     if (a.json) {

@@ -179,7 +179,7 @@ void Trainer::compile() {
         {.seed = static_cast<std::uint64_t>(train.seed),
          .overlap = train.overlap,
          .gradient_type = train.grad_dtype == "bf16" ? DType::bf16 : DType::f32,
-         .graph = options_.graph,
+         .cuda_graph = options_.cuda_graph,
          .tune = !options_.dry_run,  // takes minutes
          .time_nodes = trace_ != nullptr,
          .deterministic = train.deterministic,

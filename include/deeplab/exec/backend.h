@@ -33,7 +33,7 @@ struct CompileOptions {
     DType gradient_type = DType::f32;
     bool poison = false;  // fill dead arena memory with NaN during a run: for tests of the memory
                           // plan
-    bool graph = true;    // CUDA: capture the step
+    bool cuda_graph = true;  // CUDA: capture the launches of a micro-batch, then replay them
     // Where an op can be done in several ways: find the fastest by timing what is not known yet.
     // Takes minutes the first time, and is collective over all ranks of the backend.
     bool tune = false;

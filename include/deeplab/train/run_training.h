@@ -37,7 +37,7 @@ struct TrainOptions {
     // An error in the steps of one of several ranks ends the job there (comm::end_job_on_error);
     // else it is thrown.
     bool ends_job = false;
-    bool graph = true;            // CUDA: the step as one graph
+    bool cuda_graph = true;       // CUDA: a micro-batch's launches as one
     std::filesystem::path trace;  // a time line of some steps; empty: none
     std::string command;          // for environment.json
     // Set by a signal: stop with a checkpoint after this step, or after this image of an

@@ -24,7 +24,7 @@ using testing::Trainer;
 Trainer trainer(DType type, bool graph) {
     exec::CompileOptions compile;
     compile.seed = 9;
-    compile.graph = graph;
+    compile.cuda_graph = graph;
     return {narrow("resnet18", 16), options(2, crop), compile, device(0), type};
 }
 

@@ -23,7 +23,7 @@ Trainer cuda_trainer(const model::ModelConfig& config, const model::TrainingOpti
                      DType activations = DType::f32, bool graph = true) {
     exec::CompileOptions compile;
     compile.seed = 9;
-    compile.graph = graph;
+    compile.cuda_graph = graph;
     return Trainer(config, training, compile, device(0), activations);
 }
 
