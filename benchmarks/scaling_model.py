@@ -2,10 +2,10 @@
 """Predicts the step of N ranks from a step measured on one, for the three kinds of synchronized batch norm.
 
     deeplab-bench step --device cuda --batch 16 --json step.json
-    scaling_model.py step.json --network benchmarks/networks/h100_hdr.json --ranks 1 8 64 1024 --out OUT
+    scaling_model.py step.json --interconnect benchmarks/interconnects/h100_hdr.json --ranks 1 8 64 1024 --out OUT
 
 The measurement's "messages" say how much each bucket of gradients and each batch-norm exchange sends and how long the work behind
-it lets it hide; the network file says what a message costs. An all-reduce over n ranks of one level takes
+it lets it hide; the interconnect file says what a message costs. An all-reduce over n ranks of one level takes
     2 ceil(log2 n) latency + 2 (n - 1)/n bytes / bandwidth,
 over more than a node: that of a node, and that over the nodes of a GPU's share. An exchange costs what it does not hide; buckets
 go one after the other, each not before it is ready, and what ends after the last node's work is exposed. Local batch norm sends
@@ -31,21 +31,21 @@ def level(n, size, link):
     return 2 * math.ceil(math.log2(n)) * link["latency_us"] * 1e-6 + 2 * (n - 1) / n * size / (link["bandwidth_gb_s"] * 1e9)
 
 
-def all_reduce(ranks, size, network):
-    in_node = min(ranks, network["gpus_per_node"])
-    nodes = math.ceil(ranks / network["gpus_per_node"])
-    return level(in_node, size, network["node"]) + level(nodes, size / in_node, network["cluster"])
+def all_reduce(ranks, size, interconnect):
+    in_node = min(ranks, interconnect["gpus_per_node"])
+    nodes = math.ceil(ranks / interconnect["gpus_per_node"])
+    return level(in_node, size, interconnect["node"]) + level(nodes, size / in_node, interconnect["cluster"])
 
 
-def step_seconds(ranks, kind, step, messages, network):
+def step_seconds(ranks, kind, step, messages, interconnect):
     """(seconds of a step, exposed by batch norm, exposed by gradients)."""
-    group = {"global": ranks, "node": min(ranks, network["gpus_per_node"]), "none": 1}[kind]
-    exchanges = sum(max(0.0, all_reduce(group, e["elements"] * network["batch_norm_element_bytes"], network) - e["hidden_s"])
+    group = {"global": ranks, "node": min(ranks, interconnect["gpus_per_node"]), "none": 1}[kind]
+    exchanges = sum(max(0.0, all_reduce(group, e["elements"] * interconnect["batch_norm_element_bytes"], interconnect) - e["hidden_s"])
                     for e in messages["exchanges"])
     scale = step / messages["nodes_s"]  # nodes are timed one by one, a little slower than a whole step
     free = 0.0
     for bucket in messages["buckets"]:
-        free = max(free, bucket["ready_s"] * scale) + all_reduce(ranks, bucket["elements"] * network["element_bytes"], network)
+        free = max(free, bucket["ready_s"] * scale) + all_reduce(ranks, bucket["elements"] * interconnect["element_bytes"], interconnect)
     gradients = max(0.0, free - step) if ranks > 1 else 0.0
     return step + exchanges + gradients, exchanges, gradients
 
@@ -57,11 +57,11 @@ def measurement(path):
     return milliseconds / 1e3, data["settings"]["messages"], data["settings"]["batch_per_rank"]
 
 
-def predict(step, messages, batch, network, ranks):
+def predict(step, messages, batch, interconnect, ranks):
     rows = []
     for kind in KINDS:
         for n in ranks:
-            seconds, exchanges, gradients = step_seconds(n, kind, step, messages, network)
+            seconds, exchanges, gradients = step_seconds(n, kind, step, messages, interconnect)
             rows.append({"sync_bn": kind, "ranks": n, "step_ms": 1e3 * seconds, "images_per_s": n * batch / seconds,
                          "efficiency": step / seconds, "exchanges_ms": 1e3 * exchanges, "gradients_ms": 1e3 * gradients})
     return rows
@@ -92,20 +92,20 @@ def draw(rows, title, file, measured=()):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", type=pathlib.Path, help="deeplab-bench step --json FILE, of one rank")
-    parser.add_argument("--network", type=pathlib.Path, required=True)
+    parser.add_argument("--interconnect", type=pathlib.Path, required=True)
     parser.add_argument("--ranks", type=int, nargs="+", default=[2**i for i in range(11)])
     parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args()
-    network = json.loads(options.network.read_text())
+    interconnect = json.loads(options.interconnect.read_text())
     step, messages, batch = measurement(options.step)
-    rows = predict(step, messages, batch, network, options.ranks)
+    rows = predict(step, messages, batch, interconnect, options.ranks)
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "prediction.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows)
-    draw(rows, f"{network['name']}, local batch {batch}", options.out / "prediction.svg")
-    print(f"predicted, not measured: {network['name']}; local batch {batch}, {1e3 * step:.1f} ms a step on one rank")
+    draw(rows, f"{interconnect['name']}, local batch {batch}", options.out / "prediction.svg")
+    print(f"predicted, not measured: {interconnect['name']}; local batch {batch}, {1e3 * step:.1f} ms a step on one rank")
     print(f"{'sync_bn':8} {'ranks':>6} {'ms/step':>9} {'images/s':>10} {'efficiency':>10} {'exchanges':>10} {'gradients':>10}")
     for r in rows:
         print(f"{r['sync_bn']:8} {r['ranks']:6} {r['step_ms']:9.2f} {r['images_per_s']:10.1f} {100 * r['efficiency']:9.1f}% "

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the report of a scaling sweep (jobs/scaling.sh): DIR/README.md, scaling.csv, summary.json and, with matplotlib, figures.
 
-    scaling_report.py DIR [--network benchmarks/networks/h100_hdr.json]
+    scaling_report.py DIR [--interconnect benchmarks/interconnects/h100_hdr.json]
 
 Weak: the local batch stays, efficiency = images/s / (ranks x images/s of the smallest size's rank). Strong: the global batch stays,
 speed-up = its step's time / this step's time. Points whose ranks share processors are marked and called what they are.
@@ -108,17 +108,17 @@ def table(points):
     return "\n".join(lines)
 
 
-def predictions(points, network_file, folder):
+def predictions(points, interconnect_file, folder):
     """The model beside what was measured, from the smallest weak point."""
-    network = json.loads(network_file.read_text())
+    interconnect = json.loads(interconnect_file.read_text())
     first = next(p for p in points if p["kind"] == "weak")
     step, messages, batch = scaling_model.measurement(first["file"])
     weak = [p for p in points if p["kind"] == "weak"]
-    rows = scaling_model.predict(step, messages, batch, network, sorted({*(p["ranks"] for p in weak), *(2**i for i in range(11))}))
-    scaling_model.draw(rows, f"predicted: {network['name']}, local batch {batch}", folder / "prediction.svg",
+    rows = scaling_model.predict(step, messages, batch, interconnect, sorted({*(p["ranks"] for p in weak), *(2**i for i in range(11))}))
+    scaling_model.draw(rows, f"predicted: {interconnect['name']}, local batch {batch}", folder / "prediction.svg",
                        [(p["ranks"], p["efficiency"]) for p in weak if not p["crowded"]])
     by_ranks = {r["ranks"]: r for r in rows if r["sync_bn"] == "global"}
-    lines = [f"Network: {network['name']} ({network['source']}).", "",
+    lines = [f"Interconnect: {interconnect['name']} ({interconnect['source']}).", "",
              "| ranks | predicted ms/step | measured ms/step | measured / predicted |", "|---|---|---|---|"]
     for p in weak:
         value = by_ranks[p["ranks"]]["step_ms"]
@@ -134,7 +134,7 @@ def predictions(points, network_file, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--network", type=pathlib.Path)
+    parser.add_argument("--interconnect", type=pathlib.Path)
     options = parser.parse_args()
     points = load(options.folder)
     if not points:
@@ -155,8 +155,8 @@ def main():
     (options.folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     text = [f"# Scaling of a training step\n\n{points[0]['device']}; generated input; `jobs/scaling.sh`.\n", table(points), ""]
     text += [f"![{name.split('.')[0]}]({name})\n" for name in figures(points, options.folder)]
-    if options.network and any(p["kind"] == "weak" for p in points):
-        text += ["## Prediction\n", predictions(points, options.network, options.folder), ""]
+    if options.interconnect and any(p["kind"] == "weak" for p in points):
+        text += ["## Prediction\n", predictions(points, options.interconnect, options.folder), ""]
         if (options.folder / "prediction.svg").exists():
             text.append("![prediction](prediction.svg)\n")
     (options.folder / "README.md").write_text("\n".join(text))

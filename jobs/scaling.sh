@@ -46,7 +46,7 @@ option_table=(
     "--sizes LIST" sizes '' "in quotes"
     "--weak BATCH" weak '' "the same local batch on every size"
     "--strong BATCH" strong '' "the same global batch on every size: the ranks must divide it"
-    "--network FILE" network '' "predict more ranks with this description of a network (benchmarks/networks) in the report"
+    "--interconnect FILE" interconnect '' "predict more ranks with this description of an interconnect (benchmarks/interconnects) in the report"
     "--out DIR" out '' "the folder of the measurements"
     "--report DIR" report '' "only writes the report of what is there"
     "--point KIND:BATCH:NODES" point '' "inside a job that --launcher slurm submitted: measures this point"
@@ -63,7 +63,7 @@ write_report() { # DIR
         if "$python" -c 'import matplotlib' 2>/dev/null; then break; fi
     done
     command -v "$python" >/dev/null || fail 2 "python3 is missing — it writes the report — install it, then run --report $1"
-    "$python" "$root/benchmarks/scaling_report.py" "$1" ${network:+--network "$network"}
+    "$python" "$root/benchmarks/scaling_report.py" "$1" ${interconnect:+--interconnect "$interconnect"}
 }
 
 # One point: KIND:BATCH with `tasks` ranks, into FILE. Fills `command`.

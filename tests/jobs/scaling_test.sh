@@ -30,7 +30,7 @@ scaling --report "$temporary"
 expect_status 1 "a report of nothing"
 
 many=$(($(nproc) + 1))
-scaling --sizes "1 $many" --weak 2 --strong $((2 * many)) --out here --network "$root/benchmarks/networks/h100_hdr.json" "${small[@]}"
+scaling --sizes "1 $many" --weak 2 --strong $((2 * many)) --out here --interconnect "$root/benchmarks/interconnects/h100_hdr.json" "${small[@]}"
 expect_status 0 "two sweeps"
 expect_text "| weak | 1 | 1 | 2 |" "two sweeps: the table"
 expect_text "shared processors: not scaling" "more ranks than processors are called that"
