@@ -92,7 +92,7 @@ private:
 
     void check_record(const data::Record& record) {
         const data::Manifest& m = set_.manifest();
-        const data::Decoded decoded = data::decode(record, m.encoding, record.id);
+        const data::LabelledImage decoded = data::decode(record, m.encoding, record.id);
         const Histogram labels = histogram(decoded.mask);
         check_labels(decoded.mask, labels, m.classes, record.id);
         counts_.add(labels, m.classes.ignore);

@@ -157,8 +157,9 @@ void decode_mask(Record& record, Encoding encoding, const std::string& what, io:
     check_size("mask", mask.width, mask.height, mask.labels.size(), 1, record, what);
 }
 
-Decoded decode(Record record, Encoding encoding, const std::string& what) {
-    Decoded out;
+LabelledImage decode(Record record, Encoding encoding, const std::string& what) {
+    LabelledImage out;
+    out.id = record.id;
     decode_image(record, encoding, what, out.image);
     decode_mask(record, encoding, what, out.mask);
     return out;

@@ -111,7 +111,7 @@ void one_image(Predictor& predictor, data::ShardSet& shards, std::int64_t index,
     try {
         const data::Record record = shards.read(index);
         where += cat(" (", record.id, ")");
-        data::Decoded sample = data::decode(record, manifest.encoding, where);
+        data::LabelledImage sample = data::decode(record, manifest.encoding, where);
         check_labels(sample.mask, manifest.classes, where);
         if (options.protocol == Protocol::centre_crop)
             centre_crop(sample.image, sample.mask, options.crop);

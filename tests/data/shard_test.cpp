@@ -82,7 +82,7 @@ TEST(ShardSet, ReadsRecordsInListOrderFromAnyShard) {
         EXPECT_EQ(found.height, expected.height);
         EXPECT_EQ(found.image, expected.image);
         EXPECT_EQ(found.mask, expected.mask);
-        const Decoded decoded = decode(found, Encoding::source, found.id);
+        const LabelledImage decoded = decode(found, Encoding::source, found.id);
         EXPECT_EQ(decoded.mask.labels[0], i % 21);
         EXPECT_EQ(decoded.image.pixels[0], 9 * i);
     }

@@ -90,7 +90,7 @@ TEST_F(Evaluate, CentreCropTakesTheMiddleOfTheResizedImage) {
     options.on_image = [&](std::int64_t, const data::Record& record, const io::Image& image,
                            const io::Mask& truth, const io::Mask& predicted) {
         ++images;
-        const data::Decoded original = data::decode(record, data::Encoding::source, "test");
+        const data::LabelledImage original = data::decode(record, data::Encoding::source, "test");
         // The short side becomes 33, the long one keeps the proportion, rounded down.
         ASSERT_GT(record.width, record.height);
         const std::int64_t width = record.width * 33 / record.height, left = (width - 33) / 2;

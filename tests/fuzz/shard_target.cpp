@@ -74,7 +74,7 @@ data::Manifest describe(FuzzedDataProvider& input, Encoding encoding, data::Shar
 // As training does with a record.
 void use(data::ShardSet& set, std::int64_t index, bool check_crc) {
     const data::Record record = set.read(index, check_crc);
-    const data::Decoded decoded = data::decode(record, set.manifest().encoding, "fuzz");
+    const data::LabelledImage decoded = data::decode(record, set.manifest().encoding, "fuzz");
     data::Augmentation augmentation;
     augmentation.crop = 33;
     const auto sample = data::augment(decoded.image, decoded.mask, augmentation, {}, 255, 1,

@@ -28,7 +28,7 @@ Pixels load(data::ShardSet& set) {
     Pixels out;
     for (std::int64_t i = 0; i < set.size(); ++i) {
         const data::Record record = set.read(i, true);
-        data::Decoded decoded = data::decode(record, set.manifest().encoding, record.id);
+        data::LabelledImage decoded = data::decode(record, set.manifest().encoding, record.id);
         out.images.push_back(std::move(decoded.image));
         out.masks.push_back(std::move(decoded.mask));
     }

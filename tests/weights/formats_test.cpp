@@ -49,7 +49,7 @@ void expect_split(const std::string& split, data::Encoding encoding, std::int64_
         EXPECT_EQ(record.height, 40);
         EXPECT_EQ(hash_of(record.image), e.image) << record.id;
         EXPECT_EQ(hash_of(record.mask), e.mask) << record.id;
-        const data::Decoded decoded = data::decode(record, encoding, record.id);
+        const data::LabelledImage decoded = data::decode(record, encoding, record.id);
         EXPECT_EQ(decoded.image.pixels.size(), 33u * 40 * 3);
         EXPECT_EQ(hash_of(decoded.mask.labels), e.labels) << record.id;
     }

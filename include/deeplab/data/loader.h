@@ -74,13 +74,6 @@ std::vector<std::uint32_t> epoch_order(std::uint64_t epoch, std::uint64_t sample
 // Which sample stands at a position of the stream.
 math::SampleKey sample_at(std::uint64_t position, std::uint64_t samples, std::uint64_t seed);
 
-// A record of a shard, decoded.
-struct LabelledImage {
-    std::string id;
-    io::Image image;
-    io::Mask mask;
-};
-
 struct Batch {
     std::int64_t step = 0;  // optimizer step it belongs to, from 0
     std::int64_t micro = 0;

@@ -60,13 +60,15 @@ struct Record {
     std::vector<std::uint8_t> image, mask;  // encoded as the manifest says
 };
 
-struct Decoded {
+// A record, decoded.
+struct LabelledImage {
+    std::string id;
     io::Image image;
     io::Mask mask;
 };
 // Image and labels of a record; DataError when they do not decode, or not to the record's size.
 // `what` names the record.
-Decoded decode(Record record, Encoding encoding, const std::string& what);
+LabelledImage decode(Record record, Encoding encoding, const std::string& what);
 // The same one by one, into memory that is used again; raw pixels are exchanged with the record's.
 void decode_image(Record& record, Encoding encoding, const std::string& what, io::Image& image);
 void decode_mask(Record& record, Encoding encoding, const std::string& what, io::Mask& mask);
