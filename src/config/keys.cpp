@@ -105,7 +105,9 @@ void add_train_keys(Table<Config>& t) {
              "images of a step, over all ranks and accumulation");
     t.number("train.accumulation", DEEPLAB_MEMBER(train.accumulation), batch,
              "micro-batches of a step, one after the other");
-    t.choice("train.precision", DEEPLAB_MEMBER(train.precision), Words{"fp32", "tf32", "bf16"},
+    t.choice("train.precision", DEEPLAB_MEMBER(train.precision),
+             Named<Precision>{
+                 {"fp32", Precision::fp32}, {"tf32", Precision::tf32}, {"bf16", Precision::bf16}},
              "of activations and products; tf32 on a GPU only");
     t.choice("train.grad_dtype", DEEPLAB_MEMBER(train.grad_dtype), Words{"fp32", "bf16"},
              "of the gradients that ranks send");

@@ -1,6 +1,6 @@
 #pragma once
 // One convolution pass as cuDNN is asked for it: no pointers, no device, so that equal ones share
-// a plan and its tuning.
+// an engine plan and its tuning.
 
 #include <cstdint>
 #include <string>
@@ -9,10 +9,6 @@
 #include "deeplab/graph/plan.h"
 
 namespace deeplab::cuda {
-
-// fp32: no tensor core may round inputs. tf32: it may. bf16: activations and the weights that
-// convolutions read are bf16. Sums are f32 in each.
-enum class Precision : std::uint8_t { fp32, tf32, bf16 };
 
 enum class Pass : std::uint8_t { forward, data, weights };
 const char* name(Pass pass);  // "forward", "backward-data", "backward-weights"

@@ -183,9 +183,10 @@ int run(const Arguments& a, comm::Communicator& world, const std::string& comman
     options.ends_job = true;
     const auto backend = [&] {  // a driver that hangs as it starts is somebody's, too
         const train::Watchdog watchdog(world, options.config.train.watchdog_s);
-        return tools::make_backend({tools::parse_device(a.device), options.threads,
-                                    options.config.train.precision == "tf32", a.comm, a.engines},
-                                   world);
+        return tools::make_backend(
+            {tools::parse_device(a.device), options.threads,
+             options.config.train.precision == Precision::tf32, a.comm, a.engines},
+            world);
     }();
     log::info(cat("deeplab-train ", version(), " on ", world.size(),
                   world.size() == 1 ? " rank, " : " ranks, ", backend->description()));

@@ -144,7 +144,8 @@ Setup prepare(const TrainOptions& options, comm::Communicator& control,
                                            .clip_norm = static_cast<float>(o.clip_norm),
                                            .groups = o.groups,
                                            .accumulate_decay = o.accumulate_decay});
-        if (config.train.precision == "bf16") graph::set_activation_type(setup.plan, DType::bf16);
+        if (config.train.precision == Precision::bf16)
+            graph::set_activation_type(setup.plan, DType::bf16);
     });
     require_same_plan(control, graph::hash(setup.plan));
     return setup;

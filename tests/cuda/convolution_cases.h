@@ -28,7 +28,7 @@ inline std::vector<PitchedCase> pitched_cases() {
 }
 
 inline cuda::ConvolutionProblem problem_of(const PitchedCase& c, cuda::Pass pass,
-                                           cuda::Precision precision, bool deterministic) {
+                                           Precision precision, bool deterministic) {
     cuda::ConvolutionProblem p;
     p.pass = pass;
     p.geometry = c.g;
@@ -37,9 +37,9 @@ inline cuda::ConvolutionProblem problem_of(const PitchedCase& c, cuda::Pass pass
     p.y = c.y();
     p.x_pitch = c.x.c + c.more_x;
     p.y_pitch = c.outputs + c.more_y;
-    p.in = p.out = precision == cuda::Precision::bf16 ? DType::bf16 : DType::f32;
+    p.in = p.out = precision == Precision::bf16 ? DType::bf16 : DType::f32;
     p.bias = c.bias && pass == cuda::Pass::forward;
-    p.tf32 = precision == cuda::Precision::tf32;
+    p.tf32 = precision == Precision::tf32;
     p.deterministic = deterministic;
     return p;
 }

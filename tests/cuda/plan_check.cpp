@@ -23,7 +23,6 @@ namespace {
 
 using namespace deeplab;
 using cuda::ConvolutionProblem;
-using cuda::Precision;
 
 struct Problems {
     std::vector<ConvolutionProblem> list;

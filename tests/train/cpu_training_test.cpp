@@ -116,9 +116,9 @@ TEST_F(CpuTraining, TheSameThreadsGiveTheSameBits) {
     EXPECT_EQ(hash("workers"), expected) << "the loader's threads do not matter";
     options_.config.train.deterministic = false;
     EXPECT_EQ(hash("free"), expected) << "on the CPU this changes nothing";
-    options_.config.train.precision = "bf16";
+    options_.config.train.precision = Precision::bf16;
     EXPECT_NE(hash("bf16"), expected);
-    options_.config.train.precision = "fp32";
+    options_.config.train.precision = Precision::fp32;
     options_.config.train.seed = 2;
     EXPECT_NE(hash("seed"), expected);
 }

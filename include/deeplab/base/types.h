@@ -25,6 +25,10 @@ constexpr std::size_t size_of(DType type) {
 
 const char* name(DType type);
 
+// Of the numbers of a network. fp32: no tensor core may round inputs. tf32: it may. bf16:
+// activations and the weights that convolutions read are bf16. Sums are f32 in each.
+enum class Precision : std::uint8_t { fp32, tf32, bf16 };
+
 // Logical extents; the order in memory is a backend's business, the order on the host is always N C
 // H W.
 struct Shape {

@@ -28,7 +28,8 @@ struct Config {
     } data;
     struct Train {
         std::int64_t iterations = 30000, global_batch = 16, accumulation = 1;
-        std::string precision = "fp32", grad_dtype = "fp32";
+        Precision precision = Precision::fp32;
+        std::string grad_dtype = "fp32";
         SyncBn sync_bn = SyncBn::global;
         bool freeze_bn = false;
         // The same ranks and threads give the same bits. The CPU backend always does: false changes
