@@ -98,8 +98,7 @@ void CpuExecutable::start(const exec::MicroBatch& micro_batch) {
     result_ = {};
     all_reduces_.clear();
     open_exchanges_ = 0;
-    for (std::size_t i = 0; i < keys_.size(); ++i)
-        keys_[i] = {micro_batch.samples[i].epoch, micro_batch.samples[i].sample};
+    std::copy_n(micro_batch.samples.begin(), keys_.size(), keys_.begin());
     load_inputs();
     if (options_.poison) {
         model_->arena.poison(0, model_->arena.bytes());

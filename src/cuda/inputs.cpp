@@ -1,5 +1,6 @@
 // A micro-batch's inputs: checked, sent in as few copies as can be, made into the plan's tensors.
 
+#include <algorithm>
 #include <cstring>
 
 #include "deeplab/math/crop.h"
@@ -148,10 +149,7 @@ void CudaExecutable::send_scalars(const exec::MicroBatch& micro_batch) {
     const StepScalars scalars{micro_batch.learning_rate, micro_batch.valid_pixels};
     put(sent_, 0, std::span(&scalars, 1));
     auto* keys = reinterpret_cast<math::SampleKey*>(sent_.as<std::byte>() + keys_at_);
-    for (std::int64_t i = 0; i < batch_.samples(); ++i) {
-        const math::SampleKey& id = micro_batch.samples[static_cast<std::size_t>(i)];
-        keys[i] = {id.epoch, id.sample};
-    }
+    std::copy_n(micro_batch.samples.begin(), batch_.samples(), keys);
     put(sent_, sources_at_, std::span<const CropSource>(inboxes_[present_].sources));
     copy(received_.as<std::byte>(), sent_, 0, static_cast<std::int64_t>(received_.bytes()),
          model_->stream.get());

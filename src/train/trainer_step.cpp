@@ -115,10 +115,8 @@ void Trainer::run_micro(data::Loader& loader, std::int64_t step, NextBatch next,
     const comm::Phase phase("forward, backward, update", step + 1);
     const Clock::time_point began = Clock::now();
     data::Batch& batch = next.batch;
-    std::vector<math::SampleKey> samples;
-    for (const auto& key : batch.keys) samples.push_back({key.epoch, key.sample});
     exec::MicroBatch inputs = this->inputs(batch);
-    inputs.samples = samples;
+    inputs.samples = batch.keys;
     inputs.learning_rate = config::learning_rate(setup_.config, step);
     inputs.valid_pixels = local.valid;
     inputs.first_micro = batch.micro == 0;
