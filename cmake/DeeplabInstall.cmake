@@ -15,7 +15,7 @@ install(DIRECTORY jobs DESTINATION ${share} USE_SOURCE_PERMISSIONS
         PATTERN Dockerfile EXCLUDE)
 file(RELATIVE_PATH root_to_bin ${CMAKE_INSTALL_FULL_DATADIR}/${PROJECT_NAME} ${CMAKE_INSTALL_FULL_BINDIR})
 file(WRITE ${CMAKE_BINARY_DIR}/generated/programs ${root_to_bin}\n)
-install(FILES ${CMAKE_BINARY_DIR}/generated/programs DESTINATION ${share}/jobs/lib)  # jobs/lib/slurm.sh reads it
+install(FILES ${CMAKE_BINARY_DIR}/generated/programs DESTINATION ${share}/jobs/lib)  # jobs/lib/programs.sh reads it
 install(FILES benchmarks/scaling_report.py benchmarks/scaling_model.py benchmarks/figures.py DESTINATION ${share}/benchmarks)  # jobs/scaling.sh's
 install(DIRECTORY benchmarks/interconnects DESTINATION ${share}/benchmarks)
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
