@@ -49,6 +49,15 @@ std::string difference(const char* what, const std::string& before, const std::s
 Continuation check_resumed(const weights::WeightsInfo& before, const weights::WeightsInfo& now,
                            const config::Config& config, const TrainOptions& options,
                            const std::filesystem::path& file) {
+    // Before the configuration, whose model.num_classes is the data's.
+    const std::size_t had = before.classes.classes.size(), has = now.classes.classes.size();
+    if (had != has)
+        throw DataError(cat("the run has learned ", had, " classes, the data has ", has, " (",
+                            file.string(),
+                            ") — the classifier has an output for each: no option makes this run "
+                            "go on — give the --data folder of the run's start, or start a new run "
+                            "in another --out with --init ",
+                            file.string(), " --reset-classifier"));
     const config::Config was = configuration_of(before, file);
     check_configuration(was, config, file);
     const auto train_split = cat("split ", config.data.train_split),
@@ -60,14 +69,6 @@ Continuation check_resumed(const weights::WeightsInfo& before, const weights::We
                             ") — the order of samples would not go on — give the --data folder of "
                             "the run's start"));
     }
-    const std::size_t had = before.classes.classes.size(), has = now.classes.classes.size();
-    if (had != has)
-        throw DataError(cat("the run has learned ", had, " classes, the data has ", has, " (",
-                            file.string(),
-                            ") — the classifier has an output for each: no option makes this run "
-                            "go on — give the --data folder of the run's start, or start a new run "
-                            "in another --out with --init ",
-                            file.string(), " --reset-classifier"));
     const weights::ClassDifference differs = weights::compare_classes(before.classes, now.classes);
     std::string changed = differs.text;
     const int was_ignored = before.classes.ignore, ignored = now.classes.ignore;

@@ -125,7 +125,7 @@ TEST_F(Continuity, AClassMoreNeedsANewRun) {
         const std::string message = refused(more);
         expect_part(message, "3 the run has learned 4 classes, the data has 5");
         EXPECT_EQ(message.find("--allow-changed-data"), std::string::npos) << message;
-        expect_part(message, "latest.h5 --reset-classifier");
+        expect_part(message, ".h5 --reset-classifier");
     }
     more.init = options_.run / "checkpoints/latest.h5";
     more.run = dir_ / "another";
