@@ -13,10 +13,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <source_location>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include "device.h"
 #include "fibers.h"
 #include "memory.h"
 #include "record.h"
@@ -113,7 +115,9 @@ enum cudaError_t {
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
+    cudaErrorInvalidResourceHandle = 400,
     cudaErrorNotReady = 600,
+    cudaErrorIllegalAddress = 700,
     cudaErrorStreamCaptureUnsupported = 900,
     cudaErrorStreamCaptureInvalidated = 901,
     cudaErrorStreamCaptureUnjoined = 904,
@@ -123,6 +127,8 @@ inline const char* cudaGetErrorString(cudaError_t status) {
     switch (status) {
         case cudaSuccess: return "no error";
         case cudaErrorMemoryAllocation: return "out of memory";
+        case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+        case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
         case cudaErrorStreamCaptureUnsupported:
             return "operation not permitted when stream is capturing";
         case cudaErrorStreamCaptureInvalidated:
@@ -131,22 +137,27 @@ inline const char* cudaGetErrorString(cudaError_t status) {
     }
 }
 
-// --- Devices ---
+// --- Devices: device.h ---
+// Once the device has failed every call says so, as CUDA's do.
+inline cudaError_t host_state() {
+    return deeplab::shim::device_failed() ? cudaErrorIllegalAddress : cudaSuccess;
+}
 inline cudaError_t cudaGetDeviceCount(int* devices) {
-    *devices = 1;
-    return cudaSuccess;
+    *devices = deeplab::shim::visible_devices();
+    return *devices > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 inline cudaError_t cudaSetDevice(int device) {
-    return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
+    if (deeplab::shim::visible_devices() == 0) return cudaErrorNoDevice;
+    return device == 0 ? host_state() : cudaErrorInvalidValue;
 }
 inline cudaError_t cudaGetDevice(int* device) {
     *device = 0;
-    return cudaSuccess;
+    return deeplab::shim::visible_devices() > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 inline cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int) {
-    constexpr char id[] = "0000:1A:00.0";
-    if (length < static_cast<int>(sizeof id)) return cudaErrorInvalidValue;
-    std::memcpy(text, id, sizeof id);
+    const std::string id = deeplab::shim::bus_id();
+    if (length <= static_cast<int>(id.size())) return cudaErrorInvalidValue;
+    std::memcpy(text, id.c_str(), id.size() + 1);
     return cudaSuccess;
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
@@ -171,8 +182,9 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     if (deeplab::shim::breaks_capture("cudaStreamSynchronize"))
         return cudaErrorStreamCaptureUnsupported;
     if (deeplab::shim::hang.now) ++deeplab::shim::hang.waits;
+    if (deeplab::shim::device_failed()) return cudaErrorIllegalAddress;
     if (stream != nullptr) deeplab::shim::reach(stream->queue->end(stream->queue));
-    return cudaSuccess;
+    return host_state();
 }
 // What is enqueued is still done.
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
@@ -183,8 +195,8 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned = 0) {
     return deeplab::shim::wait(stream, *event) ? cudaSuccess : cudaErrorStreamCaptureIsolation;
 }
-inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-    *event = new CUevent_st;
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+    *event = new CUevent_st{.timed = (flags & cudaEventDisableTiming) == 0};
     return cudaSuccess;
 }
 inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -193,23 +205,32 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     deeplab::shim::record(*event, stream);
-    return cudaSuccess;
+    return host_state();
 }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     if (deeplab::shim::breaks_capture("cudaEventSynchronize"))
         return cudaErrorStreamCaptureUnsupported;
     if (deeplab::shim::hang.now) ++deeplab::shim::hang.waits;
     if (event->within) return cudaErrorInvalidValue;
+    if (deeplab::shim::device_failed()) return cudaErrorIllegalAddress;
     deeplab::shim::reach(event->point);
-    return cudaSuccess;
+    return host_state();
 }
 // Work that nobody has asked for is done now, unless the device is to look busy.
 inline cudaError_t cudaEventQuery(cudaEvent_t event) {
-    return deeplab::shim::hang.now || deeplab::shim::looks_busy() ? cudaErrorNotReady
-                                                                  : cudaEventSynchronize(event);
+    if (deeplab::shim::breaks_capture("cudaEventQuery")) return cudaErrorStreamCaptureUnsupported;
+    if (event->within) return cudaErrorInvalidValue;
+    if (deeplab::shim::device_failed()) return cudaErrorIllegalAddress;
+    if (deeplab::shim::hang.now || deeplab::shim::looks_busy() ||
+        !deeplab::shim::try_to_reach(event->point))
+        return cudaErrorNotReady;
+    return host_state();
 }
-inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
-    *ms = 0;
+inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
+    if (!from->reached || !to->reached) return cudaErrorInvalidResourceHandle;
+    constexpr std::chrono::steady_clock::time_point never;
+    if (*from->reached == never || *to->reached == never) return cudaErrorNotReady;
+    *ms = std::chrono::duration<float, std::milli>(*to->reached - *from->reached).count();
     return cudaSuccess;
 }
 
@@ -243,14 +264,17 @@ inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
         if (used->freed) deeplab::shim::complain("a graph is launched whose memory was freed");
     }
     ++deeplab::shim::counts().graph_launches;
-    deeplab::shim::enqueue(
-        stream,
-        [captured = graph->graph, priority = stream->queue->priority,
-         own = (graph->flags & cudaGraphInstantiateFlagUseNodePriority) != 0] {
-            captured->launch(own, priority);
-        },
-        graph->uses);
-    return cudaSuccess;
+    if (deeplab::shim::fails_at_launch()) return cudaSuccess;
+    const bool own = (graph->flags & cudaGraphInstantiateFlagUseNodePriority) != 0;
+    deeplab::shim::Stream::Item item;
+    item.work = [captured = graph->graph, own, priority = stream->queue->priority] {
+        captured->begin(own, priority);
+    };
+    item.arrived = [captured = graph->graph] { return captured->go_on(); };
+    item.uses = graph->uses;
+    item.graph = true;
+    deeplab::shim::enqueue(stream, std::move(item));
+    return host_state();
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     delete graph;
@@ -270,11 +294,13 @@ inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 inline cudaError_t host_allocate(void** data, std::size_t bytes, deeplab::shim::Place place) {
     *data = nullptr;
     if (deeplab::shim::breaks_capture("an allocation")) return cudaErrorStreamCaptureUnsupported;
+    if (deeplab::shim::device_failed()) return cudaErrorIllegalAddress;
     return deeplab::shim::allocate(data, bytes, place) ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 inline cudaError_t host_release(void* data, deeplab::shim::Place place) {
     if (data == nullptr) return cudaSuccess;
     if (deeplab::shim::breaks_capture("freeing memory")) return cudaErrorStreamCaptureUnsupported;
+    if (deeplab::shim::device_failed()) return cudaErrorIllegalAddress;
     deeplab::shim::release(data, place);
     return cudaSuccess;
 }
@@ -295,6 +321,7 @@ enum cudaMemcpyKind {
 };
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                                    cudaStream_t stream) {
+    if (deeplab::shim::device_failed()) return cudaErrorIllegalAddress;
     if (bytes == 0) return cudaSuccess;
     deeplab::shim::Uses uses;
     for (const void* end : {static_cast<const void*>(to), from}) {
@@ -311,6 +338,7 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes
     return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
+    if (deeplab::shim::device_failed()) return cudaErrorIllegalAddress;
     if (bytes == 0) return cudaSuccess;
     deeplab::shim::Uses uses;
     deeplab::shim::use(uses, to);
@@ -363,7 +391,11 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     const std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
     deeplab::shim::Uses uses;
     std::apply([&](const auto&... value) { (deeplab::shim::use_words(uses, value), ...); }, values);
-    if (!deeplab::shim::capturing) ++deeplab::shim::counts().launches;
+    if (!deeplab::shim::capturing) {
+        if (deeplab::shim::device_failed()) return cudaErrorIllegalAddress;
+        ++deeplab::shim::counts().launches;
+        if (deeplab::shim::fails_at_launch()) return cudaSuccess;
+    }
     deeplab::shim::enqueue(
         config->stream,
         [=] {

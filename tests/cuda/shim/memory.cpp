@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "device.h"
 #include "record.h"
 #include "streams.h"
 
@@ -30,6 +31,10 @@ struct Memory {
     std::array<Room, 2> rooms;
     std::shared_ptr<Allocation> last;  // found: the next is often the same
 
+    Memory() {
+        rooms[static_cast<std::size_t>(Place::device)].total = static_cast<std::size_t>(
+            setting("DEEPLAB_TEST_DEVICE", "memory", std::int64_t{1} << 33));
+    }
     Room& room(Place place) { return rooms[static_cast<std::size_t>(place)]; }
 };
 
@@ -99,6 +104,8 @@ void release(void* data, Place place) {
         return;
     }
     if (place == Place::device && work_is_pending()) ++counts().frees_while_busy;
+    if (place == Place::device && step_is_pending())
+        complain("memory is freed during a step, for which CUDA may wait, and so for other ranks");
     if (work_uses(*a)) {
         complain("memory is freed that enqueued work still uses");
         reach_all();
@@ -153,14 +160,26 @@ void note_copied(const void* to, const void* from, std::size_t bytes) {
               target->types.begin() + (static_cast<const std::byte*>(to) - target->begin));
 }
 
-bool holds(const void* address, std::size_t bytes, Type type) {
+namespace {
+template <class Accept>
+bool all_of(const void* address, std::size_t bytes, const Accept& accept) {
     const auto a = find(address);
     if (!a || a->types.empty()) return false;
     const auto first = static_cast<const std::byte*>(address) - a->begin;
     if (static_cast<std::size_t>(first) + bytes > a->size) return false;
     const auto begin = a->types.begin() + first;
-    return std::all_of(begin, begin + static_cast<std::ptrdiff_t>(bytes),
-                       [type](Type t) { return t == type || t == Type::bytes; });
+    return std::all_of(begin, begin + static_cast<std::ptrdiff_t>(bytes), accept);
+}
+}  // namespace
+
+bool holds(const void* address, std::size_t bytes, Type type) {
+    return all_of(address, bytes, [type](Type t) { return t == type || t == Type::bytes; });
+}
+
+bool may_hold(const void* address, std::size_t bytes, Type type) {
+    return !find(address) || all_of(address, bytes, [type](Type t) {
+        return t == type || t == Type::bytes || t == Type::none;
+    });
 }
 
 std::size_t room(Place place) { return memory().room(place).total; }

@@ -57,6 +57,8 @@ void note_written(const void* address, std::size_t bytes, Type type);
 void note_copied(const void* to, const void* from, std::size_t bytes);
 // Whether every byte was last written as this type, or as bytes.
 bool holds(const void* address, std::size_t bytes, Type type);
+// The same where not every writer tells: no byte as another type. Also of the host's memory.
+bool may_hold(const void* address, std::size_t bytes, Type type);
 
 // Room for allocations; while an object lives, another amount.
 std::size_t room(Place place);

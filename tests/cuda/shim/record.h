@@ -20,7 +20,7 @@ struct Counts {
 };
 Counts& counts();
 
-void complain(std::string text);  // once for all that say the same
+void complain(std::string text);  // once for all that say the same; also on stderr
 std::vector<std::string> take_complaints();
 
 }  // namespace deeplab::shim

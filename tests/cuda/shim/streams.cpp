@@ -5,6 +5,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "record.h"
@@ -22,16 +23,23 @@ std::size_t random_below(std::size_t n) {
     return generator() % n;
 }
 
-void advance(const StreamPointer& stream) {
-    Stream::Item item = stream->items[stream->done];  // a copy: more may be enqueued meanwhile
-    if (item.work) {
-        ++counts().work_at[stream->runs_at];
-        item.work();
+// False: the next item waits for another process.
+bool advance(const StreamPointer& stream) {
+    // A copy: more may be enqueued meanwhile.
+    const Stream::Item item = stream->items[stream->done];
+    if (!item.work) {
+        if (!try_to_reach(item.after)) return false;
     } else {
-        reach(item.after);
+        if (!std::exchange(stream->begun, true)) {
+            ++counts().work_at[stream->runs_at];
+            item.work();
+        }
+        if (item.arrived && !item.arrived()) return false;
+        stream->begun = false;
     }
     if (!stream->again) stream->items[stream->done] = {};
     ++stream->done;
+    return true;
 }
 
 StreamPointer make_replayed(int priority) {
@@ -46,7 +54,7 @@ void somebody_goes_on() {
     const StreamPointer stream = all[random_below(all.size())].lock();
     if (!stream) return;
     for (std::size_t n = random_below(4); n > 0 && stream->done < stream->items.size(); --n)
-        advance(stream);
+        if (!advance(stream)) return;
 }
 
 }  // namespace
@@ -84,9 +92,14 @@ OtherSchedule::OtherSchedule(Schedule schedule)
     : before_(std::exchange(chosen_schedule(), schedule)) {}
 OtherSchedule::~OtherSchedule() { chosen_schedule() = before_; }
 
+bool try_to_reach(const Point& point) {
+    while (point.stream && point.stream->done < point.items)
+        if (!advance(point.stream)) return false;
+    return true;
+}
+
 void reach(const Point& point) {
-    if (!point.stream) return;
-    while (point.stream->done < point.items) advance(point.stream);
+    while (!try_to_reach(point)) std::this_thread::sleep_for(std::chrono::microseconds(20));
 }
 
 void reach_all() {
@@ -95,11 +108,26 @@ void reach_all() {
     }
 }
 
-bool work_is_pending() {
-    return std::any_of(alive().begin(), alive().end(), [](const std::weak_ptr<Stream>& weak) {
+namespace {
+template <class Wanted>
+bool is_pending(const Wanted& wanted) {
+    return std::any_of(alive().begin(), alive().end(), [&](const std::weak_ptr<Stream>& weak) {
         const StreamPointer stream = weak.lock();
-        return stream && stream->done < stream->items.size();
+        if (!stream) return false;
+        const auto next = stream->items.begin() + static_cast<std::ptrdiff_t>(stream->done);
+        return std::any_of(next, stream->items.end(), wanted);
     });
+}
+}  // namespace
+
+bool work_is_pending() {
+    return is_pending([](const Stream::Item&) { return true; });
+}
+bool graph_is_pending() {
+    return is_pending([](const Stream::Item& item) { return item.graph; });
+}
+bool step_is_pending() {
+    return is_pending([](const Stream::Item& item) { return item.arrived != nullptr; });
 }
 
 bool work_uses(const Allocation& allocation) {
@@ -113,30 +141,33 @@ bool work_uses(const Allocation& allocation) {
     return false;
 }
 
-void enqueue(const StreamPointer& stream, std::function<void()> work, Uses uses) {
+void enqueue(const StreamPointer& stream, Stream::Item item) {
     if (!stream) {
-        work();
+        const StreamPointer other = make_replayed(0);  // the default stream: done when it is
+        other->items.push_back(std::move(item));
+        reach(other->end(other));
         return;
     }
-    stream->items.push_back({std::move(work), {}, std::move(uses)});
-    if (schedule() == Schedule::at_once) reach(stream->end(stream));
+    stream->items.push_back(std::move(item));
+    if (schedule() == Schedule::at_once) try_to_reach(stream->end(stream));
     if (schedule() == Schedule::shuffled) somebody_goes_on();
 }
 
-void Graph::launch(bool own_priorities, int priority) const {
+void Graph::begin(bool own_priorities, int priority) const {
     for (const auto& [handle, stream] : streams) {
         stream->done = 0;
+        stream->begun = false;
         stream->runs_at = own_priorities ? stream->priority : priority;
     }
-    if (schedule() == Schedule::shuffled) {
-        for (std::size_t n = 4 * origin->items.size(); n > 0; --n) {
-            auto any = streams.begin();
-            std::advance(any, random_below(streams.size()));
-            if (any->second->done < any->second->items.size()) advance(any->second);
-        }
+    if (schedule() != Schedule::shuffled) return;
+    for (std::size_t n = 4 * origin->items.size(); n > 0; --n) {
+        auto any = streams.begin();
+        std::advance(any, random_below(streams.size()));
+        if (any->second->done < any->second->items.size()) advance(any->second);
     }
-    reach(origin->end(origin));
 }
+
+bool Graph::go_on() const { return try_to_reach(origin->end(origin)); }
 
 Uses Graph::uses() const {
     Uses all;
@@ -165,7 +196,7 @@ bool Graph::joined() const {
 
 namespace {
 
-StreamPointer captured(CUstream_st* stream) {
+StreamPointer captured(const CUstream_st* stream) {
     if (!capturing) return nullptr;
     const auto found = capturing->streams.find(stream);
     return found == capturing->streams.end() ? nullptr : found->second;
@@ -173,16 +204,24 @@ StreamPointer captured(CUstream_st* stream) {
 
 }  // namespace
 
-void enqueue(CUstream_st* stream, std::function<void()> work, Uses uses) {
-    if (const StreamPointer inside = captured(stream)) {
-        inside->items.push_back({std::move(work), {}, std::move(uses)});
-        return;
-    }
-    enqueue(stream == nullptr ? nullptr : stream->queue, std::move(work), std::move(uses));
+StreamPointer place(const CUstream_st* stream) {
+    if (const StreamPointer inside = captured(stream)) return inside;
+    return stream == nullptr ? nullptr : stream->queue;
+}
+
+void enqueue(const CUstream_st* stream, Stream::Item item) {
+    if (const StreamPointer inside = captured(stream))
+        inside->items.push_back(std::move(item));
+    else
+        enqueue(place(stream), std::move(item));
 }
 
 bool record(CUevent_st& event, CUstream_st* stream) {
-    const StreamPointer inside = captured(stream), queue = inside ? inside : stream->queue;
+    const StreamPointer inside = captured(stream), queue = place(stream);
+    if (event.timed && !inside) {
+        event.reached = std::make_shared<std::chrono::steady_clock::time_point>();
+        enqueue(stream, [at = event.reached] { *at = std::chrono::steady_clock::now(); });
+    }
     event.point = queue->end(queue);
     event.within = inside ? capturing : nullptr;
     return true;
@@ -202,7 +241,7 @@ bool wait(CUstream_st* stream, const CUevent_st& event) {
     if (!event.point.stream) return true;  // never recorded
     if (inside) return false;
     stream->queue->items.push_back({nullptr, event.point});
-    if (schedule() == Schedule::at_once) reach(stream->queue->end(stream->queue));
+    if (schedule() == Schedule::at_once) try_to_reach(stream->queue->end(stream->queue));
     return true;
 }
 

@@ -1,9 +1,10 @@
 #pragma once
 // Streams, events and graphs of the stand-in. What is enqueued on a stream is done at once, or, to
 // show what nobody waits for, as late as it may be or at a random time: a stream goes on only as
-// far as somebody (the host, an event that another stream waits for) needs it. A captured graph
-// keeps the order that its streams and events give, and no more; and the streams' priorities, where
-// it is told to.
+// far as somebody (the host, an event that another stream waits for) needs it. Work may wait for
+// another process: then its stream stays there, and who asks whether it is done is told no. A
+// captured graph keeps the order that its streams and events give, and no more; and the streams'
+// priorities, where it is told to.
 
 #include <chrono>
 #include <cstddef>
@@ -12,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "memory.h"
@@ -46,11 +48,14 @@ struct Stream {
         std::function<void()> work;
         Point after;  // instead of work: waits for it
         Uses uses = {};
+        std::function<bool()> arrived = {};  // asked after the work, until it says yes
+        bool graph = false;                  // a graph's launch
     };
     bool again = false;             // a graph's: its items stay for the next launch
     int priority = 0, runs_at = 0;  // as it was made; as its work is done
     std::vector<Item> items;
     std::size_t done = 0;
+    bool begun = false;  // the work of the next item has been done, and has not arrived
 
     Point end(const StreamPointer& self) const { return {self, items.size()}; }
 };
@@ -64,7 +69,8 @@ struct Graph {
     std::string broken;  // by a call that no capture may meet
 
     // At the priorities of the streams that were captured, or at one for all.
-    void launch(bool own_priorities, int priority) const;
+    void begin(bool own_priorities, int priority) const;
+    bool go_on() const;   // as far as it comes; true: to its end
     bool joined() const;  // the origin waits for everything
     Uses uses() const;
 };
@@ -81,16 +87,19 @@ struct Hang {
 extern Hang hang;
 
 StreamPointer make_stream(int priority);
-// Does what is missing until the point is reached.
-void reach(const Point& point);
+// Does what is missing until the point is reached, or work waits for another process.
+bool try_to_reach(const Point& point);
+void reach(const Point& point);  // however long that takes
 void reach_all();
 bool work_is_pending();
+bool graph_is_pending();
+bool step_is_pending();                        // a graph, or work that waits for another process
 bool work_uses(const Allocation& allocation);  // pending work
 // For this long, a device that is asked whether it has finished says no.
 void look_busy(std::chrono::milliseconds time);
 bool looks_busy();
 // Of a stream outside captures; null: at once, as the default stream's.
-void enqueue(const StreamPointer& stream, std::function<void()> work, Uses uses = {});
+void enqueue(const StreamPointer& stream, Stream::Item item);
 
 }  // namespace deeplab::shim
 
@@ -99,8 +108,11 @@ struct CUstream_st {
     deeplab::shim::StreamPointer queue;
 };
 struct CUevent_st {
-    deeplab::shim::Point point;                    // none: not recorded
-    std::shared_ptr<deeplab::shim::Graph> within;  // the capture that recorded it
+    bool timed = true;
+    deeplab::shim::Point point = {};                    // none: not recorded
+    std::shared_ptr<deeplab::shim::Graph> within = {};  // the capture that recorded it
+    // When it was reached; of a timed one.
+    std::shared_ptr<std::chrono::steady_clock::time_point> reached = {};
 };
 struct CUgraph_st {
     std::shared_ptr<deeplab::shim::Graph> graph;
@@ -112,7 +124,11 @@ struct CUgraph_st {
 namespace deeplab::shim {
 
 // Where something enqueued on the stream goes: into the capture, where the stream is part of it.
-void enqueue(CUstream_st* stream, std::function<void()> work, Uses uses = {});
+StreamPointer place(const CUstream_st* stream);
+void enqueue(const CUstream_st* stream, Stream::Item item);
+inline void enqueue(const CUstream_st* stream, std::function<void()> work, Uses uses = {}) {
+    enqueue(stream, Stream::Item{std::move(work), {}, std::move(uses)});
+}
 void begin_capture(const CUstream_st* stream);
 bool record(CUevent_st& event, CUstream_st* stream);
 bool wait(CUstream_st* stream, const CUevent_st& event);  // false: as CUDA would refuse it
