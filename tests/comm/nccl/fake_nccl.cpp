@@ -5,18 +5,23 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <utility>
 
+#include "cuda/shim/device.h"
+#include "cuda/shim/record.h"
 #include "cuda/shim/streams.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/communicator.h"
-#include "deeplab/math/bf16.h"
+#include "other_ranks.h"
 
 using deeplab::cat;
+using deeplab::testing::bytes_of;
+using deeplab::testing::OtherRanks;
 using deeplab::testing::script;
 using deeplab::testing::seen;
 namespace shim = deeplab::shim;
@@ -27,26 +32,45 @@ static_assert(ncclSuccess == 0 && ncclUnhandledCudaError == 1 && ncclSystemError
 static_assert(ncclFloat32 == 7 && ncclFloat64 == 8 && ncclBfloat16 == 9 && ncclSum == 0);
 static_assert(sizeof(ncclUniqueId) == 128);
 
+namespace {
+// A sum that was called for: of one launch, or of every launch of the graph that captured it.
+struct Reduction {
+    ncclComm_t comm;
+    deeplab::testing::NcclCall call;
+    void* data;
+    std::int64_t ran = 0;                    // of the process's operations
+    std::vector<unsigned char> values = {};  // on their way
+    std::shared_ptr<OtherRanks::Sum> sum = {};
+    bool dropped = false;  // by an abort: the device goes on without it
+};
+}  // namespace
+
 struct ncclComm {
-    int ranks = 1;
+    std::unique_ptr<OtherRanks> others;
+    std::function<bool()> come = {};   // those whom the last call waits for
     int polls = 0;                     // still to be answered with "in progress"
     ncclResult_t state = ncclSuccess;  // after that
     bool used = false, finalized = false;
+    std::int64_t ran = 0, place = 0;  // operations; the last one's place in the last capture
     std::vector<std::weak_ptr<const void>> graphs = {};  // that captured its operations
+    std::vector<std::weak_ptr<Reduction>> reductions = {};
 };
 
 namespace {
 
 struct Operation {
     ncclComm_t comm;
-    shim::Point end;
+    shim::Point begin, end;
 };
 
 struct Library {
-    int depth = 0;  // of groups
-    int started = 0;
+    int depth = 0;         // of groups
+    int started = 0;       // calls
+    std::int64_t ran = 0;  // operations
+    std::int64_t ids = 0;
     std::vector<ncclComm_t> grouped, aborted, alive;
     std::vector<Operation> operations;  // in the order of the calls
+    std::vector<std::shared_ptr<Reduction>> abandoned;
     bool variables_read = false;
     std::string detail;
 };
@@ -57,6 +81,7 @@ Library& library() {
 
 ncclResult_t refuse(const std::string& rule) {
     seen().broken.push_back(rule);
+    std::fprintf(stderr, "the stand-in for NCCL refuses: %s\n", rule.c_str());
     library().detail = rule;
     return ncclInvalidUsage;
 }
@@ -69,26 +94,23 @@ void read_variables() {
     }
 }
 
+bool in_progress(ncclComm_t comm) {
+    if (comm->come && comm->come()) comm->come = nullptr;
+    return comm->polls != 0 || comm->come;
+}
+
 // One of the calls that may take a while begins.
 ncclResult_t begin(ncclComm_t comm) {
+    if (comm->state == ncclInvalidUsage) return comm->state;  // for good
     comm->state = library().started++ == script().fail_at ? ncclSystemError : ncclSuccess;
     comm->polls = script().polls;
-    return comm->polls == 0 ? comm->state : ncclInProgress;
+    return in_progress(comm) ? ncclInProgress : comm->state;
 }
 
 bool ready(ncclComm_t comm) {
-    if (comm->polls == 0) return true;
+    if (!in_progress(comm)) return true;
     refuse("a communicator is used before its last call has ended");
     return false;
-}
-
-// Where what is enqueued next on the stream goes.
-shim::StreamPointer place(cudaStream_t stream) {
-    if (shim::capturing) {
-        const auto inside = shim::capturing->streams.find(stream);
-        if (inside != shim::capturing->streams.end()) return inside->second;
-    }
-    return stream == nullptr ? nullptr : stream->queue;
 }
 
 // Whether `first` is reached before `last`, whatever streams do.
@@ -118,14 +140,16 @@ void forget_others() {
     });
 }
 
+bool orders_by_itself() {
+    const auto& variables = seen().variables;
+    const auto implicit = variables.find("NCCL_LAUNCH_ORDER_IMPLICIT");
+    return script().version >= 22600 && implicit != variables.end() && implicit->second == "1";
+}
+
 // NCCL's guide: operations of several communicators need an order that all ranks share, or one that
 // the library gives them.
 bool ordered(ncclComm_t comm, const shim::StreamPointer& stream) {
-    const auto& variables = seen().variables;
-    const auto implicit = variables.find("NCCL_LAUNCH_ORDER_IMPLICIT");
-    if (script().version >= 22600 && implicit != variables.end() && implicit->second == "1")
-        return true;
-    forget_others();
+    if (orders_by_itself()) return true;
     const shim::Point end = stream ? stream->end(stream) : shim::Point{};
     const auto& operations = library().operations;
     return std::all_of(operations.begin(), operations.end(), [&](const Operation& before) {
@@ -134,31 +158,79 @@ bool ordered(ncclComm_t comm, const shim::StreamPointer& stream) {
     });
 }
 
-template <class T>
-void multiply(void* data, std::size_t count, int ranks) {
-    auto* values = static_cast<T*>(data);
-    for (std::size_t i = 0; i < count; ++i) values[i] = values[i] * static_cast<T>(ranks);
+shim::Type type_of(std::int64_t type) {
+    return type == ncclFloat64   ? shim::Type::f64
+           : type == ncclFloat32 ? shim::Type::f32
+                                 : shim::Type::bf16;
 }
 
-// Other ranks' values are this one's.
-void add_ranks(void* data, std::size_t count, ncclDataType_t type, int ranks) {
-    if (type == ncclFloat32) multiply<float>(data, count, ranks);
-    if (type == ncclFloat64) multiply<double>(data, count, ranks);
-    if (type != ncclBfloat16) return;
-    auto* values = static_cast<std::uint16_t*>(data);
-    for (std::size_t i = 0; i < count; ++i) {
-        values[i] = deeplab::math::to_bf16(deeplab::math::from_bf16(values[i]) *
-                                           static_cast<float>(ranks));
+// Through memory of its own, with something else in between: early readers see that.
+void start(Reduction& r) {
+    const std::size_t bytes = static_cast<std::size_t>(r.call.count) * bytes_of(r.call.type);
+    if (!shim::may_hold(r.data, bytes, type_of(r.call.type)))
+        shim::complain("a sum over ranks reads memory that was last written as another type");
+    const auto* data = static_cast<const unsigned char*>(r.data);
+    r.values.assign(data, data + bytes);
+    std::memset(r.data, 0xff, bytes);
+    if (r.dropped) return;
+    deeplab::testing::NcclCall call = r.call;
+    call.number = ++r.comm->ran;
+    call.order = r.ran = ++library().ran;
+    r.sum = r.comm->others->start(call, r.values.data());
+}
+
+bool arrived(Reduction& r) {
+    if (r.dropped) return true;
+    if (r.sum == nullptr || !r.sum->arrived()) return false;
+    if (!r.sum->different.empty()) {  // the others never come
+        refuse(r.sum->different);
+        r.comm->state = ncclInvalidUsage;
+        r.sum = nullptr;
+        return false;
     }
+    std::memcpy(r.data, r.values.data(), r.values.size());
+    if (r.ran == shim::setting("DEEPLAB_TEST_NCCL", "nan", 0))
+        std::memset(r.data, 0xff, r.values.size());
+    shim::note_written(r.data, r.values.size(), type_of(r.call.type));
+    r.sum = nullptr;
+    return true;
+}
+
+// The call's place in its capture.
+deeplab::testing::NcclCall numbered(ncclComm_t comm, bool captured, std::size_t count,
+                                    ncclDataType_t type) {
+    deeplab::testing::NcclCall call{.count = static_cast<std::int64_t>(count), .type = type};
+    if (!captured) return call;
+    if (comm->graphs.empty() || comm->graphs.back().lock() != shim::capturing->life) {
+        comm->graphs.push_back(shim::capturing->life);
+        comm->place = 0;
+    }
+    call.capture = static_cast<std::int64_t>(comm->graphs.size());
+    call.place = ++comm->place;
+    return call;
+}
+
+// With an order of its own the library starts what is called for in the order of the calls.
+void keep_order(ncclComm_t comm, const shim::StreamPointer& queue) {
+    if (!orders_by_itself() || !queue) return;
+    for (const Operation& before : library().operations) {
+        const shim::StreamPointer& stream = before.begin.stream;
+        if (before.comm == comm || !stream || stream == queue || stream->again != queue->again)
+            continue;
+        queue->items.push_back({nullptr, before.begin});
+    }
+}
+
+bool in_a_graph(ncclComm_t comm) {
+    return std::any_of(comm->graphs.begin(), comm->graphs.end(),
+                       [](const auto& graph) { return !graph.expired(); });
 }
 
 // Does what was aborted, all at once.
 void abort_now(const std::vector<ncclComm_t>& comms) {
     Library& l = library();
     for (const ncclComm_t comm : comms) {
-        const bool captured = std::any_of(comm->graphs.begin(), comm->graphs.end(),
-                                          [](const auto& graph) { return !graph.expired(); });
-        if (captured) refuse("an abort would wait for ever: a graph holds its operations");
+        if (in_a_graph(comm)) refuse("an abort would wait for ever: a graph holds its operations");
         std::erase(l.alive, comm);
     }
     for (const ncclComm_t other : l.alive) {
@@ -166,6 +238,12 @@ void abort_now(const std::vector<ncclComm_t>& comms) {
     }
     for (const ncclComm_t comm : comms) {
         std::erase_if(l.operations, [&](const Operation& o) { return o.comm == comm; });
+        for (const auto& weak : comm->reductions) {
+            const auto reduction = weak.lock();
+            if (!reduction) continue;
+            reduction->dropped = true;
+            l.abandoned.push_back(reduction);  // others may still send to its memory
+        }
         delete comm;
     }
     seen().alive = static_cast<int>(l.alive.size());
@@ -206,17 +284,20 @@ ncclResult_t ncclGetVersion(int* version) {
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
     read_variables();
     std::memset(id, 7, sizeof *id);
+    const std::int64_t number = ++library().ids;
+    std::memcpy(id->internal, &number, sizeof number);
     return script().without_ids ? ncclSystemError : ncclSuccess;
 }
 
-ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int,
+ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank,
                                     ncclConfig_t* config) {
     read_variables();
     seen().calls.emplace_back("set-up");
     seen().max_ctas = config->maxCTAs;
     if (config->blocking != 0) refuse("a communicator whose calls may block");
     if (id.internal[NCCL_UNIQUE_ID_BYTES - 1] != 7) return refuse("an id of nobody's");
-    *comm = new ncclComm{.ranks = ranks};
+    *comm = new ncclComm{.others = deeplab::testing::make_other_ranks()(id, rank, ranks)};
+    (*comm)->come = [others = (*comm)->others.get()] { return others->joined(); };
     library().alive.push_back(*comm);
     seen().alive = static_cast<int>(library().alive.size());
     return begin(*comm);
@@ -224,7 +305,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
     if (comm->polls > 0) --comm->polls;
-    *state = comm->polls == 0 ? comm->state : ncclInProgress;
+    *state = in_progress(comm) ? ncclInProgress : comm->state;
     if (*state == ncclSuccess && script().fails_later && comm->used) *state = ncclRemoteError;
     return ncclSuccess;
 }
@@ -235,30 +316,29 @@ ncclResult_t ncclAllReduce(const void* from, void* to, size_t count, ncclDataTyp
     seen().calls.emplace_back("all-reduce");
     if (!ready(comm)) return ncclInvalidArgument;
     if (from != to || op != ncclSum) return refuse("a sum in place, no more");
-    const shim::StreamPointer queue = place(stream);
+    const shim::StreamPointer queue = shim::place(stream);
+    const bool captured = queue && queue->again;
+    forget_others();
     if (!ordered(comm, queue)) return refuse("two communicators in parallel without an order");
-    if (shim::capturing && queue && queue->again) comm->graphs.push_back(shim::capturing->life);
+    if (!captured && !comm->graphs.empty() && shim::graph_is_pending())
+        return refuse("an operation beside a graph that has some (NCCL_GRAPH_MIXING_SUPPORT=0)");
     comm->used = true;
-    // Through memory of its own, with something else in between: early readers see that.
-    const std::size_t bytes = count * (type == ncclFloat64 ? 8 : type == ncclFloat32 ? 4 : 2);
-    const auto kept = std::make_shared<std::vector<unsigned char>>(bytes);
+    const auto reduction = std::make_shared<Reduction>(
+        Reduction{comm, numbered(comm, captured, count, type), to});
+    comm->reductions.push_back(reduction);
+    std::erase_if(comm->reductions, [](const auto& weak) { return weak.expired(); });
     shim::Uses uses;
     shim::use(uses, to);
+    keep_order(comm, queue);
     shim::enqueue(
-        stream,
-        [=] {
-            std::memcpy(kept->data(), to, bytes);
-            std::memset(to, 0xff, bytes);
-        },
-        uses);
-    shim::enqueue(
-        stream,
-        [=, ranks = comm->ranks] {
-            std::memcpy(to, kept->data(), bytes);
-            add_ranks(to, count, type, ranks);
-        },
-        uses);
-    l.operations.push_back({comm, queue ? queue->end(queue) : shim::Point{}});
+        stream, [reduction] { start(*reduction); }, uses);
+    const shim::Point begun = queue ? queue->end(queue) : shim::Point{};
+    shim::Stream::Item end;
+    end.work = [] {};
+    end.arrived = [reduction] { return arrived(*reduction); };
+    end.uses = uses;
+    shim::enqueue(stream, std::move(end));
+    l.operations.push_back({comm, begun, queue ? queue->end(queue) : shim::Point{}});
     if (l.depth == 0) return begin(comm);
     if (std::find(l.grouped.begin(), l.grouped.end(), comm) == l.grouped.end())
         l.grouped.push_back(comm);
@@ -285,7 +365,10 @@ ncclResult_t ncclGroupEnd() {
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
     seen().calls.emplace_back("shut-down");
     if (!ready(comm)) return ncclInvalidArgument;
+    if (in_a_graph(comm)) refuse("a shut-down would wait for ever: a graph holds its operations");
     comm->finalized = true;
+    comm->others->leave();
+    comm->come = [comm] { return comm->others->left(); };
     return begin(comm);
 }
 

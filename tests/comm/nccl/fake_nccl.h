@@ -1,7 +1,11 @@
 #pragma once
 // What tests tell the library in NCCL's place, and what it has seen. All ranks but one exist in
 // name only: they hold what this one holds, so a sum is a product. Rules of NCCL's documentation
-// are enforced; who breaks one finds it in `seen().broken`, also where the call is refused.
+// are enforced; who breaks one finds it in `seen().broken`, also where the call is refused. A
+// program that is linked with mpi_ranks.cpp has ranks that exist.
+//
+// To a program that a test starts it says by DEEPLAB_TEST_NCCL:
+//   nan=N  the Nth sum of the process is no number
 
 #include <map>
 #include <string>
