@@ -11,13 +11,41 @@
 #include <vector>
 
 #include "convolution.h"
+#include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "host_engines.h"
 
 namespace deeplab::testing {
 
+namespace {
+
+std::int64_t engine_of(const char* name) { return shim::setting("DEEPLAB_TEST_ENGINES", name, -1); }
+
+std::function<void(const std::string&, std::int64_t)> failure_of(const char* name) {
+    const std::int64_t bad = engine_of(name);
+    if (bad < 0) return nullptr;
+    return [bad, name](const std::string&, std::int64_t engine) {
+        if (engine == bad) throw DeviceError(cat("CUDNN_STATUS_EXECUTION_FAILED (", name, ")"));
+    };
+}
+
+HostLibrary as_told() {
+    HostLibrary library;
+    if (const std::int64_t fastest = engine_of("fastest"); fastest >= 0) {
+        library.milliseconds = [fastest](const std::string&, std::int64_t engine) {
+            return engine == fastest ? 1.0 : 2.0;
+        };
+    }
+    library.fails = failure_of("unbuildable");
+    library.fails_when_tried = failure_of("unrunnable");
+    library.fails_in_a_step = failure_of("failing");
+    return library;
+}
+
+}  // namespace
+
 HostLibrary& host_library() {
-    static HostLibrary library;
+    static HostLibrary library = as_told();
     return library;
 }
 
@@ -28,6 +56,7 @@ namespace {
 
 struct HostPlan {
     ConvolutionProblem problem;
+    std::string key;
     std::int64_t engine = 0;
 };
 // By descriptor.
@@ -195,7 +224,7 @@ public:
         testing::HostLibrary& library = testing::host_library();
         if (library.fails) library.fails(key_, choice.engine);
         built_.emplace(choice, Descriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR), library.workspace);
-        plans()[built_->descriptor.get()] = {problem_, choice.engine};
+        plans()[built_->descriptor.get()] = {problem_, key_, choice.engine};
         return built_->workspace;
     }
     void take() override {
@@ -203,9 +232,13 @@ public:
         taken_ = std::exchange(built_, std::nullopt);
     }
     void prepare() override {}
-    void run() override {}
+    void run() override {
+        const auto& fails = testing::host_library().fails_when_tried;
+        if (fails) fails(key_, built_->choice.engine);
+    }
     double time() override {
         ++testing::host_library().timed;
+        run();
         const auto& milliseconds = testing::host_library().milliseconds;
         return milliseconds ? milliseconds(key_, built_->choice.engine) : 1.0;
     }
@@ -241,11 +274,16 @@ Convolution::Convolution(const ConvolutionProblem& problem, const CudnnHandle&,
 // Enqueued like any launch: a captured one runs when its graph does.
 void execute(const CudnnHandle& handle, const EnginePlan& plan,
              const ConvolutionPointers& pointers) {
+    const HostPlan& host = plans().at(plan.descriptor.get());
+    if (const auto& fails = testing::host_library().fails_in_a_step; fails)
+        fails(host.key, host.engine);
+    if (!shim::capturing && shim::device_failed())
+        throw DeviceError("CUDNN_STATUS_EXECUTION_FAILED in a convolution");
     shim::Uses uses;
     shim::use_words(uses, pointers);
     shim::enqueue(
         handle.stream(),
-        [plan = plans().at(plan.descriptor.get()), pointers, workspace = plan.workspace] {
+        [plan = host, pointers, workspace = plan.workspace] {
             if (workspace > 0) {  // it is scratch
                 const auto bytes = static_cast<std::size_t>(workspace);
                 std::memset(pointers.workspace, 0x5a, bytes);

@@ -1,0 +1,97 @@
+// The whole program with the CUDA backend on the stand-ins computes what it computes on the CPU.
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <cstdio>
+
+#include "harness/compare.h"
+#include "job.h"
+
+namespace deeplab::testing {
+namespace {
+
+struct Limits {
+    double losses, state;
+    // Of gradients, whose norm is taken as at least `floor` of the largest one's.
+    double gradients, floor;
+};
+constexpr Limits fp32{2e-3, 1e-5, 1e-3, 1e-5};  // the last three: tests/golden's
+constexpr Limits bf16{2e-2, 1e-2, 5e-2, 1e-2};
+
+double norm(const std::vector<float>& values) {
+    return relative_error(values, std::vector<float>(values.size()));
+}
+
+class WholeProgramAgreement : public WholeProgram {
+protected:
+    // All steps on each number of ranks, and the first one's state and gradients. At this rate a
+    // value that rounds to the other side of zero changes no loss by as much as the limit.
+    void agrees(const std::string& precision, const std::vector<int>& ranks, int steps,
+                const Limits& limits) {
+        const std::vector<std::string> options = {"--set", cat("train.precision=", precision),
+                                                  "--set", cat("train.iterations=", steps),
+                                                  "--set", "optimizer.lr=1e-4",
+                                                  "--set", "checkpoint.every=1",
+                                                  "--set", cat("checkpoint.keep=", steps)};
+        train({.run = "cpu", .device = "cpu", .more = options});
+        const auto expected = losses("cpu");
+        ASSERT_EQ(expected.size(), static_cast<std::size_t>(steps));
+        const weights::Snapshot reference = first("cpu");
+        for (const int n : ranks) {
+            SCOPED_TRACE(cat(precision, " on ", n, n == 1 ? " rank" : " ranks"));
+            const std::string run = cat("cuda", n);
+            train({.run = run, .ranks = n, .more = options});
+            const auto got = losses(run);
+            ASSERT_EQ(got.size(), expected.size());
+            double worst = 0;
+            for (const auto& [step, loss] : expected)
+                worst = std::max(worst, std::abs(got.at(step) - loss) / loss);
+            EXPECT_LE(worst, limits.losses);
+            const auto [state, gradients] = compare(reference, first(run), limits);
+            std::printf("%s, %d ranks: losses agree to %.1e, first state to %.1e, gradients %.1e\n",
+                        precision.c_str(), n, worst, state, gradients);
+        }
+    }
+
+private:
+    weights::Snapshot first(const std::string& run) const {
+        for (const auto& entry : std::filesystem::directory_iterator(folder(run) / "checkpoints")) {
+            if (entry.is_symlink()) continue;
+            weights::Snapshot snapshot = weights::load_checkpoint(entry.path());
+            if (snapshot.info.step == 1) return snapshot;
+        }
+        ADD_FAILURE() << "no checkpoint of the first step";
+        return {};
+    }
+    // The largest errors of the state and of gradients: the first step's are its momentum.
+    static std::pair<double, double> compare(const weights::Snapshot& expected,
+                                             const weights::Snapshot& got, const Limits& limits) {
+        double state = 0, gradients = 0, largest = 0;
+        for (const auto* map : {&expected.parameters, &expected.states}) {
+            const auto& values = map == &expected.parameters ? got.parameters : got.states;
+            for (const auto& [name, wanted] : *map) {
+                EXPECT_TRUE(near(values.at(name), wanted, limits.state)) << name;
+                state = std::max(state, relative_error(values.at(name), wanted));
+            }
+        }
+        for (const auto& [name, wanted] : expected.momentum)
+            largest = std::max(largest, norm(wanted));
+        EXPECT_GT(largest, 0);
+        for (const auto& [name, wanted] : expected.momentum) {
+            const double whole = norm(wanted);
+            const double error = whole > 0 ? relative_error(got.momentum.at(name), wanted) * whole /
+                                                 std::max(whole, limits.floor * largest)
+                                           : norm(got.momentum.at(name));
+            EXPECT_LE(error, limits.gradients) << name;
+            gradients = std::max(gradients, error);
+        }
+        return {state, gradients};
+    }
+};
+
+TEST_F(WholeProgramAgreement, SlowInFp32) { agrees("fp32", {1, 2, 3}, 20, fp32); }
+TEST_F(WholeProgramAgreement, SlowInBf16) { agrees("bf16", {1, 2, 3}, 20, bf16); }
+TEST_F(WholeProgramAgreement, OfAFewSteps) { agrees("bf16", {2}, 3, bf16); }
+
+}  // namespace
+}  // namespace deeplab::testing
