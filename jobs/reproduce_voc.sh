@@ -83,11 +83,12 @@ absolute() { if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s' "$PWD/$1
 out=$(absolute "$out")
 preset=$(absolute "$preset")
 [[ $weights == none ]] || weights=$(absolute "$weights")
-configuration=(--config "$preset")
-for one in "${settings[@]}"; do configuration+=(--set "$one"); done
+set_options=()
+for one in "${settings[@]}"; do set_options+=(--set "$one"); done
 require_program "$(program_path deeplab-train)"
 allow_root
-keys=$(as_one_rank "$(program_path deeplab-train)" --keys --json "${configuration[@]}" </dev/null)
+keys=$(as_one_rank "$(program_path deeplab-train)" --keys --json --config "$preset" "${set_options[@]}" \
+    </dev/null)
 key() { json_value "$1" <<<"$keys"; }
 train_split=$(key data.train_split) val_split=$(key data.val_split)
 iterations=$(key train.iterations) backbone=$(key model.backbone)
@@ -185,8 +186,9 @@ done
 done_train() {
     [[ $(readlink "$run/checkpoints/latest.h5" 2>/dev/null) == "$(printf 'step-%07d.h5' "$iterations")" ]]
 }
-options=("${configuration[@]}" --data "$shards" --out "$run" --device "$device")
+options=(--config "$preset" --data "$shards" --out "$run" --device "$device")
 [[ $weights == none ]] || options+=(--init "$weights")
+options+=("${set_options[@]}")
 if done_train; then
     say "trained: $run"
 else
