@@ -78,7 +78,7 @@ TEST(Executables, WantThePlansSamples) {
         const std::vector<math::SampleKey> samples(count);
         step.samples = samples;
         expect_part(refusal<LogicError>([&] { s.executable->run(step); }),
-                    "a step of a plan with dropout has the plan's samples");
+                    "a micro-batch of a plan with dropout has the plan's samples");
     }
     s.executable->run(s.t.step());
 }
