@@ -20,6 +20,10 @@ struct Geometry {
     float scale;
 };
 
+// Shared memory has a row of this many floats a class: threads that collect the classes of one
+// column read different banks, where there is room for that.
+DEEPLAB_HD constexpr int class_pitch(int threads) { return threads > 32 ? threads + 1 : threads; }
+
 // One value a class, for a thread: registers where their number K is known, else shared memory.
 template <int K>
 struct PerClass {
@@ -36,11 +40,12 @@ template <>
 struct PerClass<0> {
     float* own;
 
-    // (arrays of (classes, threads))
-    __device__ PerClass(float* memory, int array)
-        : own(memory + array * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) {}
+    // (rows of class_pitch)
+    __device__ PerClass(float* memory, int row)
+        : own(memory + row * class_pitch(static_cast<int>(blockDim.x)) +
+              static_cast<int>(threadIdx.x)) {}
     __device__ __forceinline__ float& operator[](int k) {
-        return own[k * static_cast<int>(blockDim.x)];
+        return own[k * class_pitch(static_cast<int>(blockDim.x))];
     }
     // `other` has what this had.
     __device__ __forceinline__ void take(PerClass& other) {
@@ -100,14 +105,15 @@ struct Columns {
     int *left, *right;  // -1: not in this block
 };
 
-// gradients: (classes, threads), of one logits row to the image's columns. Writes its pixels.
-template <class T>
+// gradients: (classes, class_pitch), of one logits row to the image's columns. Writes its pixels.
+template <int K, class T>
 __device__ __forceinline__ void collect(const float* gradients, const Columns& columns, int first_x,
                                         int j0, int j1, const Geometry& g, Rows<T> dlogits,
                                         int row) {
-    const int threads = static_cast<int>(blockDim.x), outputs = (j1 - j0) * g.classes;
+    const int threads = static_cast<int>(blockDim.x), pitch = class_pitch(threads),
+              classes = K > 0 ? K : g.classes, outputs = (j1 - j0) * classes;
     for (int o = static_cast<int>(threadIdx.x); o < outputs; o += threads) {
-        const int j = j0 + o / g.classes, k = o % g.classes;
+        const int j = j0 + o / classes, k = o % classes;
         const Span across = contributions(j, g.w, g.width);
         const int first = max(across.first - first_x, 0),
                   last = min(across.last - first_x, threads);
@@ -115,7 +121,7 @@ __device__ __forceinline__ void collect(const float* gradients, const Columns& c
         for (int x = first; x < last; ++x) {
             const float w = (columns.left[x] == j ? 1.0f - columns.t[x] : 0.0f) +
                             (columns.right[x] == j ? columns.t[x] : 0.0f);
-            sum[0] = fmaf(w, gradients[k * threads + x], sum[0]);
+            sum[0] = fmaf(w, gradients[k * pitch + x], sum[0]);
         }
         store(dlogits.at(row + j, k), sum);
     }
@@ -126,14 +132,13 @@ __global__ void __launch_bounds__(96, 4)
     head_kernel(Rows<const T> logits, const std::uint8_t* labels, Rows<T> dlogits, double* loss,
                 double* partial, std::uint32_t* tickets, const Geometry g) {
     float* memory = dynamic_shared<float>();
-    const int threads = static_cast<int>(blockDim.x), classes = K > 0 ? K : g.classes,
-              n = static_cast<int>(blockIdx.z);
+    const int threads = static_cast<int>(blockDim.x), pitch = class_pitch(threads),
+              classes = K > 0 ? K : g.classes, n = static_cast<int>(blockIdx.z);
     const int j0 = static_cast<int>(blockIdx.x) * g.own_w, j1 = min(j0 + g.own_w, g.w),
               r0 = static_cast<int>(blockIdx.y) * g.own_h, r1 = min(r0 + g.own_h, g.h);
     PerClass<K> upper(memory, 0), lower(memory, classes), z(memory, 2 * classes),
         to_upper(memory, 3 * classes), to_lower(memory, 4 * classes);
-    float* exchange = memory + (K > 0 ? 0 : 5 * classes * threads);  // K > 0: (classes, threads)
-    if (K > 0) exchange += classes * threads;
+    float* exchange = memory + (K > 0 ? 1 : 5) * classes * pitch;  // K > 0: the gradients of a row
     const Columns columns{exchange, reinterpret_cast<int*>(exchange + threads),
                           reinterpret_cast<int*>(exchange + 2 * threads)};
 
@@ -175,12 +180,12 @@ __global__ void __launch_bounds__(96, 4)
             __syncthreads();  // the row before this one has been collected
 #pragma unroll
             for (int k = 0; k < classes; ++k)
-                gradients[k * threads + static_cast<int>(threadIdx.x)] = to_upper[k];
+                gradients[k * pitch + static_cast<int>(threadIdx.x)] = to_upper[k];
         } else {
             gradients = &to_upper[0] - threadIdx.x;
         }
         __syncthreads();
-        collect(gradients, columns, first_x, j0, j1, g, dlogits, (n * g.h + band) * g.w);
+        collect<K>(gradients, columns, first_x, j0, j1, g, dlogits, (n * g.h + band) * g.w);
         if (K == 0) __syncthreads();
     }
 
@@ -233,8 +238,9 @@ Parts parts(const Shape& logits, const Shape& labels) {
 template <class T, int K>
 void launch_head(cudaStream_t stream, const Parts& p, const View& logits, const View& labels,
                  const View& loss, const View& dlogits, const Scratch& scratch, const Geometry& g) {
-    const std::int64_t arrays = K > 0 ? 1 : 5, bytes = (arrays * logits.shape.c + 3) * p.threads *
-                                                       static_cast<std::int64_t>(sizeof(float));
+    const std::int64_t arrays = K > 0 ? 1 : 5, pitch = class_pitch(static_cast<int>(p.threads)),
+                       bytes = (arrays * logits.shape.c * pitch + 3 * p.threads) *
+                               static_cast<std::int64_t>(sizeof(float));
     const auto kernel = head_kernel<T, K>;
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(bytes)),
