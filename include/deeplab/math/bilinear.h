@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "deeplab/math/fused.h"
 #include "deeplab/math/macros.h"
 
 namespace deeplab::math {
@@ -32,7 +33,7 @@ DEEPLAB_HD inline Tap bilinear_tap(std::int64_t o, std::int64_t in, std::int64_t
     std::int64_t i0 = static_cast<std::int64_t>(s);
     if (i0 > in - 1) i0 = in - 1;
     const std::int64_t i1 = i0 + 1 < in ? i0 + 1 : i0;
-    return Tap{i0, i1, s - static_cast<float>(i0)};
+    return Tap{i0, i1, subtract(s, static_cast<float>(i0))};
 }
 
 }  // namespace deeplab::math

@@ -1,6 +1,6 @@
 #pragma once
-// a * b + c in a form that a compiler cannot evaluate in two ways: decisions taken from it (a
-// ReLU's mask) come out the same in the forward and in the backward pass.
+// Forms that a compiler cannot evaluate in two ways: decisions taken from them (a ReLU's mask,
+// which two rows a pixel lies between) come out the same in the forward and in the backward pass.
 
 #include <cmath>
 
@@ -8,7 +8,8 @@
 
 namespace deeplab::math {
 
-// One instruction where the processor has it; elsewhere there is nothing to contract into.
+// a * b + c: one instruction where the processor has it; elsewhere there is nothing to contract
+// into.
 DEEPLAB_HD inline float multiply_add(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
     return fmaf(a, b, c);
@@ -16,6 +17,15 @@ DEEPLAB_HD inline float multiply_add(float a, float b, float c) {
     return __builtin_fmaf(a, b, c);
 #else
     return a * b + c;
+#endif
+}
+
+// a - b of an `a` that is a rounded product: kernels would subtract from the exact one.
+DEEPLAB_HD inline float subtract(float a, float b) {
+#if defined(__CUDA_ARCH__)
+    return __fsub_rn(a, b);
+#else
+    return a - b;
 #endif
 }
 
