@@ -273,11 +273,11 @@ TEST(Manifest, OfANewerProgramIsReadUnlessItNeedsIt) {
     EXPECT_EQ(load_manifest(dir.path(), "val").records, 7);
     with("\"requires\": [\"something_new\"]");
     EXPECT_THROW(load_manifest(dir.path(), "val"), io::NewerFile);
-    EXPECT_THAT(data_error([&] { load_manifest(dir.path(), "val"); }),
+    EXPECT_THAT(testing::message_of<DataError>([&] { load_manifest(dir.path(), "val"); }),
                 AllOf(HasSubstr("val.json needs a program that knows \"something_new\""),
                       HasSubstr("use the version of deeplab-hpc that wrote it")));
     with("\"requires\": \"something_new\"");
-    EXPECT_THAT(data_error([&] { load_manifest(dir.path(), "val"); }),
+    EXPECT_THAT(testing::message_of<DataError>([&] { load_manifest(dir.path(), "val"); }),
                 HasSubstr("is no list of names"));
 }
 

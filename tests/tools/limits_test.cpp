@@ -150,14 +150,14 @@ TEST(Start, HelpAndVersionAlwaysWork) {
             for (const char* option : {"--help", "-h", "--version"}) {
                 const ProcessResult result = run(before, {option});
                 EXPECT_EQ(result.exit_code, 0) << name << ", " << before << ": " << result.both();
-                EXPECT_TRUE(contains(result.out, name)) << result.both();
+                EXPECT_THAT(result.out, HasSubstr(name)) << result.both();
             }
         const ProcessResult copies = run("export PMI_SIZE=2", work);
         EXPECT_EQ(copies.exit_code, 2) << name << ": " << copies.both();
-        EXPECT_TRUE(contains(copies.err, "started 2 times")) << name << ": " << copies.both();
+        EXPECT_THAT(copies.err, HasSubstr("started 2 times")) << name << ": " << copies.both();
         const ProcessResult files = run("ulimit -n 8", work);
         EXPECT_EQ(files.exit_code, 4) << name << ": " << files.both();
-        EXPECT_TRUE(contains(files.err, "ulimit -n 1024")) << name << ": " << files.both();
+        EXPECT_THAT(files.err, HasSubstr("ulimit -n 1024")) << name << ": " << files.both();
     }
 }
 
