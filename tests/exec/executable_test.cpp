@@ -4,6 +4,7 @@
 #include <string>
 
 #include "deeplab/base/error.h"
+#include "harness/messages.h"
 #include "ops/tiny_plan.h"
 
 namespace deeplab::testing {
@@ -36,17 +37,6 @@ struct Subject {
     }
 };
 
-// The message of the error that is thrown.
-template <class Error>
-std::string refusal(const std::function<void()>& body) {
-    try {
-        body();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "nothing was thrown";
-}
-
 void expect_part(const std::string& message, const char* part) {
     EXPECT_NE(message.find(part), std::string::npos) << message;
 }
@@ -55,10 +45,10 @@ TEST(Executables, CompileValidPlansOnly) {
     const Subject s;
     graph::Plan plan = s.t.plan;
     plan.tensors[static_cast<std::size_t>(s.dropped)].shape.h = 1;
-    expect_part(refusal<LogicError>([&] { s.compile(plan); }), "the shape stays");
+    expect_part(message_of<LogicError>([&] { s.compile(plan); }), "the shape stays");
     plan = s.t.plan;
     std::swap(plan.nodes[0], plan.nodes[1]);
-    expect_part(refusal<LogicError>([&] { s.compile(plan); }), "written before");
+    expect_part(message_of<LogicError>([&] { s.compile(plan); }), "written before");
 }
 
 TEST(Executables, WantTwoCommunicators) {
@@ -66,7 +56,7 @@ TEST(Executables, WantTwoCommunicators) {
     comm::Communicator *const a = s.gradients.get(), *const b = s.batch_norm.get();
     for (const exec::Communicators& wrong :
          {exec::Communicators{a, a}, {a, nullptr}, {nullptr, b}, {nullptr, nullptr}}) {
-        expect_part(refusal<LogicError>([&] { s.backend->compile(s.t.plan, wrong, {}); }),
+        expect_part(message_of<LogicError>([&] { s.backend->compile(s.t.plan, wrong, {}); }),
                     "two distinct communicators");
     }
 }
@@ -77,7 +67,7 @@ TEST(Executables, WantThePlansSamples) {
         exec::MicroBatch step = s.t.step();
         const std::vector<math::SampleKey> samples(count);
         step.samples = samples;
-        expect_part(refusal<LogicError>([&] { s.executable->run(step); }),
+        expect_part(message_of<LogicError>([&] { s.executable->run(step); }),
                     "a micro-batch of a plan with dropout has the plan's samples");
     }
     s.executable->run(s.t.step());
@@ -88,7 +78,7 @@ TEST(Executables, WantOneBatchForAllDropouts) {
     const Shape other{2, 4, 2, 2};
     s.t.node(graph::Dropout{0.5f, 1}, {s.t.input(reference::random_tensor(other, 1))},
              {s.t.arena(other)});
-    expect_part(refusal<LogicError>([&] { s.compile(s.t.plan); }),
+    expect_part(message_of<LogicError>([&] { s.compile(s.t.plan); }),
                 "all dropouts of a plan have its batch");
 }
 
@@ -96,10 +86,10 @@ TEST(Executables, WantThePlansImagesAndLabels) {
     const Subject s;
     exec::MicroBatch step = s.t.step();
     step.images = step.images.first(7);
-    expect_part(refusal<LogicError>([&] { s.executable->run(step); }), "the plan's images");
+    expect_part(message_of<LogicError>([&] { s.executable->run(step); }), "the plan's images");
     step = s.t.step();
     step.labels = step.labels.first(26);
-    expect_part(refusal<LogicError>([&] { s.executable->run(step); }), "the plan's labels");
+    expect_part(message_of<LogicError>([&] { s.executable->run(step); }), "the plan's labels");
 }
 
 TEST(Executables, NameTheSampleOfALabelThatIsNoClass) {
@@ -110,7 +100,7 @@ TEST(Executables, NameTheSampleOfALabelThatIsNoClass) {
     labels[4] = 255;  // ignored
     s.executable->run(step);
     labels[20] = 4;
-    expect_part(refusal<DataError>([&] { s.executable->run(step); }),
+    expect_part(message_of<DataError>([&] { s.executable->run(step); }),
                 "label 4 in sample 2 of the batch, of 4 classes and ignore label 255 — ");
 }
 
@@ -129,17 +119,18 @@ TEST(Executables, DownloadWhatIsThereAlone) {
     const Subject s;
     s.executable->run(s.t.step());
     EXPECT_EQ(s.executable->download(s.dropped).size(), 48u);
-    expect_part(refusal<LogicError>([&] { s.executable->download(s.unkept); }), "a kept tensor");
+    expect_part(message_of<LogicError>([&] { s.executable->download(s.unkept); }), "a kept tensor");
     const auto count = static_cast<TensorId>(s.t.plan.tensors.size());
     for (const TensorId id : {graph::none, count})
-        expect_part(refusal<LogicError>([&] { s.executable->download(id); }),
+        expect_part(message_of<LogicError>([&] { s.executable->download(id); }),
                     "belongs to the plan");
 }
 
 TEST(Executables, CompilePlansOfTheAllocatedParametersOnly) {
     Subject s;
     s.t.parameter(reference::random_tensor({2, 2, 1, 1}, 1));
-    expect_part(refusal<LogicError>([&] { s.compile(s.t.plan); }), "the parameters it allocated");
+    expect_part(message_of<LogicError>([&] { s.compile(s.t.plan); }),
+                "the parameters it allocated");
 }
 
 }  // namespace

@@ -123,9 +123,9 @@ TEST_F(Continuity, AClassMoreNeedsANewRun) {
     for (const bool allowed : {false, true}) {
         more.allow_changed_data = allowed;
         const std::string message = refused(more);
-        expect_part(message, "3 the run has learned 4 classes, the data has 5");
+        EXPECT_THAT(message, HasSubstr("3 the run has learned 4 classes, the data has 5"));
         EXPECT_EQ(message.find("--allow-changed-data"), std::string::npos) << message;
-        expect_part(message, ".h5 --reset-classifier");
+        EXPECT_THAT(message, HasSubstr(".h5 --reset-classifier"));
     }
     more.init = options_.run / "checkpoints/latest.h5";
     more.run = dir_ / "another";
