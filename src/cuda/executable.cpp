@@ -29,9 +29,9 @@ CudaExecutable::~CudaExecutable() {
         destroy_graphs();
         comm::abort_all(watched_);
     }
-    // What is under way uses memory on the host that goes away.
+    // What is under way uses memory that goes away, also of a step that was not enqueued whole.
     cudaStreamSynchronize(model_->copies.get());
-    if (under_way_) cudaStreamSynchronize(model_->stream.get());
+    cudaStreamSynchronize(model_->stream.get());
     destroy_graphs();
 }
 
@@ -102,11 +102,13 @@ void CudaExecutable::start(const exec::MicroBatch& micro_batch) {
                 model_->parameter_count);
         model_->bf16_stale = false;
     }
+    failed_ = true;  // until all of it is enqueued
     send_scalars(micro_batch);
     receive();
     launch();
     if (updates_ && last_micro_ && !needs_bf16_) model_->bf16_stale = true;
     finished_.record(model_->stream.get());
+    failed_ = false;
     under_way_ = true;
 }
 
