@@ -30,9 +30,11 @@ protected:
         cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, 0);
         cudaStreamCreateWithPriority(&other_, cudaStreamNonBlocking, 0);
         cudaEventCreateWithFlags(&event_, cudaEventDisableTiming);
+        cudaEventCreateWithFlags(&beside_, cudaEventDisableTiming);
         world().barrier("start of a test");
     }
     void TearDown() override {
+        cudaEventDestroy(beside_);
         cudaEventDestroy(event_);
         cudaStreamDestroy(other_);
         cudaStreamDestroy(stream_);
@@ -49,10 +51,15 @@ protected:
     std::string outcome(std::initializer_list<DeviceCommunicator*> communicators,
                         cudaStream_t stream, cudaGraphExec_t graph = nullptr) {
         cudaEventRecord(event_, stream);
+        cudaEventRecord(beside_, other_);
         const std::vector<DeviceCommunicator*> all = communicators;
+        const auto done = [&] {  // the device goes on with one stream where another waits
+            const bool beside = cudaEventQuery(beside_) == cudaSuccess;
+            return cudaEventQuery(event_) == cudaSuccess && beside;
+        };
         std::string failure;
         try {
-            wait_until([&] { return cudaEventQuery(event_) == cudaSuccess; }, all, 60);
+            wait_until(done, all, 60);
         } catch (const DeviceError& error) {
             failure = error.what();
         }
@@ -74,8 +81,10 @@ protected:
     }
     static bool first() { return world().rank() == 0; }
 
+    // Calls that differ are found while they are waited for.
+    const shim::OtherSchedule late_{shim::Schedule::late};
     cudaStream_t stream_ = nullptr, other_ = nullptr;
-    cudaEvent_t event_ = nullptr;
+    cudaEvent_t event_ = nullptr, beside_ = nullptr;
     std::array<float, 4> values_{1, 2, 3, 4};
 };
 
@@ -183,13 +192,10 @@ TEST_F(NcclRanks, WithAnotherOrderOfCommunicatorsAreTold) {
         order[first() ? i : 1 - i]->all_reduce(values_.data() + 2 * (first() ? i : 1 - i), 2,
                                                DType::f32, i == 0 ? stream_ : other_, "values");
     }
-    cudaEventRecord(event_, other_);
-    cudaStreamWaitEvent(stream_, event_, 0);
     expect_told(outcome({gradients.get(), sums.get()}, stream_), "number 2 of the process");
 }
 
 TEST_F(NcclGraphs, HaveNoOperationBesideThem) {
-    const shim::OtherSchedule late(shim::Schedule::late);
     const auto comm = make();
     const cudaGraphExec_t graph = captured(*comm);
     cudaGraphLaunch(graph, stream_);

@@ -3,7 +3,7 @@
 // NAME=NUMBER in DEEPLAB_TEST_DEVICE.
 //   count=0       no device is visible
 //   memory=BYTES  that it has
-//   fails=N       the Nth launch of a kernel or graph is its last: an illegal access
+//   fails=N       the Nth launch of a graph is its last: an illegal access
 
 #include <cstdint>
 #include <string>
@@ -17,7 +17,7 @@ int visible_devices();
 // Of this process's device: the ranks of a node have one each.
 std::string bus_id();
 bool device_failed();
-// At every launch: whether the device fails with it.
+// At every launch of a graph: whether the device fails with it.
 bool fails_at_launch();
 
 }  // namespace deeplab::shim

@@ -35,18 +35,6 @@ protected:
     void* memory_ = nullptr;
 };
 
-TEST_F(StandInRules, NobodyAsksForAnEventDuringACapture) {
-    cudaEvent_t event = nullptr;
-    cudaGraph_t graph = nullptr;
-    cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
-    cudaEventRecord(event, stream_);
-    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
-    EXPECT_EQ(cudaEventQuery(event), cudaErrorStreamCaptureUnsupported);
-    EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaErrorStreamCaptureInvalidated);
-    EXPECT_EQ(cudaEventQuery(event), cudaSuccess);
-    cudaEventDestroy(event);
-}
-
 TEST_F(StandInRules, TimesAreOfTimedEventsThatWereReached) {
     const shim::OtherSchedule late(shim::Schedule::late);
     cudaEvent_t from = nullptr, to = nullptr, untimed = nullptr;

@@ -10,13 +10,15 @@
 namespace deeplab::testing {
 namespace {
 
+// Of losses; of the first step's parameters and statistics, and of its gradients: the norm of a
+// tensor's error over its own, which is taken as at least `floor` of the largest one's.
 struct Limits {
-    double losses, state;
-    // Of gradients, whose norm is taken as at least `floor` of the largest one's.
-    double gradients, floor;
+    double losses, state, state_floor, gradients, gradients_floor;
 };
-constexpr Limits fp32{2e-3, 1e-5, 1e-3, 1e-5};  // the last three: tests/golden's
-constexpr Limits bf16{2e-2, 1e-2, 5e-2, 1e-2};
+constexpr Limits fp32{2e-3, 1e-5, 0, 1e-3, 1e-5};  // the first step's: as in tests/golden
+// Rounding to bf16 is amplified from layer to layer on the way back: of a gradient near the images
+// little is left.
+constexpr Limits bf16{2e-2, 2e-2, 1e-2, 0.3, 1};
 
 double norm(const std::vector<float>& values) {
     return relative_error(values, std::vector<float>(values.size()));
@@ -63,29 +65,31 @@ private:
         ADD_FAILURE() << "no checkpoint of the first step";
         return {};
     }
-    // The largest errors of the state and of gradients: the first step's are its momentum.
+    using Tensors = std::map<std::string, std::vector<float>>;
+    // The largest error.
+    static double compare(const Tensors& expected, const Tensors& got, double limit, double floor) {
+        double worst = 0, largest = 0;
+        for (const auto& [name, wanted] : expected) largest = std::max(largest, norm(wanted));
+        EXPECT_GT(largest, 0);
+        for (const auto& [name, wanted] : expected) {
+            std::vector<float> difference = got.at(name);
+            for (std::size_t i = 0; i < wanted.size(); ++i) difference.at(i) -= wanted[i];
+            const double least = std::max(norm(wanted), floor * largest);
+            const double error = least > 0 ? norm(difference) / least : norm(difference);
+            EXPECT_LE(error, limit) << name;
+            worst = std::max(worst, error);
+        }
+        return worst;
+    }
+    // Of the state, and of gradients: the first step's momentum.
     static std::pair<double, double> compare(const weights::Snapshot& expected,
                                              const weights::Snapshot& got, const Limits& limits) {
-        double state = 0, gradients = 0, largest = 0;
-        for (const auto* map : {&expected.parameters, &expected.states}) {
-            const auto& values = map == &expected.parameters ? got.parameters : got.states;
-            for (const auto& [name, wanted] : *map) {
-                EXPECT_TRUE(near(values.at(name), wanted, limits.state)) << name;
-                state = std::max(state, relative_error(values.at(name), wanted));
-            }
-        }
-        for (const auto& [name, wanted] : expected.momentum)
-            largest = std::max(largest, norm(wanted));
-        EXPECT_GT(largest, 0);
-        for (const auto& [name, wanted] : expected.momentum) {
-            const double whole = norm(wanted);
-            const double error = whole > 0 ? relative_error(got.momentum.at(name), wanted) * whole /
-                                                 std::max(whole, limits.floor * largest)
-                                           : norm(got.momentum.at(name));
-            EXPECT_LE(error, limits.gradients) << name;
-            gradients = std::max(gradients, error);
-        }
-        return {state, gradients};
+        const auto state = [&](const Tensors& a, const Tensors& b) {
+            return compare(a, b, limits.state, limits.state_floor);
+        };
+        return {std::max(state(expected.parameters, got.parameters),
+                         state(expected.states, got.states)),
+                compare(expected.momentum, got.momentum, limits.gradients, limits.gradients_floor)};
     }
 };
 

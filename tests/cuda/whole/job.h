@@ -41,7 +41,7 @@ protected:
         // One image, larger than a step: a single rank evaluates it.
         write_tiny_dataset(
             dir_ / "data",
-            {.split = "val", .images = 1, .shards = 1, .seed = 2, .width = 129, .height = 97});
+            {.split = "val", .images = 1, .shards = 1, .seed = 2, .width = 193, .height = 161});
         std::ofstream(dir_ / "config.toml") << R"([model]
 backbone = "resnet18"
 [data]

@@ -92,14 +92,12 @@ TEST_F(WholeProgramRuns, ARankWithoutADeviceEndsTheJobForAll) {
 
 // In a step, from a graph.
 TEST_F(WholeProgramRuns, ADeviceThatFailsIsToldByItsRank) {
-    const Job job{.ranks = 2,
-                  .more = {"--set", "train.iterations=1000"},
-                  .before = "[ $rank = 0 ] || export DEEPLAB_TEST_DEVICE=fails=800"};
+    const Job job{.ranks = 2, .before = "[ $rank = 0 ] || export DEEPLAB_TEST_DEVICE=fails=3"};
     const ProcessResult result = start(job);
     EXPECT_EQ(result.exit_code, 4) << result.both();
     EXPECT_THAT(result.err, HasSubstr("[rank 1 @ "));
     EXPECT_THAT(result.err, HasSubstr("an illegal memory access was encountered"));
-    EXPECT_GE(losses("run").size(), 2u);
+    EXPECT_EQ(losses("run").size(), 3u);
 }
 
 TEST_F(WholeProgramRuns, MemoryThatDoesNotSufficeIsTold) {
