@@ -169,9 +169,9 @@ void start(Reduction& r) {
     const std::size_t bytes = static_cast<std::size_t>(r.call.count) * bytes_of(r.call.type);
     if (!shim::may_hold(r.data, bytes, type_of(r.call.type)))
         shim::complain("a sum over ranks reads memory that was last written as another type");
-    const auto* data = static_cast<const unsigned char*>(r.data);
+    auto* const data = static_cast<unsigned char*>(r.data);  // null where there are none
     r.values.assign(data, data + bytes);
-    std::memset(r.data, 0xff, bytes);
+    std::fill_n(data, bytes, 0xff);
     if (r.dropped) return;
     deeplab::testing::NcclCall call = r.call;
     call.number = ++r.comm->ran;
@@ -188,7 +188,7 @@ bool arrived(Reduction& r) {
         r.sum = nullptr;
         return false;
     }
-    std::memcpy(r.data, r.values.data(), r.values.size());
+    std::copy(r.values.begin(), r.values.end(), static_cast<unsigned char*>(r.data));
     if (r.ran == shim::setting("DEEPLAB_TEST_NCCL", "nan", 0))
         std::memset(r.data, 0xff, r.values.size());
     shim::note_written(r.data, r.values.size(), type_of(r.call.type));
