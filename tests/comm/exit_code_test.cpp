@@ -4,6 +4,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/comm/communicator.h"
 #include "harness/process.h"
+#include "harness/sanitizers.h"
 
 namespace deeplab::comm {
 namespace {
@@ -34,6 +35,7 @@ TEST(Alone, NeedsNoSessionFolder) {
 
 // Open MPI and HDF5 crash where they get too little. 127: the loader could not map the libraries.
 TEST(Alone, LittleMemoryIsNamedBeforeItRunsOut) {
+    DEEPLAB_SKIP_UNDER_SANITIZERS();
     int named = 0;
     for (int mib = 12; mib <= 132; mib += 4) {
         const ProcessResult result = run_process(

@@ -13,8 +13,9 @@ inline constexpr bool sanitized = false;
 
 }  // namespace deeplab::testing
 
-// For tests that leave no file to open, or load a library before all others: the sanitizers do both
-// themselves.
-#define DEEPLAB_SKIP_UNDER_SANITIZERS() \
-    if (::deeplab::testing::sanitized)  \
-    GTEST_SKIP() << "skipped: the sanitizers open files and load libraries of their own"
+// For tests that leave no file to open or little memory to map, or load a library before all
+// others: the sanitizers do all of that themselves.
+#define DEEPLAB_SKIP_UNDER_SANITIZERS()                                                           \
+    if (::deeplab::testing::sanitized)                                                            \
+    GTEST_SKIP() << "skipped: the sanitizers open files, map memory and load libraries of their " \
+                    "own"
