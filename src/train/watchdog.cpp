@@ -43,13 +43,14 @@ WatchedRank from_letter(const std::string& text) {
     rank.activity.step = std::stoll(fields[1]);
     rank.done = fields[2] == "1";
     rank.host = fields[3];
+    rank.heard = true;
     rank.activity.phase = fields[4];
     rank.activity.collective = fields[5];
     return rank;
 }
 
 std::string name_of(std::size_t rank, const WatchedRank& state) {
-    return cat("rank ", rank, state.host.empty() ? "" : " @ ", state.host);
+    return cat("rank ", rank, " @ ", state.host);
 }
 
 // Ranks may not have been asked yet whether they have the same configuration.
@@ -84,7 +85,7 @@ std::string late_ranks(const std::vector<WatchedRank>& ranks, double limit_s) {
         if (silent) {
             late += cat(late.empty() ? "" : "; ", name_of(i, rank), " has not answered for ",
                         human_seconds(rank.silent_s),
-                        rank.host.empty() ? "" : cat(", last seen in ", place(rank.activity)));
+                        rank.heard ? cat(", last seen in ", place(rank.activity)) : "");
         } else if (!inside && rank.idle_s > limit_s) {
             late += cat(late.empty() ? "" : "; ", name_of(i, rank), " has been in ",
                         place(rank.activity), " for ", human_seconds(rank.idle_s));
@@ -111,6 +112,10 @@ Watchdog::Watchdog(comm::Communicator& control, double limit_s)
     }
     ranks_.resize(mailbox_ ? static_cast<std::size_t>(control.size()) : 1);
     heard_s_.resize(ranks_.size(), 0);
+    // A rank that stops before its first letter has a name too.
+    const std::vector<std::string> hosts = control.all_gather(log::host(), "hosts of the ranks");
+    for (std::size_t i = 0; i < ranks_.size(); ++i)
+        ranks_[i].host = hosts[mailbox_ ? i : static_cast<std::size_t>(rank_)];
     thread_ = std::thread([this] { watch(); });
 }
 
@@ -162,9 +167,9 @@ bool Watchdog::sleep() {
 void Watchdog::look_at_myself() {
     WatchedRank& own = ranks_[mailbox_ ? static_cast<std::size_t>(rank_) : 0];
     comm::Activity now = comm::activity();
-    if (now.beats != own.activity.beats || own.host.empty()) progress_s_ = clock_s_;
+    if (now.beats != own.activity.beats || !own.heard) progress_s_ = clock_s_;
     own.activity = std::move(now);
-    own.host = log::host();
+    own.heard = true;
     own.idle_s = since(progress_s_);
 }
 

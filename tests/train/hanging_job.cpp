@@ -28,6 +28,7 @@ int body(comm::Communicator& world, const std::string& kind) {
     }
     if (kind == "first" && world.rank() == 0) sleep_for(1000);
     if (kind == "stopped" && world.rank() == 0) raise(SIGSTOP);
+    if (kind == "stopped-at-once" && world.rank() == last) raise(SIGSTOP);
     if (kind == "mismatch" && world.rank() == last) world.barrier("another barrier");
     if (kind == "throws" && world.rank() == last) throw DataError("one record is broken");
     if (kind == "beats" && world.rank() == last) {

@@ -20,6 +20,7 @@ using testing::ProcessResult;
 WatchedRank rank(const char* phase, const char* collective, double idle_s, double silent_s = 0) {
     WatchedRank state;
     state.host = "node7";
+    state.heard = true;
     state.activity = {.beats = 1, .phase = phase, .step = 17, .collective = collective};
     state.idle_s = idle_s;
     state.silent_s = silent_s;
@@ -42,10 +43,12 @@ TEST(LateRanks, WhoDoesNotAnswerIsNamedWithWhatItDidLast) {
         "rank 1 @ node7 has not answered for 31.0 s, last seen in 'batch norm' ('training' of "
         "step 17); rank 0 waits in 'gradient' ('training' of step 17)");
     WatchedRank unknown;
+    unknown.host = "node9";
     unknown.silent_s = 40;
-    EXPECT_EQ(late_ranks({waits, unknown}, 30),
-              "rank 1 has not answered for 40.0 s; rank 0 waits in 'gradient' ('training' of step "
-              "17)");
+    EXPECT_EQ(
+        late_ranks({waits, unknown}, 30),
+        "rank 1 @ node9 has not answered for 40.0 s; rank 0 waits in 'gradient' ('training' of "
+        "step 17)");
 }
 
 TEST(LateRanks, CollectivesThatDoNotMatchAreNamed) {
@@ -111,7 +114,16 @@ TEST_P(HangingJob, AlsoWhenRankZeroIsStopped) {
     if (GetParam() == 1) GTEST_SKIP() << "skipped: nobody is left to see it";
     const ProcessResult result = run("stopped");
     EXPECT_EQ(result.exit_code, 4) << result.both();
-    EXPECT_THAT(result.err, HasSubstr("rank 0")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("rank 0 @ ")) << result.both();
+    EXPECT_THAT(result.err, HasSubstr("has not answered for ")) << result.both();
+}
+
+// Before it has said anything of itself.
+TEST_P(HangingJob, ARankThatStopsAtOnceIsNamedWithItsHost) {
+    if (GetParam() == 1) GTEST_SKIP() << "skipped: nobody is left to see it";
+    const ProcessResult result = run("stopped-at-once");
+    EXPECT_EQ(result.exit_code, 4) << result.both();
+    EXPECT_THAT(result.err, HasSubstr(cat("rank ", GetParam() - 1, " @ "))) << result.both();
     EXPECT_THAT(result.err, HasSubstr("has not answered for ")) << result.both();
 }
 
