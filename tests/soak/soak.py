@@ -46,6 +46,7 @@ every = {SAVE_EVERY}
 keep = 2
 """
 LIMIT_S = 180  # of one job, and of what is left of it
+LAUNCHER_LIMIT_S = 30  # of mpirun, after the last rank
 TIMES = ("images_per_s", "data_wait", "comm_exposed")
 
 
@@ -84,6 +85,7 @@ class Job:
 
     def __init__(self, bench, run, ranks, resume):
         self.run, self.ranks, self.log, self.pids = run, ranks, bench.work / "job.log", {}
+        self.killed, self.launcher_hung = None, False
         command = [bench.mpirun, "--oversubscribe", "--bind-to", "none", "-n", ranks, bench.programs / "deeplab-train",
                    "--config", bench.work / "config.toml", "--data", bench.work / "shards", "--out", run, "--device", "cpu",
                    "--threads", 1, *(["--resume"] if resume else [])]
@@ -132,20 +134,45 @@ class Job:
             os.kill(pids[victim], signal.SIGKILL)
         except ProcessLookupError:
             return None
-        return victim, phase
+        self.killed = victim, phase
+        return self.killed
 
     def finish(self):
-        try:
-            code = self.process.wait(LIMIT_S)
-        except subprocess.TimeoutExpired:
-            self.end_all()
-            raise Failure(f"the job did not end within {LIMIT_S} s") from None
+        end, alone = time.monotonic() + LIMIT_S, None
+        while (code := self.process.poll()) is None:
+            if time.monotonic() > end:
+                states = self.states()
+                self.end_all()
+                raise Failure(f"the job did not end within {LIMIT_S} s; killed: {self.killed}; what still ran:\n{states}\n"
+                              f"its output:\n{self.text()}")
+            # PMIx 4.2 under Open MPI 4.1 may wait for itself, for ever, in mpirun's end: with no rank left that is its own.
+            alone = None if any(rank >= 0 for rank in processes_of(self.run).values()) else alone or time.monotonic()
+            if self.killed and alone and time.monotonic() > alone + LAUNCHER_LIMIT_S:
+                self.process.kill()
+                self.launcher_hung = True
+            time.sleep(0.05)
+        if self.launcher_hung:
+            code = 137
         end = time.monotonic() + 10
         while (left := processes_of(self.run)) and time.monotonic() < end:
             time.sleep(0.02)
         self.end_all()
         ensure(not left, f"{len(left)} processes stayed after the job")
         return code
+
+    def states(self):
+        """A line for each process that is left: who it is, and what each of its threads waits in."""
+        lines = []
+        for pid in sorted({self.process.pid, *processes_of(self.run)}):
+            folder = pathlib.Path("/proc") / str(pid)
+            try:
+                rank = processes_of(self.run).get(pid, -1)
+                waits = [(task / "stat").read_text().rpartition(")")[2].split()[0] + ":" + (task / "wchan").read_text()
+                         for task in (folder / "task").iterdir()]
+                lines.append(f"{pid} {(folder / 'comm').read_text().strip()} rank {rank}: {' '.join(waits)}")
+            except OSError:
+                lines.append(f"{pid}: ended")
+        return "\n".join(lines)
 
     def end_all(self):
         for pid in [self.process.pid, *processes_of(self.run)]:
@@ -201,7 +228,7 @@ def soak(bench, ranks, kills, source, rows):
     ensure(code == 0, f"the uninterrupted run ended with {code}:\n" + (bench.work / "job.log").read_text())
     expected = metrics_of(reference)
     check_order(expected)
-    rounds = starts = 0
+    rounds = starts = hung = 0
     while len(rows) < kills:
         rounds += 1
         run = bench.work / f"run-{rounds}"
@@ -212,6 +239,7 @@ def soak(bench, ranks, kills, source, rows):
             aim = source.choice(("start-up", "save", "evaluation", "any", "any"))
             killed = job.kill(aim, source) if len(rows) < kills else None
             code, text = job.finish(), job.text()
+            hung += job.launcher_hung
             ensure("skipped:" not in text, f"a damaged checkpoint under its final name:\n{text}")
             resumed = re.search(r"resuming at step (\d+) ", text)
             ensure(not resumed or int(resumed.group(1)) == newest, f"not resumed from step {newest}:\n{text}")
@@ -227,7 +255,7 @@ def soak(bench, ranks, kills, source, rows):
         if len(ranks) == 1:
             ensure(lines == expected, "metrics.jsonl differs from the uninterrupted run's")
         shutil.rmtree(run)
-    return {"rounds": rounds, "starts": starts, "state_hash": expected[-1]["state_hash"],
+    return {"rounds": rounds, "starts": starts, "launchers_that_hung": hung, "state_hash": expected[-1]["state_hash"],
             "state": "as uninterrupted, bit for bit" if len(ranks) == 1 else "not compared: the number of ranks changes"}
 
 
