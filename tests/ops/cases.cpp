@@ -64,6 +64,7 @@ const std::vector<NormCase>& norm_cases() {
     static const std::vector<NormCase> all = [] {
         constexpr auto relu = graph::Activation::relu, none = graph::Activation::none;
         std::vector<NormCase> list;
+        list.reserve(64);  // GCC 14 takes the growth of this list for an overflow
         const auto add = [&](const Shape& x, graph::Activation activation, bool residual,
                              bool frozen, int gradients = 1, Margin margin = {},
                              bool differences = false) {
