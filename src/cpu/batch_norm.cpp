@@ -188,6 +188,8 @@ void dispatch(Activation activation, bool flag, const F& f) {
             return with_flag(std::integral_constant<Activation, Activation::none>{});
         case Activation::relu:
             return with_flag(std::integral_constant<Activation, Activation::relu>{});
+        case Activation::relu6:
+            return with_flag(std::integral_constant<Activation, Activation::relu6>{});
     }
 }
 

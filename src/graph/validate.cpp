@@ -51,7 +51,11 @@ public:
         for (const TensorId id : {t.gamma, t.beta, t.mean, t.variance}) channels(id, shape(t.x).c);
         if (!op.frozen)
             require(tensor(t.sums).space == Space::exchange, "the sixth input are the sums");
-        if (op.residual) require(shape(t.residual) == shape(t.x), "the residual has x's shape");
+        if (op.residual) {
+            require(shape(t.residual) == shape(t.x), "the residual has x's shape");
+            require(op.activation != Activation::relu6,
+                    "a residual's activation is none or relu, whose mask the stored y tells");
+        }
         if (t.saved != none) channels(t.saved, 2 * shape(t.x).c);
     }
     void operator()(const BatchNormGradSums& op) const {

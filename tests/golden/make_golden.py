@@ -117,7 +117,7 @@ def convolutions(f):
             f.put(f"conv2d/{name}/db", b.grad)
 
 
-NORMS = {  # n c h w  relu residual frozen, eps, momentum
+NORMS = {  # n c h w  activation (0 none, 1 ReLU, 2 ReLU6 of a scale that passes 6) residual frozen, eps, momentum
     "train": ((2, 19, 5, 7, 0, 0, 0), 1e-5, 0.1),
     "train_relu": ((3, 35, 4, 5, 1, 0, 0), 1e-5, 0.1),
     "train_residual": ((2, 18, 5, 3, 0, 1, 0), 1e-5, 0.1),
@@ -127,19 +127,23 @@ NORMS = {  # n c h w  relu residual frozen, eps, momentum
     "frozen": ((2, 19, 3, 4, 0, 0, 1), 1e-5, 0.1),
     "frozen_relu": ((1, 37, 5, 5, 1, 0, 1), 1e-5, 0.1),
     "frozen_relu_residual": ((2, 20, 3, 7, 1, 1, 1), 1e-5, 0.1),
+    "train_relu6": ((3, 35, 4, 5, 2, 0, 0), 1e-5, 0.1),
+    "frozen_relu6": ((1, 37, 5, 5, 2, 0, 1), 1e-3, 0.1),
 }
 
 
 def norms(f):
     for name, (case, eps, momentum) in NORMS.items():
-        n, c, h, w, relu, residual, frozen = case
+        n, c, h, w, activation, residual, frozen = case
         x, r = tensor((n, c, h, w), 1), tensor((n, c, h, w), 2)
         gamma, beta = tensor((c,), 3), tensor((c,), 4)
+        if activation == 2:
+            gamma = (gamma.detach() * 8).requires_grad_()
         mean, variance = tensor((c,), 5, False), tensor((c,), 6, False).abs() + 0.5
         eps, momentum = float(np.float32(eps)), float(np.float32(momentum))
         y = F.batch_norm(x, mean, variance, gamma, beta, not frozen, momentum, eps)
         z = y + r if residual else y
-        y = F.relu(z) if relu else z
+        y = [lambda v: v, F.relu, F.relu6][activation](z)
         y.backward(tensor(y.shape, 9, False))
         f.ints(f"batch_norm/{name}/geometry", case)
         f.put(f"batch_norm/{name}/eps_momentum", [eps, momentum])

@@ -76,9 +76,11 @@ TEST_F(Golden, Convolution) {
 }
 
 TEST_F(Golden, BatchNormAct) {
-    each("batch_norm", 9, [&](const std::string& path, const std::vector<std::int64_t>& g) {
+    constexpr graph::Activation activations[] = {
+        graph::Activation::none, graph::Activation::relu, graph::Activation::relu6};
+    each("batch_norm", 11, [&](const std::string& path, const std::vector<std::int64_t>& g) {
         NormCase c{{g[0], g[1], g[2], g[3]},
-                   {.activation = g[4] != 0 ? graph::Activation::relu : graph::Activation::none,
+                   {.activation = activations[g[4]],
                     .residual = g[5] != 0,
                     .frozen = g[6] != 0}};
         c.op.eps = fixture_.floats(path + "eps_momentum")[0];
@@ -90,6 +92,8 @@ TEST_F(Golden, BatchNormAct) {
             random_tensor(channel, 3).data, random_tensor(channel, 4).data,
             random_tensor(channel, 5).data, random_tensor(channel, 6).data};
         for (double& v : p.running_variance) v = std::abs(v) + 0.5;
+        if (c.op.activation == graph::Activation::relu6)
+            for (double& v : p.gamma) v *= 8;
 
         const auto y = reference::batch_norm_act(x, p, c.op.residual ? &residual : nullptr, c.op);
         const auto d = reference::batch_norm_act_grad(x, p, y, dy, c.op);

@@ -154,6 +154,18 @@ TEST(Validate, NamesTheNodeThatIsWrong) {
     }
 }
 
+TEST(Validate, RefusesRelu6OfAResidualsSum) {
+    Builder b(Mode::inference);
+    const TensorId x = b.images({1, 4, 5, 5});
+    b.batch_norm_act({.x = x, .name = "sum", .activation = Activation::relu6, .residual = x});
+    try {
+        b.inference_plan();
+        FAIL() << "accepted";
+    } catch (const LogicError& error) {
+        EXPECT_THAT(error.what(), HasSubstr("(BatchNormAct): a residual's activation"));
+    }
+}
+
 TEST(Validate, RefusesUseBeforeDefinition) {
     Plan plan = small_plan();
     std::swap(plan.nodes[0], plan.nodes[1]);

@@ -59,6 +59,19 @@ TEST(Activation, PassesNumbersAboveItsKinkAndNaN) {
     EXPECT_TRUE(passes(Activation::none, -1.0f));
 }
 
+TEST(Activation, Relu6EndsAtSixAndPassesStrictlyBetweenItsKinks) {
+    EXPECT_EQ(activated(Activation::relu6, -1.0f), 0.0f);
+    EXPECT_EQ(activated(Activation::relu6, 5.5f), 5.5f);
+    EXPECT_EQ(activated(Activation::relu6, 7.0f), 6.0f);
+    EXPECT_EQ(activated(Activation::relu6, INFINITY), 6.0f);
+    EXPECT_TRUE(std::isnan(activated(Activation::relu6, NAN)));
+    EXPECT_TRUE(passes(Activation::relu6, 1e-30f));
+    EXPECT_TRUE(passes(Activation::relu6, 5.999f));
+    EXPECT_FALSE(passes(Activation::relu6, 0.0f)) << "torch's choice at the kinks";
+    EXPECT_FALSE(passes(Activation::relu6, 6.0f)) << "torch's choice at the kinks";
+    EXPECT_FALSE(passes(Activation::relu6, 6.001f));
+}
+
 TEST(Sgd, TwoStepsByHand) {
     float value = 1.0f, buffer = 0.0f;
     const SgdRule rule{0.1f, 0.9f, 0.01f, 1};

@@ -62,7 +62,8 @@ const std::vector<ConvolutionCase>& convolution_cases() {
 
 const std::vector<NormCase>& norm_cases() {
     static const std::vector<NormCase> all = [] {
-        constexpr auto relu = graph::Activation::relu, none = graph::Activation::none;
+        constexpr auto relu = graph::Activation::relu, relu6 = graph::Activation::relu6,
+                       none = graph::Activation::none;
         std::vector<NormCase> list;
         list.reserve(64);  // GCC 14 takes the growth of this list for an overflow
         const auto add = [&](const Shape& x, graph::Activation activation, bool residual,
@@ -103,6 +104,10 @@ const std::vector<NormCase>& norm_cases() {
         add({3, 131, 17, 9}, relu, true, false, 2);
         add({1, 256, 33, 5}, relu, false, false, 4);
         add({1, 2048, 3, 3}, relu, true, false, 5);
+        add({2, 64, 9, 7}, relu6, false, false, 2);
+        add({3, 19, 5, 3}, relu6, false, false);
+        add({2, 144, 9, 5}, relu6, false, true, 2, {8, 16});
+        add({1, 37, 7, 5}, relu6, false, false, 3, {5, 3});
         const auto small = [&](const Shape& x, graph::Activation activation, bool residual,
                                bool frozen) { add(x, activation, residual, frozen, 1, {}, true); };
         small({2, 3, 4, 3}, none, false, false);
@@ -114,6 +119,8 @@ const std::vector<NormCase>& norm_cases() {
         small({2, 3, 4, 3}, relu, false, true);
         small({2, 3, 2, 5}, none, true, true);
         small({2, 3, 2, 5}, relu, true, true);
+        small({2, 3, 5, 3}, relu6, false, false);
+        small({2, 3, 5, 3}, relu6, false, true);
         return list;
     }();
     return all;

@@ -56,7 +56,7 @@ Values differences(Values& x, const std::function<double()>& function) {
 
 class Differences : public ::testing::TestWithParam<testing::OpCase> {};
 
-// How near a ReLU's input comes to its kink: the outputs of the plan without its ReLUs.
+// How near an activation's input comes to a kink: the outputs of the plan without activations.
 double distance_from_kinks(const testing::CasePlan& p) {
     graph::Plan linear = p.t.plan;
     for (graph::Node& node : linear.nodes)
@@ -67,7 +67,8 @@ double distance_from_kinks(const testing::CasePlan& p) {
     run.run(p.step(true), p.forward);
     double least = INFINITY;
     for (const auto& [y, dys] : p.outputs)
-        for (const double z : run.value(y).data) least = std::min(least, std::abs(z));
+        for (const double z : run.value(y).data)
+            least = std::min({least, std::abs(z), std::abs(z - 6)});
     return least;
 }
 

@@ -122,6 +122,17 @@ std::vector<double> conv2d_grad_bias(const Tensor& dy) {
     return sums;
 }
 
+double activated(graph::Activation activation, double z) {
+    if (activation == graph::Activation::none) return z;
+    if (activation == graph::Activation::relu) return std::max(z, 0.0);
+    return std::min(std::max(z, 0.0), 6.0);
+}
+
+bool passes(graph::Activation activation, double z) {
+    if (activation == graph::Activation::none) return true;
+    return z > 0 && (activation == graph::Activation::relu || z < 6);
+}
+
 BatchNorm batch_norm_act(const Tensor& x, const BatchNormParameters& p, const Tensor* residual,
                          const graph::BatchNormAct& op) {
     const auto count = static_cast<double>(x.shape.n * x.shape.h * x.shape.w);
@@ -154,7 +165,7 @@ BatchNorm batch_norm_act(const Tensor& x, const BatchNormParameters& p, const Te
         double z = p.gamma[at(c)] * (x.at(n, c, h, w) - r.mean[at(c)]) * r.invstd[at(c)] +
                    p.beta[at(c)];
         if (residual != nullptr) z += residual->at(n, c, h, w);
-        r.y.at(n, c, h, w) = op.activation == graph::Activation::relu ? std::max(z, 0.0) : z;
+        r.y.at(n, c, h, w) = activated(op.activation, z);
     });
     return r;
 }
@@ -172,9 +183,7 @@ BatchNormGrad batch_norm_act_grad(const Tensor& x, const BatchNormParameters& p,
         return (x.at(n, c, h, w) - forward.mean[at(c)]) * forward.invstd[at(c)];
     };
     for_each(x.shape, [&](auto n, auto c, auto h, auto w) {
-        const bool stops = op.activation == graph::Activation::relu &&
-                           forward.y.at(n, c, h, w) <= 0;
-        const double dz = stops ? 0.0 : dy.at(n, c, h, w);
+        const double dz = passes(op.activation, forward.y.at(n, c, h, w)) ? dy.at(n, c, h, w) : 0.0;
         g.dz.at(n, c, h, w) = dz;
         g.dbeta[at(c)] += dz;
         g.dgamma[at(c)] += dz * xhat(n, c, h, w);

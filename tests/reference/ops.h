@@ -52,6 +52,10 @@ Tensor conv2d_grad_weights(const Tensor& x, const Tensor& dy, const Shape& w,
                            const graph::ConvGeometry& g);
 std::vector<double> conv2d_grad_bias(const Tensor& dy);
 
+// max(z, 0), and of ReLU6 at most 6; a gradient passes between the kinks, not at them.
+double activated(graph::Activation activation, double z);
+bool passes(graph::Activation activation, double z);
+
 struct BatchNorm {
     Tensor y;
     std::vector<double> mean, invstd;  // as used

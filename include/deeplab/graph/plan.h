@@ -90,6 +90,7 @@ struct ExchangeFinish {
     std::int32_t message = 0;
 };
 // y = act(gamma * (x - mean) * invstd + beta [+ residual]).  torch.nn.BatchNorm2d (+ add) (+ ReLU).
+// ReLU6 goes without residual: its mask cannot be told from a y that is stored as bf16.
 // in: x, gamma, beta, running_mean, running_var[, sums unless frozen][, residual]
 // out: y[, saved (arena, f32 (1,2C,1,1)): mean [C], invstd [C] as used; absent in a plan without
 // gradients] Not frozen: mean and biased variance from sums; running_* (inputs) are updated with

@@ -7,12 +7,13 @@
 
 namespace deeplab::math {
 
-enum class Activation : std::uint8_t { none, relu };  // the values are part of a plan's hash
+enum class Activation : std::uint8_t { none, relu, relu6 };  // the values are part of a plan's hash
 
 constexpr const char* name(Activation a) {
     switch (a) {
         case Activation::none: return "";
         case Activation::relu: return "relu";
+        case Activation::relu6: return "relu6";
     }
     return "?";
 }
@@ -22,15 +23,18 @@ DEEPLAB_HD inline float activated(Activation a, float z) {
     switch (a) {
         case Activation::none: break;
         case Activation::relu: return 0.0f > z ? 0.0f : z;
+        case Activation::relu6: return 0.0f > z ? 0.0f : z > 6.0f ? 6.0f : z;
     }
     return z;
 }
 
-// z: the activation's input; or its output, which tells the same.
+// z: the activation's input; or its output, which tells the same where it is exact. (A bf16 copy
+// of an output just below 6 is 6.)
 DEEPLAB_HD inline bool passes(Activation a, float z) {
     switch (a) {
         case Activation::none: break;
         case Activation::relu: return z > 0.0f;
+        case Activation::relu6: return z > 0.0f && z < 6.0f;
     }
     return true;
 }

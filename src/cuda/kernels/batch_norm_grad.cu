@@ -186,6 +186,8 @@ void with_kind(bool frozen, math::Activation mask, const F& f) {
                 return f(is_frozen, std::integral_constant<Activation, Activation::none>{});
             case Activation::relu:
                 return f(is_frozen, std::integral_constant<Activation, Activation::relu>{});
+            case Activation::relu6:
+                return f(is_frozen, std::integral_constant<Activation, Activation::relu6>{});
         }
     };
     if (frozen) return with_mask(std::true_type{});
