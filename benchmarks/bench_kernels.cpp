@@ -43,9 +43,10 @@ struct Kernel {
 };
 
 std::string attributes_of(const graph::Node& node) {
-    const auto convolution = [](const graph::ConvGeometry& g) {
-        return cat("stride ", g.stride, g.dilation > 1 ? cat(" dilation ", g.dilation) : "",
-                   g.groups > 1 ? cat(" groups ", g.groups) : "");
+    const auto convolution = [](const auto& o) {
+        const graph::ConvGeometry& g = o.geometry;
+        return trim(cat("stride ", g.stride, g.dilation > 1 ? cat(" dilation ", g.dilation) : "",
+                        g.groups > 1 ? cat(" groups ", g.groups) : "", " ", math::name(o.input)));
     };
     const auto norm = [](const auto& o) {
         return trim(cat(math::name(o.activation), o.residual ? " residual" : ""));
@@ -55,9 +56,9 @@ std::string attributes_of(const graph::Node& node) {
     };
     return std::visit(
         graph::Overloaded{
-            [&](const graph::Conv2d& o) { return convolution(o.geometry); },
-            [&](const graph::Conv2dGradData& o) { return convolution(o.geometry); },
-            [&](const graph::Conv2dGradWeights& o) { return convolution(o.geometry); },
+            [&](const graph::Conv2d& o) { return convolution(o); },
+            [&](const graph::Conv2dGradData& o) { return convolution(o); },
+            [&](const graph::Conv2dGradWeights& o) { return convolution(o); },
             [&](const graph::BatchNormAct& o) { return norm(o); },
             [&](const graph::BatchNormGradSums& o) { return gradients(o); },
             [&](const graph::BatchNormActGrad& o) { return gradients(o); },

@@ -13,9 +13,11 @@ namespace deeplab::cpu {
 enum class Pass { forward, data, weights };
 
 // The tensors of a convolution or of their gradients, whichever the pass works on. Without bias:
-// bias.buffer is null.
+// bias.buffer is null. `input`: the activation of x as it is read; `masks`: the x by which the data
+// gradient is masked then.
 struct ConvolutionTensors {
-    View x, w, y, bias;
+    View x, w, y, bias, masks;
+    math::Activation input = math::Activation::none;
 };
 
 class Convolution {

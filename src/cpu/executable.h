@@ -52,8 +52,8 @@ private:
     std::vector<View> views(graph::TensorIds ids) const;
     void need_scratch(std::int64_t bytes);
     Action rounding(Action action, const graph::Node& node) const;
-    Action convolution(Pass pass, const graph::ConvGeometry& geometry,
-                       const graph::ConvolutionOperands& t);
+    template <class Op>  // Conv2d or a gradient of it
+    Action convolution(Pass pass, const Op& op, const graph::ConvolutionOperands& t);
     Action dropout(float probability, std::uint32_t layer, const View& x, const View& y);
     void lower_nodes();
     // Specialised in lower.cpp for every op: lower_nodes() does not compile without one of them.

@@ -81,9 +81,11 @@ CpuExecutable::Action CpuExecutable::rounding(Action action, const graph::Node& 
     };
 }
 
-CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeometry& geometry,
+template <class Op>
+CpuExecutable::Action CpuExecutable::convolution(Pass pass, const Op& op,
                                                  const graph::ConvolutionOperands& t) {
-    ConvolutionTensors tensors{view(t.x), view(t.w), view(t.y), view(t.bias)};
+    ConvolutionTensors tensors{view(t.x),    view(t.w),     view(t.y),
+                               view(t.bias), view(t.masks), op.input};
     const DType type = plan_.tensor(t.x).dtype;  // of the activations
     const View weights = tensors.w;
     const bool copied = type == DType::bf16 && pass != Pass::weights;
@@ -94,8 +96,8 @@ CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeo
         tensors.w.buffer = &weights_;
         tensors.w.offset = 0;
     }
-    const std::shared_ptr<Convolution> prepared = make_convolution(model_->threads, pass, geometry,
-                                                                   tensors, model_->scratch);
+    const std::shared_ptr<Convolution> prepared = make_convolution(
+        model_->threads, pass, op.geometry, tensors, model_->scratch);
     need_scratch(prepared->scratch_bytes());
     return [this, prepared, copied, weights, copy = tensors.w] {
         if (copied) round_to_bf16(model_->threads, weights, copy);
@@ -105,19 +107,19 @@ CpuExecutable::Action CpuExecutable::convolution(Pass pass, const graph::ConvGeo
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2d& op, const graph::Node& node) {
-    return convolution(Pass::forward, op.geometry, operands(op, node));
+    return convolution(Pass::forward, op, operands(op, node));
 }
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradData& op,
                                            const graph::Node& node) {
-    return convolution(Pass::data, op.geometry, operands(op, node));
+    return convolution(Pass::data, op, operands(op, node));
 }
 
 template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Conv2dGradWeights& op,
                                            const graph::Node& node) {
-    return convolution(Pass::weights, op.geometry, operands(op, node));
+    return convolution(Pass::weights, op, operands(op, node));
 }
 
 template <>

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "augment.h"
@@ -16,6 +17,7 @@
 #include "deeplab/exec/plan_executable.h"
 #include "deeplab/graph/operands.h"
 #include "deeplab/math/philox.h"
+#include "depthwise.h"
 #include "model.h"
 #include "runtime.h"
 #include "scratch.h"
@@ -88,6 +90,9 @@ private:
         return {scratch_.data(), model_->tickets.as<std::uint32_t>()};
     }
     char* workspace() const { return static_cast<char*>(scratch(model_->cudnn.stream()).data); }
+    template <class Op>  // Conv2d or a gradient of it
+    std::optional<DepthwiseTensors> depthwise_tensors(const Op& op,
+                                                      const graph::ConvolutionOperands& t) const;
     ConvolutionProblem problem(Pass pass, const graph::ConvGeometry& geometry,
                                const graph::ConvolutionOperands& t) const;
     const Convolution& convolution(const ConvolutionProblem& problem);

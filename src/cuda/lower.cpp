@@ -115,6 +115,25 @@ void* CudaExecutable::parameter(graph::TensorId id, DType type) const {
     return static_cast<char*>(model_->bf16.data()) + 2 * offset;
 }
 
+// What a depthwise convolution's kernels read and write; nothing where there are none for it. The
+// weights come in the activations' type, their gradient goes straight into the flat f32 one.
+template <class Op>
+std::optional<DepthwiseTensors> CudaExecutable::depthwise_tensors(
+    const Op& op, const graph::ConvolutionOperands& t) const {
+    const Shape& w = plan_.tensor(t.w).shape;
+    if (!has_depthwise_kernels(op.geometry, w, t.bias != graph::none)) {
+        if (op.input == math::Activation::none) return std::nullopt;
+        throw DeviceError(cat("a depthwise convolution of ", w.h, "x", w.w,
+                              " taps that activates its input — the GPU's kernels take up to 81 "
+                              "taps — use a smaller window, or train on the CPU"));
+    }
+    DepthwiseTensors d{view(t.x), view(t.w), view(t.y), view(t.masks)};
+    if (std::is_same_v<Op, graph::Conv2dGradWeights>) return d;
+    d.w.type = d.x.type;
+    d.w.data = parameter(t.w, d.x.type);
+    return d;
+}
+
 ConvolutionProblem CudaExecutable::problem(Pass pass, const graph::ConvGeometry& geometry,
                                            const graph::ConvolutionOperands& t) const {
     ConvolutionProblem p;
@@ -140,6 +159,8 @@ const Convolution& CudaExecutable::convolution(const ConvolutionProblem& wanted)
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Conv2d& op, const graph::Node& node) {
     const auto ids = operands(op, node);
+    if (const auto own = depthwise_tensors(op, ids))
+        return [this, op, t = *own] { depthwise(model_->stream.get(), op, t); };
     ConvolutionProblem p = problem(Pass::forward, op.geometry, ids);
     p.bias = ids.bias != graph::none;
     const Convolution& c = convolution(p);
@@ -154,6 +175,8 @@ template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradData& op,
                                              const graph::Node& node) {
     const auto ids = operands(op, node);
+    if (const auto own = depthwise_tensors(op, ids))
+        return [this, op, t = *own] { depthwise_grad_data(model_->stream.get(), op, t); };
     const ConvolutionProblem p = problem(Pass::data, op.geometry, ids);
     const Convolution& c = convolution(p);
     need_scratch(c.workspace_bytes());
@@ -162,12 +185,19 @@ CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradData& op,
     };
 }
 
-// The gradient comes in the activations' type, at the start of the scratch memory; the workspace
-// follows it.
+// cuDNN's gradient comes in the activations' type, at the start of the scratch memory; the
+// workspace follows it.
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Conv2dGradWeights& op,
                                              const graph::Node& node) {
     const auto ids = operands(op, node);
+    if (const auto own = depthwise_tensors(op, ids)) {
+        need_scratch(depthwise_grad_weights_scratch_bytes(own->y.shape, own->w.shape, own->x.type));
+        return [this, op, t = *own] {
+            cudaStream_t stream = model_->stream.get();
+            depthwise_grad_weights(stream, op, t, !first_micro_, scratch(stream));
+        };
+    }
     const ConvolutionProblem p = problem(Pass::weights, op.geometry, ids);
     const Convolution& c = convolution(p);
     const std::int64_t count = p.w.elements(),

@@ -79,7 +79,8 @@ TensorId Builder::labels(const Shape& shape) {
 }
 
 TensorId Builder::conv2d(TensorId x, const std::string& name, std::int64_t out_channels,
-                         std::int64_t kernel, const ConvGeometry& geometry, bool bias) {
+                         std::int64_t kernel, const ConvGeometry& geometry, bool bias,
+                         Activation input) {
     const Shape s = shape(x);
     expects(s.c % geometry.groups == 0 && out_channels % geometry.groups == 0,
             "groups divide a convolution's channels");
@@ -91,7 +92,7 @@ TensorId Builder::conv2d(TensorId x, const std::string& name, std::int64_t out_c
     const TensorId y = add({.name = name + ".y",
                             .shape = {s.n, out_channels, convolved(s.h, kernel, geometry),
                                       convolved(s.w, kernel, geometry)}});
-    emit(Conv2d{geometry}, std::move(in), {y});
+    emit(Conv2d{geometry, input}, std::move(in), {y});
     return y;
 }
 

@@ -24,12 +24,19 @@ private:
     std::uint64_t value_ = fnv1a("deeplab-plan-1", 14);
 };
 
+// Plans without an activation of an input have the hash they had before there was any.
+template <class Convolution>
+void add_convolution(Hash& h, const Convolution& o) {
+    h.add(o.geometry);
+    if (o.input != Activation::none) h.add(o.input);
+}
+
 void add_attributes(Hash& h, const Op& op) {
     h.add(op.index());
     std::visit(Overloaded{
-                   [&](const Conv2d& o) { h.add(o.geometry); },
-                   [&](const Conv2dGradData& o) { h.add(o.geometry); },
-                   [&](const Conv2dGradWeights& o) { h.add(o.geometry); },
+                   [&](const Conv2d& o) { add_convolution(h, o); },
+                   [&](const Conv2dGradData& o) { add_convolution(h, o); },
+                   [&](const Conv2dGradWeights& o) { add_convolution(h, o); },
                    [&](const BatchNormSums&) {},
                    [&](const ExchangeStart& o) { h.add(o.message); },
                    [&](const ExchangeFinish& o) { h.add(o.message); },

@@ -84,10 +84,15 @@ private:
     void reverse(const Conv2d& op, const Node& node) {
         const auto t = operands(op, node);
         const TensorId dy = gradient(t.y);
-        if (wants_gradient(t.x)) emit(Conv2dGradData{op.geometry}, {dy, t.w}, {contribute(t.x)});
+        if (wants_gradient(t.x)) {
+            std::vector<TensorId> in = {dy, t.w};
+            if (op.input != Activation::none) in.push_back(t.x);
+            emit(Conv2dGradData{op.geometry, op.input}, std::move(in), {contribute(t.x)});
+        }
         std::vector<TensorId> out = {gradient_of_parameter_.at(t.w)};
         if (t.bias != none) out.push_back(gradient_of_parameter_.at(t.bias));
-        held_back_.push_back(Node{Conv2dGradWeights{op.geometry}, {t.x, dy}, std::move(out)});
+        held_back_.push_back(
+            Node{Conv2dGradWeights{op.geometry, op.input}, {t.x, dy}, std::move(out)});
     }
 
     // What the BatchNormActGrad of a BatchNormAct will be, once its sums are exchanged.

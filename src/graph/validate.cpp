@@ -18,19 +18,25 @@ public:
     void operator()(const Conv2d& op) const {
         counts(2, 3, 1, 1);
         const auto t = operands(op, node_);
-        convolution(op.geometry, t);
+        convolution(op.geometry, op.input, t);
         require(tensor(t.w).space == Space::parameter, "weights are a parameter");
         if (t.bias != none)
             require(shape(t.bias) == Shape{1, shape(t.y).c, 1, 1}, "one bias a channel");
     }
     void operator()(const Conv2dGradData& op) const {
-        counts(2, 2, 1, 1);
-        convolution(op.geometry, operands(op, node_));
+        const std::size_t inputs = op.input == Activation::none ? 2 : 3;
+        counts(inputs, inputs, 1, 1);
+        const auto t = operands(op, node_);
+        convolution(op.geometry, op.input, t);
+        if (t.masks == none) return;
+        require(shape(t.masks) == shape(t.x) && tensor(t.masks).dtype == tensor(t.x).dtype &&
+                    tensor(t.masks).parent == none,
+                "what masks dx is x, a whole tensor of its shape and type");
     }
     void operator()(const Conv2dGradWeights& op) const {
         counts(2, 2, 1, 2);
         const auto t = operands(op, node_);
-        convolution(op.geometry, t);
+        convolution(op.geometry, op.input, t);
         gradient(t.w);
         if (t.bias != none) gradient(t.bias);
     }
@@ -176,8 +182,10 @@ private:
                      std::int64_t result) {
         return (size + 2 * g.pad - g.dilation * (kernel - 1) - 1) / g.stride + 1 == result;
     }
-    void convolution(const ConvGeometry& g, const ConvolutionOperands& t) const {
+    void convolution(const ConvGeometry& g, Activation input, const ConvolutionOperands& t) const {
         const Tensor &x = tensor(t.x), &w = tensor(t.w), &y = tensor(t.y);
+        require(input == Activation::none || (is_depthwise(g, w.shape) && t.bias == none),
+                "an activation of the input is a depthwise convolution's without bias");
         require(x.shape.n == y.shape.n && y.shape.c == w.shape.n &&
                     x.shape.c == w.shape.c * g.groups && w.shape.n % g.groups == 0,
                 "x (N,C,H,W), w (K,C/groups,R,S), y (N,K,P,Q)");

@@ -100,6 +100,20 @@ CONVOLUTIONS = {  # n c h w  outputs kernel_h kernel_w  stride pad dilation grou
     "rows": (1, 16, 9, 7, 16, 3, 1, 1, 1, 1, 1, 0),
     "wide": (1, 76, 5, 6, 64, 3, 3, 1, 1, 1, 1, 0),
 }
+for stride in 1, 2:
+    for rate in 1, 2, 4, 6, 12, 18, 36:
+        for parity, more in ("odd", 3), ("even", 4):
+            size = rate + rate % 2 + more  # every tap meets some pixels
+            channels = 3 if rate < 12 else 2
+            CONVOLUTIONS[f"depthwise_stride_{stride}_rate_{rate}_{parity}"] = (
+                1, channels, size, size, channels, 3, 3, stride, rate, rate, channels, 0)
+
+ACTIVATED = {  # n c h w  stride pad dilation  activation of the input as in NORMS
+    "relu": (2, 19, 7, 6, 1, 1, 1, 1),
+    "relu_dilated": (1, 34, 9, 8, 1, 2, 2, 1),
+    "relu_stride": (2, 17, 8, 7, 2, 1, 1, 1),
+    "relu6": (1, 18, 7, 7, 1, 1, 1, 2),
+}
 
 
 def convolutions(f):
@@ -117,6 +131,20 @@ def convolutions(f):
             f.put(f"conv2d/{name}/db", b.grad)
 
 
+def activated(f):
+    """A depthwise convolution of the activation of x."""
+    for name, case in ACTIVATED.items():
+        n, c, h, w, stride, pad, dilation, activation = case
+        x, weight = tensor((n, c, h, w), 1, False), tensor((c, 1, 3, 3), 2)
+        x = (x * 8 if activation == 2 else x).requires_grad_()
+        y = F.conv2d(ACTIVATIONS[activation](x), weight, None, stride, pad, dilation, c)
+        y.backward(tensor(y.shape, 9, False))
+        f.ints(f"activated/{name}/geometry", case)
+        for key, value in {"y": y, "dx": x.grad, "dw": weight.grad}.items():
+            f.put(f"activated/{name}/{key}", value)
+
+
+ACTIVATIONS = [lambda v: v, F.relu, F.relu6]
 NORMS = {  # n c h w  activation (0 none, 1 ReLU, 2 ReLU6 of a scale that passes 6) residual frozen, eps, momentum
     "train": ((2, 19, 5, 7, 0, 0, 0), 1e-5, 0.1),
     "train_relu": ((3, 35, 4, 5, 1, 0, 0), 1e-5, 0.1),
@@ -143,7 +171,7 @@ def norms(f):
         eps, momentum = float(np.float32(eps)), float(np.float32(momentum))
         y = F.batch_norm(x, mean, variance, gamma, beta, not frozen, momentum, eps)
         z = y + r if residual else y
-        y = [lambda v: v, F.relu, F.relu6][activation](z)
+        y = ACTIVATIONS[activation](z)
         y.backward(tensor(y.shape, 9, False))
         f.ints(f"batch_norm/{name}/geometry", case)
         f.put(f"batch_norm/{name}/eps_momentum", [eps, momentum])
@@ -371,7 +399,7 @@ def main():
     torch.set_num_threads(1)
 
     ops = File()
-    for part in (convolutions, norms, pools, resizes, dropouts, sums, heads, optimizers):
+    for part in (convolutions, activated, norms, pools, resizes, dropouts, sums, heads, optimizers):
         part(ops)
     files = {"ops.h5": ops, **{f"{n}.h5": network(n) for n in NETWORKS}}
     problems = []

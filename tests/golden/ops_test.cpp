@@ -3,6 +3,7 @@
 
 #include "golden/fixture.h"
 #include "ops/tiny_norm.h"
+#include "reference/interpreter.h"
 
 namespace deeplab::testing {
 namespace {
@@ -40,7 +41,7 @@ private:
 };
 
 TEST_F(Golden, Convolution) {
-    each("conv2d", 18, [&](const std::string& path, const std::vector<std::int64_t>& g) {
+    each("conv2d", 46, [&](const std::string& path, const std::vector<std::int64_t>& g) {
         const Shape shape{g[0], g[1], g[2], g[3]}, filter{g[4], g[1] / g[10], g[5], g[6]};
         const graph::ConvGeometry geometry{g[7], g[8], g[9], g[10]};
         const bool bias = g[11] != 0;
@@ -75,14 +76,41 @@ TEST_F(Golden, Convolution) {
     });
 }
 
+constexpr graph::Activation activations[] = {graph::Activation::none, graph::Activation::relu,
+                                             graph::Activation::relu6};
+
+TEST_F(Golden, ActivatedInputOfADepthwiseConvolution) {
+    each("activated", 4, [&](const std::string& path, const std::vector<std::int64_t>& g) {
+        const Shape shape{g[0], g[1], g[2], g[3]};
+        const graph::ConvGeometry geometry{g[4], g[5], g[6], g[1]};
+        const graph::Activation input = activations[g[7]];
+        Tensor x = random_tensor(shape, 1);
+        if (input == graph::Activation::relu6)
+            for (double& v : x.data) v *= 8;
+        const Tensor w = random_tensor({g[1], 1, 3, 3}, 2),
+                     dy = random_tensor(reference::conv2d(x, w, {}, geometry).shape, 9);
+        TinyPlan t;
+        const std::size_t pw = t.parameter(w);
+        const TensorId in = t.input(x), gradient = t.input(dy), y = t.arena(dy.shape),
+                       dx = t.arena(shape);
+        t.node(graph::Conv2d{geometry, input}, {in, t.value(pw)}, {y});
+        t.node(graph::Conv2dGradData{geometry, input}, {gradient, t.value(pw), in}, {dx});
+        t.node(graph::Conv2dGradWeights{geometry, input}, {in, gradient}, {t.gradient(pw)});
+        const Ran ran(t);
+        reference::Interpreter expected(t.plan, 0);
+        for (const auto& [id, value] : t.given) expected.give(id, value);
+        expected.run(t.step());
+        for (const auto& [id, name] : {std::pair{y, "y"}, {dx, "dx"}, {t.gradient(pw), "dw"}}) {
+            agrees(expected.value(id).data, path + name, reference_tolerance);
+            agrees(ran[id], path + name, tolerance);
+        }
+    });
+}
+
 TEST_F(Golden, BatchNormAct) {
-    constexpr graph::Activation activations[] = {
-        graph::Activation::none, graph::Activation::relu, graph::Activation::relu6};
     each("batch_norm", 11, [&](const std::string& path, const std::vector<std::int64_t>& g) {
         NormCase c{{g[0], g[1], g[2], g[3]},
-                   {.activation = activations[g[4]],
-                    .residual = g[5] != 0,
-                    .frozen = g[6] != 0}};
+                   {.activation = activations[g[4]], .residual = g[5] != 0, .frozen = g[6] != 0}};
         c.op.eps = fixture_.floats(path + "eps_momentum")[0];
         c.op.momentum = fixture_.floats(path + "eps_momentum")[1];
         const Shape channel{1, c.x.c, 1, 1};

@@ -218,6 +218,61 @@ TEST(Builder, GroupedConvolutionHasAGroupsWeightShape) {
     EXPECT_EQ(plan.parameters[0].shape, (Shape{12, 1, 3, 3}));
 }
 
+// A tensor that is the skip and, activated, the input of a depthwise convolution.
+Plan plan_with_activated_input(Activation input) {
+    Builder b(Mode::training);
+    const TensorId images = b.images({2, 3, 9, 9}), labels = b.labels({2, 1, 9, 9});
+    const TensorId x = b.conv2d(images, "stem", 8, 3, {1, 1, 1, 1});
+    const TensorId y = b.conv2d(x, "dw", 8, 3, {1, 2, 2, 8}, false, input);
+    const TensorId z = b.batch_norm_act({.x = y, .name = "bn", .residual = x});
+    b.segmentation_loss(b.conv2d(z, "classifier", 5, 1, {}, true), labels, 255);
+    return b.training_plan(1 << 20, {}, [](const Parameter&) { return UpdateSegment{}; });
+}
+
+TEST(Reverse, AnActivatedInputMasksTheDataGradientAndIsReadByTheWeightsGradient) {
+    const Plan plan = plan_with_activated_input(Activation::relu);
+    const auto& forward = std::get<Conv2d>(plan.nodes[1].op);
+    EXPECT_EQ(forward.input, Activation::relu);
+    const TensorId x = operands(forward, plan.nodes[1]).x;
+    int data = 0, weights = 0;
+    for (const Node& node : plan.nodes) {
+        if (const auto* op = std::get_if<Conv2dGradData>(&node.op)) {
+            const bool depthwise = op->geometry.groups == 8;
+            EXPECT_EQ(op->input, depthwise ? Activation::relu : Activation::none);
+            EXPECT_EQ(operands(*op, node).masks, depthwise ? x : none);
+            data += depthwise;
+        }
+        if (const auto* op = std::get_if<Conv2dGradWeights>(&node.op)) {
+            const bool depthwise = op->geometry.groups == 8;
+            EXPECT_EQ(op->input, depthwise ? Activation::relu : Activation::none);
+            weights += depthwise && operands(*op, node).x == x;
+        }
+    }
+    EXPECT_EQ(data, 1);
+    EXPECT_EQ(weights, 1);
+    EXPECT_NE(hash(plan), hash(plan_with_activated_input(Activation::none)));
+    EXPECT_NE(hash(plan), hash(plan_with_activated_input(Activation::relu6)));
+}
+
+TEST(Validate, RefusesAnActivatedInputOfWhatIsNotDepthwise) {
+    const auto refusal = [](std::int64_t outputs, const ConvGeometry& g, bool bias) -> std::string {
+        Builder b(Mode::inference);
+        b.conv2d(b.images({1, 4, 5, 5}), "c", outputs, 3, g, bias, Activation::relu);
+        try {
+            b.inference_plan();
+        } catch (const LogicError& error) {
+            return error.what();
+        }
+        return "accepted";
+    };
+    EXPECT_EQ(refusal(4, {1, 1, 1, 4}, false), "accepted");
+    const auto told = HasSubstr("(Conv2d): an activation of the input is a depthwise");
+    EXPECT_THAT(refusal(4, {1, 1, 1, 1}, false), told);
+    EXPECT_THAT(refusal(4, {1, 1, 1, 2}, false), told);
+    EXPECT_THAT(refusal(8, {1, 1, 1, 4}, false), told);
+    EXPECT_THAT(refusal(4, {1, 1, 1, 4}, true), told);
+}
+
 TEST(Builder, EachPartOfANetworkHasItsBatchNorm) {
     Builder b(Mode::inference);
     const TensorId x = b.images({1, 3, 9, 9});

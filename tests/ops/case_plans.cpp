@@ -12,7 +12,10 @@ using reference::random_tensor;
 // Weights, images and gradients as they come, a bias of bf16 values: a GPU's plans of bf16
 // activations read a bf16 copy of it, the CPU's the value.
 CasePlan convolution(const ConvolutionCase& c) {
-    const reference::Tensor x = random_tensor(c.x, 1), w = random_tensor(c.w(), 2),
+    reference::Tensor x = random_tensor(c.x, 1);
+    if (c.input == graph::Activation::relu6)
+        for (double& v : x.data) v *= 8;  // beyond both kinks
+    const reference::Tensor w = random_tensor(c.w(), 2),
                             b = reference::bf16(random_tensor({1, c.outputs, 1, 1}, 3));
     const Shape shape = c.y();
     CasePlan p;
@@ -27,10 +30,12 @@ CasePlan convolution(const ConvolutionCase& c) {
         written.push_back(t.gradient(pb));
         p.inputs.emplace_back(t.value(pb), t.gradient(pb));
     }
-    t.node(graph::Conv2d{c.g}, read, {y});
+    t.node(graph::Conv2d{c.g, c.input}, read, {y});
     p.forward = t.plan.nodes.size();
-    t.node(graph::Conv2dGradData{c.g}, {dy, t.value(pw)}, {dx});
-    t.node(graph::Conv2dGradWeights{c.g}, {in, dy}, written);
+    read = {dy, t.value(pw)};
+    if (c.input != graph::Activation::none) read.push_back(in);
+    t.node(graph::Conv2dGradData{c.g, c.input}, read, {dx});
+    t.node(graph::Conv2dGradWeights{c.g, c.input}, {in, dy}, written);
     p.outputs = {{y, {dy}}};
     return p;
 }

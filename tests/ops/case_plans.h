@@ -28,11 +28,12 @@ struct CasePlan {
 };
 
 struct ConvolutionCase {
-    const char* what;
+    std::string what;
     Shape x;
     std::int64_t outputs, kernel_h, kernel_w;
     graph::ConvGeometry g;
     bool bias = false, differences = false;
+    graph::Activation input = graph::Activation::none;
 
     Shape w() const { return {outputs, x.c / g.groups, kernel_h, kernel_w}; }
     Shape y() const {

@@ -6,57 +6,124 @@ namespace deeplab::testing {
 
 void PrintTo(const OpCase& c, std::ostream* out) { *out << c.family << ' ' << c.name; }
 
+namespace {
+
+// Maps just wider than the rate, so that every tap meets some pixels and misses others; of many
+// channels in one direction at a time.
+std::vector<ConvolutionCase> depthwise_cases() {
+    std::vector<ConvolutionCase> all;
+    for (const std::int64_t channels : {3, 32, 728, 1536}) {
+        for (const std::int64_t stride : {1, 2}) {
+            for (const std::int64_t rate : {1, 2, 4, 6, 12, 18, 36}) {
+                for (const bool odd : {true, false}) {
+                    const std::int64_t wide = rate + rate % 2 + (odd ? 3 : 4), narrow = odd ? 5 : 4;
+                    Shape x{channels < 100 ? 2 : 1, channels, wide, wide};
+                    if (channels >= 100) (odd ? x.w : x.h) = narrow;
+                    all.push_back({cat("depthwise, ", channels, " channels, stride ", stride,
+                                       ", rate ", rate, odd ? ", odd" : ", even"),
+                                   x,
+                                   channels,
+                                   3,
+                                   3,
+                                   {stride, rate, rate, channels}});
+                }
+            }
+        }
+    }
+    return all;
+}
+
+// Depthwise convolutions of an activation of x.
+std::vector<ConvolutionCase> activated_cases() {
+    constexpr auto relu = graph::Activation::relu, relu6 = graph::Activation::relu6;
+    const auto of = [](const std::string& what, const Shape& x, const graph::ConvGeometry& g,
+                       graph::Activation input, bool differences = false, std::int64_t kernel = 3) {
+        return ConvolutionCase{what, x, x.c, kernel, kernel, g, false, differences, input};
+    };
+    return {of("of ReLU", {2, 64, 9, 7}, {1, 1, 1, 64}, relu),
+            of("of ReLU, odd channels", {2, 37, 8, 9}, {1, 1, 1, 37}, relu),
+            of("of ReLU, rate 2", {1, 728, 7, 6}, {1, 2, 2, 728}, relu),
+            of("of ReLU, stride", {2, 128, 13, 12}, {2, 1, 1, 128}, relu),
+            of("of ReLU, 5x5", {1, 48, 9, 9}, {1, 2, 1, 48}, relu, false, 5),
+            of("of ReLU6", {2, 144, 9, 8}, {1, 4, 4, 144}, relu6),
+            of("of ReLU6, stride", {2, 24, 9, 8}, {2, 1, 1, 24}, relu6),
+            of("small, of ReLU", {2, 3, 5, 4}, {1, 1, 1, 3}, relu, true),
+            of("small, of ReLU6 and a stride", {1, 3, 6, 5}, {2, 2, 2, 3}, relu6, true)};
+}
+
+std::vector<ConvolutionCase> dense_and_other_cases() {
+    return {{"stem", {2, 3, 33, 33}, 16, 7, 7, {2, 3, 1, 1}},
+            {"one by one", {2, 40, 9, 11}, 56, 1, 1, {}},
+            {"one by one, odd channels", {2, 37, 9, 11}, 53, 1, 1, {}, true},
+            {"one by one, one pixel", {3, 40, 1, 1}, 24, 1, 1, {}},
+            {"one channel", {1, 1, 5, 4}, 1, 3, 3, {1, 1, 1, 1}, true},
+            {"classifier", {2, 64, 9, 9}, 21, 1, 1, {}, true},
+            {"two classes", {1, 64, 9, 9}, 2, 1, 1, {}, true},
+            {"odd channels", {1, 19, 8, 7}, 35, 3, 3, {1, 1, 1, 1}, true},
+            {"wide", {1, 304, 7, 7}, 256, 3, 3, {1, 1, 1, 1}},
+            {"wide, fewer outputs", {1, 304, 7, 7}, 64, 3, 3, {1, 1, 1, 1}},
+            {"stride", {2, 32, 13, 14}, 48, 3, 3, {2, 1, 1, 1}},
+            {"shortcut", {2, 32, 13, 14}, 64, 1, 1, {2, 0, 1, 1}},
+            {"kernel 3 by 1", {1, 16, 9, 9}, 16, 3, 1, {1, 1, 1, 1}},
+            {"dilated", {2, 32, 11, 9}, 32, 3, 3, {1, 2, 2, 1}},
+            {"rate 6 on 5x5", {2, 64, 5, 5}, 32, 3, 3, {1, 6, 6, 1}},
+            {"rate 12 on 5x5", {2, 64, 5, 5}, 32, 3, 3, {1, 12, 12, 1}},
+            {"rate 18 on 5x5", {2, 64, 5, 5}, 32, 3, 3, {1, 18, 18, 1}},
+            {"rate 6 on 5x9", {1, 32, 5, 9}, 32, 3, 3, {1, 6, 6, 1}},
+            {"rate 12 on 33x33", {1, 16, 33, 33}, 16, 3, 3, {1, 12, 12, 1}},
+            {"rate 18 on 33x33", {1, 16, 33, 33}, 16, 3, 3, {1, 18, 18, 1}},
+            {"rate 36 on 65x65", {1, 16, 65, 65}, 16, 3, 3, {1, 36, 36, 1}},
+            {"stem, 64 of odd sides", {1, 3, 35, 49}, 64, 7, 7, {2, 3, 1, 1}},
+            {"dilation 4, odd channels", {1, 83, 9, 11}, 67, 3, 3, {1, 4, 4, 1}},
+            {"stride and dilation", {2, 35, 13, 10}, 37, 3, 3, {2, 2, 2, 1}, true},
+            {"odd shortcut", {2, 67, 15, 9}, 131, 1, 1, {2, 0, 1, 1}},
+            {"3x3, many tiles", {2, 35, 45, 47}, 33, 3, 3, {1, 1, 1, 1}},
+            {"3x3 without padding", {1, 40, 8, 11}, 64, 3, 3, {1, 0, 1, 1}},
+            {"3x3, more padding", {1, 64, 7, 6}, 40, 3, 3, {1, 2, 1, 1}},
+            {"rate 2, smaller map", {1, 41, 12, 9}, 34, 3, 3, {1, 1, 2, 1}},
+            {"3x3 of one pixel", {2, 32, 1, 1}, 32, 3, 3, {1, 1, 1, 1}},
+            {"shortcut of many rows", {3, 64, 41, 39}, 48, 1, 1, {2, 0, 1, 1}},
+            {"stride of an even map", {1, 48, 30, 28}, 50, 3, 3, {2, 1, 1, 1}},
+            {"a tap outside the map", {1, 32, 2, 5}, 40, 3, 3, {2, 2, 3, 1}},
+            {"groups", {2, 32, 9, 9}, 64, 3, 3, {1, 1, 1, 4}, true},
+            {"depthwise", {2, 48, 9, 9}, 48, 3, 3, {1, 1, 1, 48}},
+            {"depthwise, dilated", {1, 32, 13, 13}, 32, 3, 3, {1, 6, 6, 32}},
+            {"depthwise, above the map", {1, 32, 5, 5}, 32, 3, 3, {1, 12, 12, 32}},
+            {"depthwise of a bias", {2, 24, 7, 8}, 24, 3, 3, {1, 1, 1, 24}, true},
+            {"depthwise 5x5", {2, 45, 9, 8}, 45, 5, 5, {1, 2, 1, 45}},
+            {"depthwise 5x5, stride and rate", {1, 70, 13, 12}, 70, 5, 5, {2, 4, 2, 70}},
+            {"depthwise 7x7, stride", {1, 96, 11, 14}, 96, 7, 7, {2, 3, 1, 96}},
+            {"depthwise 1x1", {1, 40, 6, 7}, 40, 1, 1, {2, 0, 1, 40}},
+            {"depthwise 3x1", {1, 33, 6, 7}, 33, 3, 1, {1, 1, 1, 33}},
+            {"depthwise without padding", {1, 80, 9, 11}, 80, 3, 3, {1, 0, 2, 80}},
+            {"depthwise, more padding", {1, 48, 6, 5}, 48, 3, 3, {1, 3, 1, 48}},
+            {"depthwise, stride 3", {1, 48, 10, 11}, 48, 3, 3, {3, 1, 1, 48}},
+            {"two filters a channel", {1, 24, 9, 8}, 48, 3, 3, {1, 1, 1, 24}},
+            {"odd groups", {1, 15, 6, 6}, 9, 3, 3, {2, 1, 1, 3}},
+            {"small stem", {2, 3, 9, 8}, 3, 7, 7, {2, 3, 1, 1}, true, true},
+            {"small, one by one", {2, 4, 3, 5}, 3, 1, 1, {}, true, true},
+            {"small shortcut", {1, 3, 5, 6}, 4, 1, 1, {2, 0, 1, 1}, true, true},
+            {"small, three by three", {2, 3, 5, 4}, 2, 3, 3, {1, 1, 1, 1}, true, true},
+            {"small stride", {1, 3, 7, 6}, 4, 3, 3, {2, 1, 1, 1}, true, true},
+            {"small, dilated", {1, 2, 7, 6}, 3, 3, 3, {1, 2, 2, 1}, true, true},
+            {"small, rate above the map", {2, 2, 4, 5}, 2, 3, 3, {1, 6, 6, 1}, true, true},
+            {"small stride and dilation", {1, 2, 8, 7}, 2, 3, 3, {2, 2, 2, 1}, true, true},
+            {"small groups", {1, 4, 5, 5}, 6, 3, 3, {1, 1, 1, 2}, true, true},
+            {"small, depthwise", {2, 3, 5, 4}, 3, 3, 3, {1, 2, 2, 3}, true, true},
+            {"small, depthwise of a stride", {2, 3, 7, 6}, 3, 3, 3, {2, 1, 1, 3}, false, true},
+            {"small, depthwise 5x5", {1, 2, 6, 7}, 2, 5, 5, {1, 2, 1, 2}, false, true},
+            {"small, three by one", {1, 2, 6, 5}, 2, 3, 1, {1, 1, 1, 1}, true, true}};
+}
+
+}  // namespace
+
 const std::vector<ConvolutionCase>& convolution_cases() {
-    static const std::vector<ConvolutionCase> all = {
-        {"stem", {2, 3, 33, 33}, 16, 7, 7, {2, 3, 1, 1}},
-        {"one by one", {2, 40, 9, 11}, 56, 1, 1, {}},
-        {"one by one, odd channels", {2, 37, 9, 11}, 53, 1, 1, {}, true},
-        {"one by one, one pixel", {3, 40, 1, 1}, 24, 1, 1, {}},
-        {"one channel", {1, 1, 5, 4}, 1, 3, 3, {1, 1, 1, 1}, true},
-        {"classifier", {2, 64, 9, 9}, 21, 1, 1, {}, true},
-        {"two classes", {1, 64, 9, 9}, 2, 1, 1, {}, true},
-        {"odd channels", {1, 19, 8, 7}, 35, 3, 3, {1, 1, 1, 1}, true},
-        {"wide", {1, 304, 7, 7}, 256, 3, 3, {1, 1, 1, 1}},
-        {"wide, fewer outputs", {1, 304, 7, 7}, 64, 3, 3, {1, 1, 1, 1}},
-        {"stride", {2, 32, 13, 14}, 48, 3, 3, {2, 1, 1, 1}},
-        {"shortcut", {2, 32, 13, 14}, 64, 1, 1, {2, 0, 1, 1}},
-        {"kernel 3 by 1", {1, 16, 9, 9}, 16, 3, 1, {1, 1, 1, 1}},
-        {"dilated", {2, 32, 11, 9}, 32, 3, 3, {1, 2, 2, 1}},
-        {"rate 6 on 5x5", {2, 64, 5, 5}, 32, 3, 3, {1, 6, 6, 1}},
-        {"rate 12 on 5x5", {2, 64, 5, 5}, 32, 3, 3, {1, 12, 12, 1}},
-        {"rate 18 on 5x5", {2, 64, 5, 5}, 32, 3, 3, {1, 18, 18, 1}},
-        {"rate 6 on 5x9", {1, 32, 5, 9}, 32, 3, 3, {1, 6, 6, 1}},
-        {"rate 12 on 33x33", {1, 16, 33, 33}, 16, 3, 3, {1, 12, 12, 1}},
-        {"rate 18 on 33x33", {1, 16, 33, 33}, 16, 3, 3, {1, 18, 18, 1}},
-        {"rate 36 on 65x65", {1, 16, 65, 65}, 16, 3, 3, {1, 36, 36, 1}},
-        {"stem, 64 of odd sides", {1, 3, 35, 49}, 64, 7, 7, {2, 3, 1, 1}},
-        {"dilation 4, odd channels", {1, 83, 9, 11}, 67, 3, 3, {1, 4, 4, 1}},
-        {"stride and dilation", {2, 35, 13, 10}, 37, 3, 3, {2, 2, 2, 1}, true},
-        {"odd shortcut", {2, 67, 15, 9}, 131, 1, 1, {2, 0, 1, 1}},
-        {"3x3, many tiles", {2, 35, 45, 47}, 33, 3, 3, {1, 1, 1, 1}},
-        {"3x3 without padding", {1, 40, 8, 11}, 64, 3, 3, {1, 0, 1, 1}},
-        {"3x3, more padding", {1, 64, 7, 6}, 40, 3, 3, {1, 2, 1, 1}},
-        {"rate 2, smaller map", {1, 41, 12, 9}, 34, 3, 3, {1, 1, 2, 1}},
-        {"3x3 of one pixel", {2, 32, 1, 1}, 32, 3, 3, {1, 1, 1, 1}},
-        {"shortcut of many rows", {3, 64, 41, 39}, 48, 1, 1, {2, 0, 1, 1}},
-        {"stride of an even map", {1, 48, 30, 28}, 50, 3, 3, {2, 1, 1, 1}},
-        {"a tap outside the map", {1, 32, 2, 5}, 40, 3, 3, {2, 2, 3, 1}},
-        {"groups", {2, 32, 9, 9}, 64, 3, 3, {1, 1, 1, 4}, true},
-        {"depthwise", {2, 48, 9, 9}, 48, 3, 3, {1, 1, 1, 48}},
-        {"depthwise, dilated", {1, 32, 13, 13}, 32, 3, 3, {1, 6, 6, 32}},
-        {"depthwise, above the map", {1, 32, 5, 5}, 32, 3, 3, {1, 12, 12, 32}},
-        {"odd groups", {1, 15, 6, 6}, 9, 3, 3, {2, 1, 1, 3}},
-        {"small stem", {2, 3, 9, 8}, 3, 7, 7, {2, 3, 1, 1}, true, true},
-        {"small, one by one", {2, 4, 3, 5}, 3, 1, 1, {}, true, true},
-        {"small shortcut", {1, 3, 5, 6}, 4, 1, 1, {2, 0, 1, 1}, true, true},
-        {"small, three by three", {2, 3, 5, 4}, 2, 3, 3, {1, 1, 1, 1}, true, true},
-        {"small stride", {1, 3, 7, 6}, 4, 3, 3, {2, 1, 1, 1}, true, true},
-        {"small, dilated", {1, 2, 7, 6}, 3, 3, 3, {1, 2, 2, 1}, true, true},
-        {"small, rate above the map", {2, 2, 4, 5}, 2, 3, 3, {1, 6, 6, 1}, true, true},
-        {"small stride and dilation", {1, 2, 8, 7}, 2, 3, 3, {2, 2, 2, 1}, true, true},
-        {"small groups", {1, 4, 5, 5}, 6, 3, 3, {1, 1, 1, 2}, true, true},
-        {"small, depthwise", {2, 3, 5, 4}, 3, 3, 3, {1, 2, 2, 3}, true, true},
-        {"small, three by one", {1, 2, 6, 5}, 2, 3, 1, {1, 1, 1, 1}, true, true}};
+    static const std::vector<ConvolutionCase> all = [] {
+        std::vector<ConvolutionCase> list = dense_and_other_cases();
+        for (const auto& more : {depthwise_cases(), activated_cases()})
+            list.insert(list.end(), more.begin(), more.end());
+        return list;
+    }();
     return all;
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "deeplab/base/text.h"
+#include "deeplab/graph/operands.h"
 #include "harness/compare.h"
 #include "ops/cases.h"
 #include "reference/interpreter.h"
@@ -56,8 +57,20 @@ Values differences(Values& x, const std::function<double()>& function) {
 
 class Differences : public ::testing::TestWithParam<testing::OpCase> {};
 
-// How near an activation's input comes to a kink: the outputs of the plan without activations.
+// How near an activation's input comes to a kink: the plan's inputs, where a convolution activates
+// them, and the outputs of the plan without activations.
 double distance_from_kinks(const testing::CasePlan& p) {
+    double least = INFINITY;
+    const auto look = [&](const Tensor& z) {
+        for (const double v : z.data) least = std::min({least, std::abs(v), std::abs(v - 6)});
+    };
+    const auto* convolution = std::get_if<graph::Conv2d>(&p.t.plan.nodes.front().op);
+    if (convolution != nullptr && convolution->input != graph::Activation::none) {
+        const graph::TensorId x = operands(*convolution, p.t.plan.nodes.front()).x;
+        for (const auto& [id, value] : p.t.given)
+            if (id == x) look(value);
+        return least;
+    }
     graph::Plan linear = p.t.plan;
     for (graph::Node& node : linear.nodes)
         if (auto* norm = std::get_if<graph::BatchNormAct>(&node.op))
@@ -65,10 +78,7 @@ double distance_from_kinks(const testing::CasePlan& p) {
     Interpreter run(linear, testing::case_seed);
     for (const auto& [id, value] : p.t.given) run.give(id, value);
     run.run(p.step(true), p.forward);
-    double least = INFINITY;
-    for (const auto& [y, dys] : p.outputs)
-        for (const double z : run.value(y).data)
-            least = std::min({least, std::abs(z), std::abs(z - 6)});
+    for (const auto& [y, dys] : p.outputs) look(run.value(y));
     return least;
 }
 
@@ -78,7 +88,7 @@ TEST_P(Differences, AreTheGradientsOfEveryInput) {
     for (const auto& [id, value] : p.t.given) run.give(id, value);
     const exec::MicroBatch step = p.step(true);
     run.run(step);
-    if (GetParam().family == "BatchNormAct") {
+    if (GetParam().family == "BatchNormAct" || GetParam().family == "Conv2d") {
         ASSERT_GT(distance_from_kinks(p), 100 * small) << "another seed keeps the kink away";
     }
     // What the gradients that come in are those of.

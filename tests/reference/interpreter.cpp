@@ -85,20 +85,35 @@ struct Interpreter::Ops {
         gradient(id, t);
     }
 
+    // x as its convolution reads it.
+    Tensor activated(TensorId x, graph::Activation input) const {
+        Tensor t = read(x);
+        for (double& v : t.data) v = reference::activated(input, v);
+        return t;
+    }
     void operator()(const graph::Conv2d& op) const {
         const auto o = operands(op, node);
-        self.write(o.y, conv2d(read(o.x), weights(o.w, o.x), vector(o.bias), op.geometry));
+        self.write(
+            o.y, conv2d(activated(o.x, op.input), weights(o.w, o.x), vector(o.bias), op.geometry));
     }
     void operator()(const graph::Conv2dGradData& op) const {
         const auto o = operands(op, node);
-        self.write(o.x, conv2d_grad_data(read(o.y), weights(o.w, o.y), self.plan_.tensor(o.x).shape,
-                                         op.geometry));
+        Tensor dx = conv2d_grad_data(read(o.y), weights(o.w, o.y), self.plan_.tensor(o.x).shape,
+                                     op.geometry);
+        if (o.masks != none) {
+            const Tensor x = read(o.masks);
+            for (std::size_t i = 0; i < dx.data.size(); ++i)
+                if (!passes(op.input, x.data[i])) dx.data[i] = 0;
+        }
+        self.write(o.x, dx);
     }
     void operator()(const graph::Conv2dGradWeights& op) const {
         const auto o = operands(op, node);
-        const Tensor x = read(o.x), dy = read(o.y);
-        gradient(o.w, conv2d_grad_weights(x, dy, self.plan_.tensor(o.w).shape, op.geometry),
-                 self.roundings_.weight_gradients && self.is_bf16(o.x));
+        const Tensor x = activated(o.x, op.input), dy = read(o.y);
+        const Shape& w = self.plan_.tensor(o.w).shape;
+        const bool own_kernels = graph::is_depthwise(op.geometry, w) && o.bias == none;
+        gradient(o.w, conv2d_grad_weights(x, dy, w, op.geometry),
+                 self.roundings_.weight_gradients && self.is_bf16(o.x) && !own_kernels);
         gradient(o.bias, conv2d_grad_bias(dy));
     }
     void operator()(const graph::BatchNormSums& op) const {

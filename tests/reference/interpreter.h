@@ -12,7 +12,8 @@
 namespace deeplab::reference {
 
 // What the GPU's plans of bf16 activations round beside what "Numbers" says: cuDNN gives gradients
-// of weights in the activations' type; with a residual, gradient sums are of dz as it is stored.
+// of weights in the activations' type (a depthwise convolution has kernels of its own, which give
+// them as fp32); with a residual, gradient sums are of dz as it is stored.
 struct Roundings {
     bool weight_gradients = false, dz_before_sums = false;
 };

@@ -44,8 +44,10 @@ public:
     TensorId labels(const Shape& shape);
 
     // Every function returns its output; LogicError when shapes do not fit.
+    // `input`: an activation of x, for this convolution alone; see Conv2d.
     TensorId conv2d(TensorId x, const std::string& name, std::int64_t out_channels,
-                    std::int64_t kernel, const ConvGeometry& geometry, bool bias = false);
+                    std::int64_t kernel, const ConvGeometry& geometry, bool bias = false,
+                    Activation input = Activation::none);
     std::vector<TensorId> batch_norm_act(std::span<const Norm> group);
     TensorId batch_norm_act(const Norm& norm) { return batch_norm_act({&norm, 1}).front(); }
     TensorId max_pool(TensorId x, std::int64_t kernel, std::int64_t stride, std::int64_t pad);

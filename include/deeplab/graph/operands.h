@@ -24,15 +24,16 @@ inline TensorIds in_from(const Node& n, std::size_t i) {
 }  // namespace detail
 
 // The same four in all three passes: Conv2dGradData reads y's gradient as y and writes x's as x,
-// Conv2dGradWeights reads x and y's gradient and writes those of w and bias.
+// Conv2dGradWeights reads x and y's gradient and writes those of w and bias. `masks`: the x by
+// which Conv2dGradData masks, with an activation of the input.
 struct ConvolutionOperands {
-    TensorId x, w, y, bias;
+    TensorId x, w, y, bias, masks = none;
 };
 inline ConvolutionOperands operands(const Conv2d&, const Node& n) {
     return {detail::in(n, 0), detail::in(n, 1), detail::out(n, 0), detail::in(n, 2)};
 }
 inline ConvolutionOperands operands(const Conv2dGradData&, const Node& n) {
-    return {detail::out(n, 0), detail::in(n, 1), detail::in(n, 0), none};
+    return {detail::out(n, 0), detail::in(n, 1), detail::in(n, 0), none, detail::in(n, 2)};
 }
 inline ConvolutionOperands operands(const Conv2dGradWeights&, const Node& n) {
     return {detail::in(n, 0), detail::out(n, 0), detail::in(n, 1), detail::out(n, 1)};

@@ -65,18 +65,28 @@ struct ConvGeometry {
 };
 
 // torch.nn.functional.conv2d. in: x (N,C,H,W), w (K,C/groups,R,S)[, bias (1,K,1,1)]; out: y
-// (N,K,P,Q)
+// (N,K,P,Q).
+// `input`: conv2d(act(x)), of a depthwise convolution without bias. x stays as it is for others
+// that read it: a sum that is both the skip and the input of the next unit, as in Xception.
 struct Conv2d {
     ConvGeometry geometry;
+    Activation input = Activation::none;
 };
-// in: dy (N,K,P,Q), w; out: dx (N,C,H,W)
+// in: dy (N,K,P,Q), w[, x with an activation of the input: dx is zero where it did not pass]; out:
+// dx (N,C,H,W)
 struct Conv2dGradData {
     ConvGeometry geometry;
+    Activation input = Activation::none;
 };
 // in: x, dy; out: dw (gradient)[, dbias (gradient)]
 struct Conv2dGradWeights {
     ConvGeometry geometry;
+    Activation input = Activation::none;
 };
+// One filter a channel: w (C,1,R,S) of more than one channel.
+inline bool is_depthwise(const ConvGeometry& g, const Shape& w) {
+    return g.groups > 1 && w.c == 1 && w.n == g.groups;
+}
 
 // Local channel sums of x over N H W. in: x; out: sums (exchange, f64, (1,2C+1,1,1)): sum x [C],
 // sum x^2 [C], count

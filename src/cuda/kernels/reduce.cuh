@@ -77,17 +77,19 @@ __device__ __forceinline__ double column_sum(const double (&value)[V]) {
 }
 
 // Q sums a channel over a grid (tiles, splits): finish(q, channel, sum) is called once for each, by
-// the last block of a tile. partial: (splits, Q, channels).
-template <int Q, int V, int Threads, class Finish>
-__device__ __forceinline__ void grid_column_sums(const double (&value)[Q][V], int channels,
-                                                 double* partial, std::uint32_t* tickets,
-                                                 const Finish& finish) {
+// the last block of a tile. take(q, values) gives those of the thread. partial: (splits, Q,
+// channels).
+template <int Q, int V, int Threads, class Take, class Finish>
+__device__ __forceinline__ void grid_column_sums_of(const Take& take, int channels, double* partial,
+                                                    std::uint32_t* tickets, const Finish& finish) {
     const int width = V * static_cast<int>(blockDim.x),
               first = static_cast<int>(blockIdx.x) * width, t = thread_number(),
               splits = static_cast<int>(gridDim.y);
 #pragma unroll
     for (int q = 0; q < Q; ++q) {
-        const double sum = column_sum<V, Threads>(value[q]);
+        double value[V];
+        take(q, value);
+        const double sum = column_sum<V, Threads>(value);
         const int channel = first + column_channel<V>(t);
         if (t < width && channel < channels)
             partial[(static_cast<std::int64_t>(blockIdx.y) * Q + q) * channels + channel] = sum;
@@ -115,6 +117,17 @@ __device__ __forceinline__ void grid_column_sums(const double (&value)[Q][V], in
         }
         __syncthreads();
     }
+}
+template <int Q, int V, int Threads, class Finish>
+__device__ __forceinline__ void grid_column_sums(const double (&value)[Q][V], int channels,
+                                                 double* partial, std::uint32_t* tickets,
+                                                 const Finish& finish) {
+    grid_column_sums_of<Q, V, Threads>(
+        [&](int q, double(&own)[V]) {
+#pragma unroll
+            for (int i = 0; i < V; ++i) own[i] = value[q][i];
+        },
+        channels, partial, tickets, finish);
 }
 
 }  // namespace deeplab::cuda

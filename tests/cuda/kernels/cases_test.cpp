@@ -8,6 +8,7 @@
 #include "batch_norm.h"
 #include "deeplab/base/error.h"
 #include "deeplab/graph/operands.h"
+#include "depthwise.h"
 #include "device.h"
 #include "elementwise.h"
 #include "loss.h"
@@ -144,10 +145,32 @@ private:
         }
         void operator()(const graph::ExchangeStart&) const {}  // one rank
         void operator()(const graph::ExchangeFinish&) const {}
-        // cuDNN's, or of the flat buffers (update_test.cpp).
-        void operator()(const graph::Conv2d&) const { not_here(); }
-        void operator()(const graph::Conv2dGradData&) const { not_here(); }
-        void operator()(const graph::Conv2dGradWeights&) const { not_here(); }
+        // Depthwise ones: cuDNN does the others. Weights are a tensor of the activations' type.
+        cuda::DepthwiseTensors tensors(const graph::ConvolutionOperands& o) const {
+            return {at(o.x), at(o.w), at(o.y), at(o.masks)};
+        }
+        DeviceTensor weights(graph::TensorId id, DType type) const {
+            return DeviceTensor(load(at(id)), type);
+        }
+        void operator()(const graph::Conv2d& op) const {
+            cuda::DepthwiseTensors t = tensors(operands(op, node));
+            const DeviceTensor w = weights(operands(op, node).w, t.x.type);
+            t.w = w.view();
+            cuda::depthwise(no_stream, op, t);
+        }
+        void operator()(const graph::Conv2dGradData& op) const {
+            cuda::DepthwiseTensors t = tensors(operands(op, node));
+            const DeviceTensor w = weights(operands(op, node).w, t.x.type);
+            t.w = w.view();
+            cuda::depthwise_grad_data(no_stream, op, t);
+        }
+        void operator()(const graph::Conv2dGradWeights& op) const {
+            const cuda::DepthwiseTensors t = tensors(operands(op, node));
+            const DeviceScratch scratch(
+                cuda::depthwise_grad_weights_scratch_bytes(t.y.shape, t.w.shape, t.x.type));
+            cuda::depthwise_grad_weights(no_stream, op, t, add, scratch.get());
+        }
+        // Of the flat buffers (update_test.cpp).
         void operator()(const graph::AllReduce&) const { not_here(); }
         void operator()(const graph::Update&) const { not_here(); }
         void not_here() const { throw LogicError("a case of the kernels has kernels alone"); }
@@ -192,6 +215,10 @@ std::vector<OpCase> cases_of_kernels() {
     std::vector<OpCase> all;
     for (const OpCase& c : op_cases())
         if (c.family != "Conv2d" && c.family != "Update") all.push_back(c);
+    for (const ConvolutionCase& c : convolution_cases()) {
+        if (cuda::has_depthwise_kernels(c.g, c.w(), c.bias))
+            all.push_back({"Conv2d", c.what, [c] { return convolution(c); }});
+    }
     return all;
 }
 
