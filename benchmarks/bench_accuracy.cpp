@@ -40,7 +40,7 @@ Input loaded(const Options& o, const data::ClassTable& classes, int outputs,
         const std::string& config = weights->info.config_toml;
         options.augmentation = config::parse_config(config, "the weights' configuration", {})
                                    .data.augmentation;
-        options.normalisation = weights->info.normalisation;
+        options.normalisation = weights->info.normalisation();
     }
     options.augmentation.crop = o.crop;
     options.global_batch = o.batch;

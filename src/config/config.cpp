@@ -30,12 +30,6 @@ bool is_table(const std::string& name) {
 }
 
 [[noreturn]] void unknown_key(const std::string& name, const std::string& where) {
-    if (name == "model.separable" || name == "model.separable_convolutions") {
-        throw UsageError(
-            cat(name, " (", where,
-                "): separable convolutions are not implemented yet — the network would not be "
-                "the one you meant — leave the key out"));
-    }
     std::vector<std::string> names;
     for (const Key& key : all_keys()) {
         for (std::string part = key.name;

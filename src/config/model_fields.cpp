@@ -8,7 +8,7 @@ const Fields<model::ModelConfig>& model_fields() {
     static const auto fields = [] {
         Table<model::ModelConfig> t;
         t.choice("model.backbone", DEEPLAB_MEMBER(backbone), model::backbone_names(),
-                 "the ResNet that makes the features", {.place = "backbone"});
+                 "the network that makes the features", {.place = "backbone"});
         t.choice("model.output_stride", DEEPLAB_MEMBER(output_stride), std::vector<int>{8, 16},
                  "pixels of the image for one of the backbone's last map; 8 costs about three "
                  "times 16",
@@ -32,6 +32,18 @@ const Fields<model::ModelConfig>& model_fields() {
         t.number("model.bn_momentum", DEEPLAB_MEMBER(bn_momentum), Real{.low = 0, .high = 1},
                  "of the running statistics, in PyTorch's sense: the weight of the new batch",
                  {.place = "model/batch_norm_eps_momentum"});
+        // Version 1 had them in its files; the keys came later.
+        t.numbers("model.mean", DEEPLAB_MEMBER(mean), Real{.low = 0, .high = 1},
+                  "of the images, red, green, blue, where 1 is the brightest: the network sees "
+                  "(value - mean) / std; the weights of --init must have been trained with the "
+                  "same",
+                  {.newer = true, .place = "normalisation/mean"});
+        t.numbers("model.std", DEEPLAB_MEMBER(std), Real{.low = 0.001, .high = 1},
+                  "of the images, as model.mean", {.newer = true, .place = "normalisation/std"});
+        t.flag("model.separable", DEEPLAB_MEMBER(separable),
+               "the ASPP's atrous 3x3 convolutions and the decoder's two become a depthwise 3x3 "
+               "and a 1x1, each with batch norm and ReLU",
+               {.newer = true});
         return std::move(t).fields();
     }();
     return fields;

@@ -39,6 +39,13 @@ void check(const ModelConfig& c) {
     }
 }
 
+// What stands before the 1x1 of a separable 3x3: a depthwise one with batch norm and ReLU.
+Norm depthwise(Builder& b, TensorId x, const std::string& name, std::int64_t rate) {
+    const std::int64_t channels = b.shape(x).c;
+    return {.x = b.conv2d(x, name + ".dw", channels, 3, {1, rate, rate, channels}),
+            .name = name + ".dw_bn"};
+}
+
 // Atrous spatial pyramid pooling (arXiv 1706.05587, figure 5): 1x1, three atrous 3x3 and image
 // pooling, each to 256 channels of one concatenation, then 1x1 and dropout.
 TensorId build_aspp(Builder& b, TensorId x, const ModelConfig& config) {
@@ -46,17 +53,24 @@ TensorId build_aspp(Builder& b, TensorId x, const ModelConfig& config) {
     const std::int64_t width = 256 / config.width_divisor;
     const std::int64_t unit = config.output_stride == 16 ? 6 : 12;
     const TensorId all = b.concatenation("aspp.concat", {s.n, 5 * width, s.h, s.w});
+    std::vector<TensorId> atrous;  // of a separable network: behind the depthwise part
+    if (config.separable) {
+        std::vector<Norm> group;
+        for (std::int64_t i = 1; i <= 3; ++i)
+            group.push_back(depthwise(b, x, cat("aspp.branch", i), unit * i));
+        atrous = b.batch_norm_act(group);
+    }
     std::vector<Norm> group;
     group.push_back({.x = b.conv2d(x, "aspp.branch0.conv", width, 1, {}),
                      .name = "aspp.branch0.bn",
                      .into = all});
     for (std::int64_t i = 1; i <= 3; ++i) {
         const std::string name = cat("aspp.branch", i);
-        const ConvGeometry atrous{1, unit * i, unit * i, 1};
-        group.push_back({.x = b.conv2d(x, name + ".conv", width, 3, atrous),
-                         .name = name + ".bn",
-                         .into = all,
-                         .channel_offset = i * width});
+        const TensorId y = config.separable
+                               ? b.conv2d(atrous[static_cast<std::size_t>(i - 1)], name + ".conv",
+                                          width, 1, {})
+                               : b.conv2d(x, name + ".conv", width, 3, {1, unit * i, unit * i, 1});
+        group.push_back({.x = y, .name = name + ".bn", .into = all, .channel_offset = i * width});
     }
     const TensorId pooled = b.conv2d(b.global_average_pool(x), "aspp.pool.conv", width, 1, {});
     group.push_back({.x = pooled, .name = "aspp.pool.bn"});
@@ -81,8 +95,10 @@ TensorId build_decoder(Builder& b, TensorId low, TensorId aspp, const ModelConfi
     TensorId y = all;
     for (std::uint32_t i = 1; i <= 2; ++i) {
         const std::string name = cat("decoder.refine", i);
-        y = b.batch_norm_act(
-            {.x = b.conv2d(y, name + ".conv", width, 3, {1, 1, 1, 1}), .name = name + ".bn"});
+        if (config.separable) y = b.batch_norm_act(depthwise(b, y, name, 1));
+        const TensorId x = config.separable ? b.conv2d(y, name + ".conv", width, 1, {})
+                                            : b.conv2d(y, name + ".conv", width, 3, {1, 1, 1, 1});
+        y = b.batch_norm_act({.x = x, .name = name + ".bn"});
         y = b.dropout(y, config.dropout[i], i);
     }
     return b.conv2d(y, "decoder.classifier", config.num_classes, 1, {}, true);

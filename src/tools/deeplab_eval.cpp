@@ -281,7 +281,7 @@ int run(const Arguments& a, comm::Communicator& world) {
 
     tools::SavedLogits saved(a.logits);
     evaluate::InferenceOptions inference{
-        .scales = a.scales, .flip = a.flip, .normalisation = network.info.normalisation};
+        .scales = a.scales, .flip = a.flip, .normalisation = network.info.normalisation()};
     if (!a.logits.empty())
         inference.on_pass = [&saved](const evaluate::Pass& pass) { saved.add(pass); };
     evaluate::Predictor predictor(*network.backend, network.info.model, inference);

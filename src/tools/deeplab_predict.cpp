@@ -185,7 +185,7 @@ int run(const Arguments& a, comm::Communicator& world) {
     log::info(cat("deeplab-predict: ", network.file.string(), ", step ", network.info.step, ", ",
                   network.backend->description()));
     evaluate::Predictor predictor(*network.backend, network.info.model,
-                                  {.normalisation = network.info.normalisation});
+                                  {.normalisation = network.info.normalisation()});
 
     // An unreadable image fails the program in the end, but does not keep the others from being
     // done.

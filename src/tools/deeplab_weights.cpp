@@ -39,7 +39,7 @@ std::string network_text(const weights::WeightsInfo& info) {
 // "a, b, …" of a file that describes itself; what can be told from shapes otherwise.
 void print_network(const weights::WeightsFile& file) {
     if (const auto& info = file.info()) {
-        const auto& n = info->normalisation;
+        const auto n = info->normalisation();
         std::cout << "network   " << network_text(*info) << ", output stride "
                   << info->model.output_stride << ", step " << info->step << "\nmean, std "
                   << n.mean[0] << " " << n.mean[1] << " " << n.mean[2] << ", " << n.std[0] << " "

@@ -95,8 +95,8 @@ void SavedLogits::write_manifest(comm::Communicator& world, const weights::Weigh
     std::sort(images.begin(), images.end(),
               [](const io::Value& a, const io::Value& b) { return index_of(a) < index_of(b); });
     description["classes"] = static_cast<std::int64_t>(network.classes.classes.size());
-    description["mean"] = floats(network.normalisation.mean);
-    description["std"] = floats(network.normalisation.std);
+    description["mean"] = floats(network.model.mean);
+    description["std"] = floats(network.model.std);
     description["records"] = std::move(images);
     deeplab::write_atomically(dir_ / manifest_name, io::to_json(description, 1) + "\n");
 }

@@ -230,7 +230,7 @@ data::LoaderOptions Trainer::loader_options() const {
     o.dir = options_.data;
     o.split = config.data.train_split;
     o.augmentation = config.data.augmentation;
-    o.normalisation = info_.normalisation;
+    o.normalisation = info_.normalisation();
     o.seed = static_cast<std::uint64_t>(config.train.seed);
     o.global_batch = config.train.global_batch;
     o.accumulation = config.train.accumulation;

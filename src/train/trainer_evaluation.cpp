@@ -153,7 +153,7 @@ std::optional<evaluate::Confusion> Trainer::judge(std::int64_t done,
     if (!predictor_) {
         predictor_ = std::make_unique<evaluate::Predictor>(
             backend_, setup_.config.model,
-            evaluate::InferenceOptions{.normalisation = info_.normalisation});
+            evaluate::InferenceOptions{.normalisation = info_.normalisation()});
     }
     constexpr std::size_t most_pictures = 3;
     const std::vector<io::Rgb> palette = info_.classes.palette();

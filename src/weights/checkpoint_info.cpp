@@ -110,8 +110,6 @@ void write_info(io::Hdf5Writer& file, const WeightsInfo& info) {
     for (const auto& [name, text] : newer_texts(model_fields(), info.model))
         file.attribute(name, text);
     write_model_datasets(file, info.model);
-    write_floats(file, "normalisation/mean", info.normalisation.mean);
-    write_floats(file, "normalisation/std", info.normalisation.std);
     std::vector<std::string> names;
     std::vector<std::uint8_t> colors;
     for (const auto& c : info.classes.classes) {
@@ -135,8 +133,6 @@ WeightsInfo read_info(const io::Hdf5Reader& file, const std::string& name) {
     if (file.has_attribute("train_content"))
         info.train_content = file.attribute_text("train_content");
     if (file.has_attribute("val_content")) info.val_content = file.attribute_text("val_content");
-    read_floats(file, "normalisation/mean", 0, info.normalisation.mean);
-    read_floats(file, "normalisation/std", 0, info.normalisation.std);
     const auto names = file.read_strings("classes/names");
     const auto colors = file.read_all<std::uint8_t>("classes/colors", DType::u8);
     if (colors.size() != 3 * names.size()) throw DataError("the class table is damaged");
@@ -176,8 +172,6 @@ std::uint64_t content_hash(std::uint64_t state, const WeightsInfo& info) {
     seed = fnv1a(whole.data(), whole.size() * sizeof(whole[0]), seed);
     seed = fnv1a(&info.best_miou, sizeof(double), seed);
     seed = fnv1a(real.data(), real.size() * sizeof(real[0]), seed);
-    seed = fnv1a(info.normalisation.mean.data(), 3 * sizeof(float), seed);
-    seed = fnv1a(info.normalisation.std.data(), 3 * sizeof(float), seed);
     for (const auto& c : info.classes.classes) {
         const std::uint8_t color[] = {c.color.r, c.color.g, c.color.b};
         seed = fnv1a(color, sizeof(color), hash_text(c.name, seed));

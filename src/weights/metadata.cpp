@@ -38,13 +38,6 @@ public:
         return *whole;
     }
     double number(const std::string& key) const { return number_of(key, json(key)); }
-    void numbers(const std::string& key, std::array<float, 3>& values) const {
-        const io::Value list = json(key);
-        const auto* array = list.get_if<io::Array>();
-        if (array == nullptr || array->size() != 3) fail(key, "is not a list of three");
-        for (std::size_t i = 0; i < 3; ++i)
-            values[i] = static_cast<float>(number_of(key, (*array)[i]));
-    }
     [[noreturn]] static void fail(const std::string& key, const std::string& problem) {
         throw DataError(cat(named(key), " ", problem));
     }
@@ -59,12 +52,6 @@ private:
 
     const Metadata& metadata_;
 };
-
-std::string list_text(const std::array<float, 3>& values) {
-    io::Array list;
-    for (const float v : values) list.push_back(config::Real::value(v));
-    return stored_text(list);
-}
 
 std::string classes_text(const data::ClassTable& table) {
     io::Array classes;
@@ -114,9 +101,7 @@ Metadata to_metadata(const WeightsInfo& info) {
         if (has_place(field))
             metadata.emplace_back(last_part(field.name), stored_text(field.get(info.model)));
     }
-    const Metadata rest = {{"mean", list_text(info.normalisation.mean)},
-                           {"std", list_text(info.normalisation.std)},
-                           {"classes", classes_text(info.classes)},
+    const Metadata rest = {{"classes", classes_text(info.classes)},
                            {"ignore", stored_text(info.classes.ignore)},
                            {"step", stored_text(info.step)},
                            {"best_miou", stored_text(info.best_miou)},
@@ -144,8 +129,6 @@ std::optional<WeightsInfo> from_metadata(const Metadata& metadata, const std::st
         set_stored(field, info.model, stored_value(field, reader.text(key), what), what, file);
     }
     read_newer(model_fields(), info.model, find_text, file);
-    reader.numbers("mean", info.normalisation.mean);
-    reader.numbers("std", info.normalisation.std);
     read_classes(reader, info.classes);
     const std::int64_t ignore = reader.integer("ignore");
     info.classes.ignore = ignore < 0 || ignore > 255 ? -1 : static_cast<int>(ignore);

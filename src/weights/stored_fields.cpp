@@ -1,7 +1,6 @@
 #include "stored_fields.h"
 
 #include <charconv>
-#include <cmath>
 #include <iterator>
 
 #include "deeplab/base/error.h"
@@ -43,10 +42,6 @@ void check_info(const WeightsInfo& info, const std::function<std::string(const c
           cat("a label in ", classes, "..255"));
     check(info.step >= 0, "step", "0 or more");
     check(info.best_miou >= -1 && info.best_miou <= 1, "best_miou", "a number in -1..1");
-    for (const float v : info.normalisation.mean)
-        check(std::isfinite(v), "mean", "three numbers that are finite");
-    for (const float v : info.normalisation.std)
-        check(std::isnormal(v) && v > 0, "std", "three numbers above 0");
 }
 
 }  // namespace deeplab::weights

@@ -89,7 +89,7 @@ void read_newer(const config::Fields<S>& fields, S& s, const Find& find, const s
     }
 }
 
-// What a network needs and no table of fields holds: classes, mean and std, place in a run. `named`
+// What a network needs and no table of fields holds: classes, place in a run. `named`
 // is a part in the words of the file. A file with a good checksum may still come from another
 // program.
 void check_info(const WeightsInfo& info, const std::function<std::string(const char*)>& named);

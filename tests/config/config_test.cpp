@@ -182,9 +182,20 @@ TEST(Config, WrongTypesAndValuesAreRefused) {
     EXPECT_THROW(load_config("/nowhere/at/all.toml", {}), UsageError);
 }
 
-TEST(Config, WhatIsPromisedForLaterIsRefusedWithASentence) {
-    const std::string message = refusal("[model]\nseparable = true");
-    EXPECT_THAT(message, HasSubstr("not implemented yet")) << message;
+TEST(Config, SeparableMeanAndStdAreKeysOfTheModel) {
+    const Config c = parse_config(
+        "[model]\nseparable = true\nmean = [0.5, 0.4, 0]\nstd = [0.5, 1, "
+        "0.001]",
+        "test", {});
+    EXPECT_TRUE(c.model.separable);
+    EXPECT_EQ(c.model.mean, (std::array<float, 3>{0.5f, 0.4f, 0.0f}));
+    EXPECT_EQ(c.model.std, (std::array<float, 3>{0.5f, 1.0f, 0.001f}));
+    EXPECT_THAT(refusal("[model]\nmean = [123.7, 116.3, 103.5]"), HasSubstr("in [0, 1]"));
+    EXPECT_THAT(refusal("[model]\nstd = [0, 1, 1]"), HasSubstr("in [0.001, 1]"));
+    EXPECT_THAT(refusal("[model]\nseparable_convolutions = true"), HasSubstr("model.separable"));
+    // Weights files of a network with the defaults keep the bytes that they had.
+    EXPECT_THAT(to_stored_toml(parse_config("", "test", {})), Not(HasSubstr("mean")));
+    EXPECT_THAT(to_stored_toml(c), HasSubstr("mean"));
 }
 
 // std::regex is recursive: these would exhaust the stack.

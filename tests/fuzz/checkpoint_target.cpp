@@ -74,9 +74,7 @@ void change(FuzzedDataProvider& input, weights::WeightsInfo& info) {
         case 7: info.model.dropout[1] = real(); break;
         case 8: info.model.bn_eps = real(); break;
         case 9: info.model.bn_momentum = real(); break;
-        case 10:
-            info.normalisation.std[input.ConsumeIntegralInRange<std::size_t>(0, 2)] = real();
-            break;
+        case 10: info.model.std[input.ConsumeIntegralInRange<std::size_t>(0, 2)] = real(); break;
         case 11: info.config_toml = free_text(input, 100); break;
         case 12:
             info.classes.classes.resize(input.ConsumeIntegralInRange<std::size_t>(0, 300));
@@ -95,7 +93,7 @@ void use(const weights::WeightsInfo& info) {
     require(info.step >= 0, "steps are counted from 0");
     const std::vector<std::uint8_t> pixel = {1, 2, 3};
     float planes[3];
-    data::normalise({1, 1, pixel}, info.normalisation, planes);
+    data::normalise({1, 1, pixel}, info.normalisation(), planes);
     for (const float v : planes) require(std::isfinite(v), "a pixel is a number");
     config::parse_config(info.config_toml, "fuzz", {});
 }

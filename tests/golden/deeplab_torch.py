@@ -20,8 +20,8 @@ LAYERS = {16: ((1, 1), (2, 1), (2, 1), (1, 2)), 8: ((1, 1), (2, 1), (1, 2), (1, 
 ASPP_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 
 
-def conv(inputs, outputs, kernel, stride=1, padding=0, dilation=1, bias=False):
-    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=bias)
+def conv(inputs, outputs, kernel, stride=1, padding=0, dilation=1, bias=False, groups=1):
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
     nn.init.kaiming_normal_(layer.weight)  # fan in; a bias keeps torch's U(+-1/sqrt(fan in))
     return layer
 
@@ -108,12 +108,32 @@ class ConvNormAct(nn.Module):
         return F.relu(self.bn(self.conv(x)))
 
 
+class SeparableNormAct(nn.Module):
+    """A 3x3 as a depthwise one and a 1x1, batch norm and ReLU behind each."""
+
+    def __init__(self, inputs, outputs, bn, dilation=1):
+        super().__init__()
+        self.dw = conv(inputs, inputs, 3, 1, dilation, dilation, groups=inputs)
+        self.dw_bn = bn(inputs)
+        self.conv = conv(inputs, outputs, 1)
+        self.bn = bn(outputs)
+
+    def forward(self, x):
+        return F.relu(self.bn(self.conv(F.relu(self.dw_bn(self.dw(x))))))
+
+
+def three_by_three(inputs, outputs, bn, separable, dilation=1):
+    if separable:
+        return SeparableNormAct(inputs, outputs, bn, dilation)
+    return ConvNormAct(inputs, outputs, 3, bn, dilation)
+
+
 class Aspp(nn.Module):
-    def __init__(self, inputs, width, rates, dropout, bn):
+    def __init__(self, inputs, width, rates, dropout, bn, separable):
         super().__init__()
         self.branch0 = ConvNormAct(inputs, width, 1, bn)
         self.branch1, self.branch2, self.branch3 = (
-            ConvNormAct(inputs, width, 3, bn, rate) for rate in rates)
+            three_by_three(inputs, width, bn, separable, rate) for rate in rates)
         self.pool = ConvNormAct(inputs, width, 1, bn)
         self.project = ConvNormAct(5 * width, width, 1, bn)
         self.dropout = nn.Dropout(dropout)
@@ -125,11 +145,11 @@ class Aspp(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, low_channels, width, reduced, classes, dropout, bn):
+    def __init__(self, low_channels, width, reduced, classes, dropout, bn, separable):
         super().__init__()
         self.low = ConvNormAct(low_channels, reduced, 1, bn)
-        self.refine1 = ConvNormAct(width + reduced, width, 3, bn)
-        self.refine2 = ConvNormAct(width, width, 3, bn)
+        self.refine1 = three_by_three(width + reduced, width, bn, separable)
+        self.refine2 = three_by_three(width, width, bn, separable)
         self.classifier = conv(width, classes, 1, bias=True)
         self.dropout1, self.dropout2 = nn.Dropout(dropout[0]), nn.Dropout(dropout[1])
 
@@ -142,10 +162,12 @@ class Decoder(nn.Module):
 
 class DeepLabV3Plus(nn.Module):
     """backbone: resnet18, resnet50, resnet101. output_stride: 8, 16. dropout: after the ASPP
-    projection and after each 3x3 of the decoder. width_divisor: divides all widths (tests only)."""
+    projection and after each 3x3 of the decoder. width_divisor: divides all widths (tests only).
+    separable: the 3x3 of ASPP and decoder are depthwise separable."""
 
     def __init__(self, backbone="resnet101", output_stride=16, num_classes=21,
-                 dropout=(0.5, 0.5, 0.1), width_divisor=1, bn_eps=1e-5, bn_momentum=0.1):
+                 dropout=(0.5, 0.5, 0.1), width_divisor=1, bn_eps=1e-5, bn_momentum=0.1,
+                 separable=False):
         super().__init__()
 
         def bn(channels):
@@ -153,8 +175,10 @@ class DeepLabV3Plus(nn.Module):
 
         width, reduced = 256 // width_divisor, 48 // width_divisor
         self.backbone = ResNet(backbone, output_stride, width_divisor, bn)
-        self.aspp = Aspp(self.backbone.high_channels, width, ASPP_RATES[output_stride], dropout[0], bn)
-        self.decoder = Decoder(self.backbone.low_channels, width, reduced, num_classes, dropout[1:], bn)
+        self.aspp = Aspp(self.backbone.high_channels, width, ASPP_RATES[output_stride], dropout[0], bn,
+                         separable)
+        self.decoder = Decoder(self.backbone.low_channels, width, reduced, num_classes, dropout[1:], bn,
+                               separable)
 
     def small_logits(self, images):
         """(N, classes, ceil(H/4), ceil(W/4)): what our inference plan keeps."""

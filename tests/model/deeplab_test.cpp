@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
+#include <tuple>
 
 #include "deeplab/base/error.h"
 
@@ -54,6 +56,46 @@ TEST(DeepLab, NamesArePyTorchs) {
     EXPECT_EQ(shape_of("aspp.branch3.conv.weight"), (Shape{256, 2048, 3, 3}));
     EXPECT_EQ(shape_of("decoder.refine1.conv.weight"), (Shape{256, 304, 3, 3}));
     EXPECT_EQ(shape_of("decoder.classifier.bias"), (Shape{1, 21, 1, 1}));
+}
+
+// arXiv 1802.02611, section 3.2, and its TensorFlow code: batch norm and ReLU behind both parts.
+TEST(DeepLab, ASeparableHeadHasADepthwiseAndAOneByOneForEach3x3) {
+    const graph::Plan plan = inference_plan({.separable = true}, 1, 513, 513);
+    EXPECT_EQ(parameters(plan), 42'500'160 + 3'188'101);  // ResNet-101 without its classifier
+    EXPECT_EQ(count<graph::Conv2d>(plan), 114 + 5);
+    EXPECT_EQ(count<graph::BatchNormAct>(plan), 113 + 5);
+    // Name of the depthwise part's output, rate, channels in and out of the two.
+    const std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t> expected[] = {
+        {"aspp.branch1", 6, 2048, 256},   {"aspp.branch2", 12, 2048, 256},
+        {"aspp.branch3", 18, 2048, 256},  {"decoder.refine1", 1, 304, 256},
+        {"decoder.refine2", 1, 256, 256},
+    };
+    for (const auto& [name, rate, in, out] : expected) {
+        std::vector<std::string> parts;
+        for (const graph::Node& node : plan.nodes) {
+            const std::string& y = plan.tensor(node.out.front()).name;
+            if (!y.starts_with(name + ".")) continue;
+            parts.push_back(y);
+            if (const auto* norm = std::get_if<graph::BatchNormAct>(&node.op)) {
+                EXPECT_EQ(norm->activation, graph::Activation::relu) << y;
+                EXPECT_EQ(plan.tensor(node.in.front()).name,
+                          name + (y.ends_with("dw_bn.y") ? ".dw.y" : ".conv.y"));
+                continue;
+            }
+            const auto& g = std::get<graph::Conv2d>(node.op).geometry;
+            const Shape& w = plan.tensor(node.in[1]).shape;
+            if (y.ends_with(".dw.y")) {
+                EXPECT_EQ(g, (graph::ConvGeometry{1, rate, rate, in})) << y;
+                EXPECT_EQ(w, (Shape{in, 1, 3, 3})) << y;
+            } else {
+                EXPECT_EQ(plan.tensor(node.in.front()).name, name + ".dw_bn.y");
+                EXPECT_EQ(w, (Shape{out, in, 1, 1})) << y;
+            }
+        }
+        std::sort(parts.begin(), parts.end());
+        EXPECT_EQ(parts, (std::vector<std::string>{name + ".bn.y", name + ".conv.y", name + ".dw.y",
+                                                   name + ".dw_bn.y"}));
+    }
 }
 
 TEST(DeepLab, OutputStridesGiveTheirFeatureMaps) {

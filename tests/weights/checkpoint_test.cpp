@@ -54,7 +54,7 @@ WeightsInfo some_info() {
                             {"b", {4, 5, 6}},
                             {"c, with \"quotes\"", {7, 8, 9}}};
     info.classes.ignore = 255;
-    info.normalisation.mean = {0.1f, 0.2f, 0.3f};
+    info.model.mean = {0.1f, 0.2f, 0.3f};
     info.step = 123;
     info.best_miou = 0.375;
     info.config_toml = "[train]\nseed = 3\n";
@@ -95,7 +95,7 @@ TEST_F(Checkpoint, HoldsEverything) {
     EXPECT_EQ(loaded.info.model.num_classes, 4);
     EXPECT_EQ(loaded.info.classes.classes.at(3).name, "c, with \"quotes\"");
     EXPECT_EQ(loaded.info.classes.classes.at(2).color, (io::Rgb{4, 5, 6}));
-    EXPECT_EQ(loaded.info.normalisation.mean, info.normalisation.mean);
+    EXPECT_EQ(loaded.info.model.mean, info.model.mean);
     EXPECT_EQ(loaded.info.step, 123);
     EXPECT_EQ(loaded.info.best_miou, 0.375);
     EXPECT_EQ(loaded.info.config_toml, info.config_toml);
@@ -171,8 +171,8 @@ TEST_F(Checkpoint, ImpossibleDescriptionsAreRefused) {
         {"dropout", [](auto& i) { i.model.dropout[0] = 1; }},
         {"bn_eps", [](auto& i) { i.model.bn_eps = 0; }},
         {"bn_momentum", [](auto& i) { i.model.bn_momentum = NAN; }},
-        {"mean", [](auto& i) { i.normalisation.mean[2] = INFINITY; }},
-        {"std", [](auto& i) { i.normalisation.std[1] = 0; }},
+        {"mean", [](auto& i) { i.model.mean[2] = INFINITY; }},
+        {"std", [](auto& i) { i.model.std[1] = 0; }},
     };
     for (const auto& [part, change] : changes) {
         Snapshot changed = snapshot_;

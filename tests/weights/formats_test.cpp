@@ -81,8 +81,8 @@ weights::Snapshot version_1() {
     s.info.classes.classes = {
         {"background", {0, 0, 0}}, {"disc", {128, 0, 0}}, {"triangle \"\xc3\xa4\"", {1, 2, 255}}};
     s.info.classes.ignore = 254;
-    s.info.normalisation.mean = {0.1f, 0.2f, 0.3f};
-    s.info.normalisation.std = {0.4f, 0.5f, 0.6f};
+    s.info.model.mean = {0.1f, 0.2f, 0.3f};
+    s.info.model.std = {0.4f, 0.5f, 0.6f};
     s.info.step = 5'000'000'000;
     s.info.best_miou = 0.7919;
     s.info.config_toml = "[train]\nseed = 3\n";
@@ -128,8 +128,8 @@ TEST(Formats, Version1Checkpoint) {
         EXPECT_EQ(f.classes.classes[i].color, w.classes.classes[i].color);
     }
     EXPECT_EQ(f.classes.ignore, w.classes.ignore);
-    EXPECT_EQ(f.normalisation.mean, w.normalisation.mean);
-    EXPECT_EQ(f.normalisation.std, w.normalisation.std);
+    EXPECT_EQ(f.model.mean, w.model.mean);
+    EXPECT_EQ(f.model.std, w.model.std);
     EXPECT_EQ(f.step, w.step);
     EXPECT_EQ(f.best_miou, w.best_miou);
     EXPECT_EQ(f.config_toml, w.config_toml);

@@ -35,7 +35,7 @@ protected:
                                 {"b", {4, 5, 255}},
                                 {"c, with \"quotes\" and \xc3\xa4", {7, 8, 9}}};
         info.classes.ignore = 254;
-        info.normalisation.mean = {0.1f, 0.2f, 1.0f / 3};
+        info.model.mean = {0.1f, 0.2f, 1.0f / 3};
         info.step = 1234567890123;
         info.best_miou = 0.1234567890123;
         info.config_toml = "[train]\nseed = 3\n";
@@ -56,8 +56,8 @@ TEST_F(SavedWeights, DescribeThemselves) {
     EXPECT_EQ(got.model.dropout, put.model.dropout);
     EXPECT_EQ(got.model.bn_eps, put.model.bn_eps);
     EXPECT_EQ(got.model.bn_momentum, put.model.bn_momentum);
-    EXPECT_EQ(got.normalisation.mean, put.normalisation.mean);
-    EXPECT_EQ(got.normalisation.std, put.normalisation.std);
+    EXPECT_EQ(got.model.mean, put.model.mean);
+    EXPECT_EQ(got.model.std, put.model.std);
     ASSERT_EQ(got.classes.classes.size(), 4u);
     EXPECT_EQ(got.classes.classes[3].name, put.classes.classes[3].name);
     EXPECT_EQ(got.classes.classes[2].color, put.classes.classes[2].color);

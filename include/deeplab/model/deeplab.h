@@ -1,5 +1,5 @@
 #pragma once
-// DeepLabV3+ (Chen et al., arXiv 1802.02611) on ResNet backbones, as a plan.
+// DeepLabV3+ (Chen et al., arXiv 1802.02611) on the backbones of model/backbone.h, as a plan.
 
 #include <array>
 #include <cstdint>
@@ -11,14 +11,19 @@
 namespace deeplab::model {
 
 struct ModelConfig {
-    std::string backbone = "resnet101";  // resnet18 | resnet50 | resnet101 (torchvision's; v1.5:
-                                         // stride in the 3x3)
+    std::string backbone = "resnet101";  // one of backbone_names()
     int output_stride = 16;              // 8 | 16
     int num_classes = 21;
     std::array<float, 3> dropout = {0.5f, 0.5f,
                                     0.1f};  // after the ASPP projection, and after each decoder 3x3
     float bn_eps = 1e-5f, bn_momentum = 0.1f;
     int width_divisor = 1;  // test only: all widths divided by this
+    // ASPP's atrous 3x3 and the decoder's two as a depthwise 3x3 and a 1x1, each with batch norm
+    // and ReLU.
+    bool separable = false;
+    // Of the images, by channel (red, green, blue), on a scale of 0 to 1: the network sees
+    // (value - mean) / std.
+    std::array<float, 3> mean = {0.485f, 0.456f, 0.406f}, std = {0.229f, 0.224f, 0.225f};
 };
 
 struct TrainingOptions {

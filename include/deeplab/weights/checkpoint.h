@@ -20,7 +20,6 @@ namespace deeplab::weights {
 struct WeightsInfo {
     model::ModelConfig model;
     data::ClassTable classes;
-    data::Normalisation normalisation;
     std::int64_t step = 0;    // optimizer steps taken
     double best_miou = -1;    // so far
     std::string config_toml;  // the run's configuration: config::to_stored_toml
@@ -28,6 +27,8 @@ struct WeightsInfo {
     // Of the splits (data::to_text of a SplitContent); "" in files of before, and of a run that
     // does not evaluate. Of checkpoints alone.
     std::string train_content, val_content;
+
+    data::Normalisation normalisation() const { return {model.mean, model.std}; }
 };
 
 // The host's copy of a model.
