@@ -101,12 +101,10 @@ Metadata to_metadata(const WeightsInfo& info) {
         if (has_place(field))
             metadata.emplace_back(last_part(field.name), stored_text(field.get(info.model)));
     }
-    const Metadata rest = {{"classes", classes_text(info.classes)},
-                           {"ignore", stored_text(info.classes.ignore)},
-                           {"step", stored_text(info.step)},
-                           {"best_miou", stored_text(info.best_miou)},
-                           {"train_list_hash", info.train_list_hash},
-                           {"config", info.config_toml}};
+    const Metadata rest = {
+        {"classes", classes_text(info.classes)},   {"ignore", stored_text(info.classes.ignore)},
+        {"step", stored_text(info.step)},          {"best_miou", stored_text(info.best_miou)},
+        {"train_list_hash", info.train_list_hash}, {"config", info.config_toml}};
     for (const Metadata& more : {rest, newer_texts(model_fields(), info.model)})
         metadata.insert(metadata.end(), more.begin(), more.end());
     return metadata;
