@@ -27,7 +27,8 @@ const Fields<model::ModelConfig>& model_fields() {
                   {.place = "model/dropout"});
         t.number("model.bn_eps", DEEPLAB_MEMBER(bn_eps),
                  Real{.low = 0, .high = 1, .ends = Ends::high},
-                 "added to the variance in batch normalization",
+                 "added to the variance in batch normalization; in the backbone of an Xception it "
+                 "is 1e-3",
                  {.place = "model/batch_norm_eps_momentum"});
         t.number("model.bn_momentum", DEEPLAB_MEMBER(bn_momentum), Real{.low = 0, .high = 1},
                  "of the running statistics, in PyTorch's sense: the weight of the new batch",
@@ -44,6 +45,14 @@ const Fields<model::ModelConfig>& model_fields() {
                "the ASPP's atrous 3x3 convolutions and the decoder's two become a depthwise 3x3 "
                "and a 1x1, each with batch norm and ReLU",
                {.newer = true});
+        using model::Dilation;
+        t.choice("model.dilation", DEEPLAB_MEMBER(dilation),
+                 Named<Dilation>{{"uniform", Dilation::uniform}, {"layer", Dilation::layer}},
+                 "where the output stride takes the place of a stride of the backbone, what "
+                 "follows is dilated: \"uniform\", the layer that gave its stride up, too; "
+                 "\"layer\", that one not yet, as in the TensorFlow code: what mobilenet_v2, "
+                 "xception41, xception65 and xception71 should have, and they alone can",
+                 {.newer = true});
         return std::move(t).fields();
     }();
     return fields;

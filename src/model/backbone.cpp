@@ -9,7 +9,8 @@
 namespace deeplab::model {
 
 const std::vector<BackboneFamily>& backbone_families() {
-    static const std::vector<BackboneFamily> all = {resnet_family()};
+    static const std::vector<BackboneFamily> all = {resnet_family(), mobilenet_family(),
+                                                    xception_family()};
     return all;
 }
 

@@ -21,7 +21,12 @@ using graph::Norm;
 using graph::TensorId;
 
 void check(const ModelConfig& c) {
-    family_of(c.backbone);
+    const std::vector<Dilation>& dilations = family_of(c.backbone).dilations;
+    if (std::find(dilations.begin(), dilations.end(), c.dilation) == dilations.end()) {
+        throw UsageError(cat("model.dilation is \"layer\", and the backbone is ", c.backbone,
+                             " — the rule is of mobilenet_v2 and the Xceptions, and a ResNet's "
+                             "blocks are dilated as a whole — leave model.dilation out"));
+    }
     if (c.output_stride != 8 && c.output_stride != 16) {
         throw UsageError(cat(
             "output stride ", c.output_stride,

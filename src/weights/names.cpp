@@ -135,6 +135,21 @@ std::optional<Names> names_of(const std::vector<std::string>& names) {
     return any ? std::optional(found) : std::nullopt;
 }
 
+const model::Lookalike* lookalike_of(const std::vector<std::string>& names) {
+    std::set<std::string> inside;
+    for (const std::string& name : names) {
+        const std::string bare = parts_of(name).name;
+        constexpr std::string_view place = "backbone.";
+        inside.insert(bare.starts_with(place) ? bare.substr(place.size()) : bare);
+    }
+    const auto has = [&](const std::string& mark) { return inside.contains(mark); };
+    for (const model::BackboneFamily& family : model::backbone_families()) {
+        for (const model::Lookalike& other : family.lookalikes)
+            if (std::all_of(other.marks.begin(), other.marks.end(), has)) return &other;
+    }
+    return nullptr;
+}
+
 std::string our_name(const Names& names, std::string_view whole, std::string& why) {
     const Parts parts = parts_of(whole);
     const std::string_view theirs = parts.name;
@@ -157,8 +172,9 @@ std::string our_name(const Names& names, std::string_view whole, std::string& wh
     }
     if (naming.kind == Naming::Kind::ours) return std::string(theirs);
     if (naming.kind == Naming::Kind::backbone) {
-        if (theirs.starts_with(naming.foreign->classifier)) {
-            why = "the classifier of whole images: this network has a decoder instead";
+        for (const auto& [beginning, reason] : naming.foreign->left_out) {
+            if (!theirs.starts_with(beginning)) continue;
+            why = reason;
             return "";
         }
         return "backbone." + naming.foreign->ours(std::string(theirs));

@@ -42,6 +42,9 @@ std::optional<Names> names_of(const std::vector<std::string>& names);
 // `why` says why.
 std::string our_name(const Names& names, std::string_view theirs, std::string& why);
 
+// What the names are known for, where the file would give another function here; else none.
+const model::Lookalike* lookalike_of(const std::vector<std::string>& names);
+
 // Of a place that a name or a key of a file gives: "model_ema".
 bool is_average(std::string_view place);
 

@@ -1,8 +1,9 @@
-"""DeepLabV3+ on ResNet backbones as a plain PyTorch module whose parameters and running statistics
-have the names and shapes of ours, so that load_state_dict(strict=True) takes what the program writes.
+"""DeepLabV3+ as a plain PyTorch module whose parameters and running statistics have the names and
+shapes of ours, so that load_state_dict(strict=True) takes what the program writes.
 
 The network is that of src/model/: torchvision's ResNet v1.5 (stride in the 3x3), dilation in every
-block of the last layers, the first too, no multi-grid; ASPP and decoder of arXiv 1802.02611. All
+block of the last layers, the first too, no multi-grid; MobileNetV2 under torchvision's names and
+aligned Xception under timm's (both in backbones_torch.py); ASPP and decoder of arXiv 1802.02611. All
 bilinear resizes have align_corners=True. Runs on PyTorch 1.13 and 2.x.
 
     python3 deeplab_torch.py resnet50      # prints every parameter and running statistic
@@ -13,6 +14,8 @@ import sys
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+import backbones_torch
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 # Of layer1 to layer4: (stride, dilation).
@@ -160,21 +163,29 @@ class Decoder(nn.Module):
         return self.classifier(self.dropout2(self.refine2(x)))
 
 
+BACKBONES = (*BLOCKS, *backbones_torch.NAMES)
+
+
 class DeepLabV3Plus(nn.Module):
-    """backbone: resnet18, resnet50, resnet101. output_stride: 8, 16. dropout: after the ASPP
+    """backbone: one of BACKBONES. output_stride: 8, 16. dropout: after the ASPP
     projection and after each 3x3 of the decoder. width_divisor: divides all widths (tests only).
-    separable: the 3x3 of ASPP and decoder are depthwise separable."""
+    separable: the 3x3 of ASPP and decoder are depthwise separable. dilation: of MobileNetV2 and
+    Xception, "uniform" or "layer"."""
 
     def __init__(self, backbone="resnet101", output_stride=16, num_classes=21,
                  dropout=(0.5, 0.5, 0.1), width_divisor=1, bn_eps=1e-5, bn_momentum=0.1,
-                 separable=False):
+                 separable=False, dilation="uniform"):
         super().__init__()
 
         def bn(channels):
             return nn.BatchNorm2d(channels, bn_eps, bn_momentum)
 
         width, reduced = 256 // width_divisor, 48 // width_divisor
-        self.backbone = ResNet(backbone, output_stride, width_divisor, bn)
+        if backbone in BLOCKS:
+            self.backbone = ResNet(backbone, output_stride, width_divisor, bn)
+        else:
+            self.backbone = backbones_torch.make(backbone, output_stride, width_divisor, bn_eps,
+                                                 bn_momentum, dilation)
         self.aspp = Aspp(self.backbone.high_channels, width, ASPP_RATES[output_stride], dropout[0], bn,
                          separable)
         self.decoder = Decoder(self.backbone.low_channels, width, reduced, num_classes, dropout[1:], bn,

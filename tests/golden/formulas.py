@@ -64,19 +64,30 @@ def kink_free_value(name, shape):
     odd channels (the same sign along residual connections), its scale about 1/4. Of a convolution's
     weights those for channels 4j+2 are nearly minus those for channels 4j: the constant part of the
     activations cancels, which would otherwise be most of every sum and make zero padding the
-    strongest signal, the same in all samples."""
+    strongest signal, the same in all samples. A depthwise convolution sums no channels: there the
+    filters of channels 4j+2 and 4j are nearly the same, and so are the scales behind them, so that
+    the next convolution cancels what the padding does. In MobileNetV2, whose ReLU6 has a kink at 6,
+    too, shifts are 3 and scales 1/8; batch norms that nothing follows there have small shifts."""
     r = random_tensor(shape, fnv1a(name.encode())).astype(np.float64)
     kind = name.rsplit(".", 1)[1]
+    relu6 = name.startswith("backbone.features.")
+    linear = relu6 and name.split(".")[-3] == "conv"
+    scale = kind == "weight" and len(shape) == 1
+    depthwise = len(shape) == 4 and shape[1] == 1
+    if depthwise or scale and (relu6 or name.startswith("backbone.blocks.") or ".dw_bn." in name):
+        last = shape[0] // 4 * 4
+        r[2:last:4] = 0.0625 * r[2:last:4] + r[0:last:4]
     if len(shape) == 4:  # He uniform; the classifier smaller, so that its softmax is not saturated
         last = shape[1] // 4 * 4
         r[:, 2:last:4] = 0.0625 * r[:, 2:last:4] - r[:, 0:last:4]
         r *= (0.25 if name.startswith("decoder.classifier") else 1.0) * np.sqrt(6 / np.prod(shape[1:]))
     elif kind == "running_var":
         r = np.abs(r) + 0.5
-    elif kind == "weight":
-        r = 0.25 + 0.125 * r
+    elif scale:
+        r = (0.25 + 0.125 * r) * (0.5 if relu6 else 1.0)
     elif kind == "bias" and name != "decoder.classifier.bias":
-        r = np.where(np.arange(shape[0]) % 2 == 0, 4.0, -4.0)
+        shift = 0.5 if linear else 3.0 if relu6 else 4.0
+        r = np.where(np.arange(shape[0]) % 2 == 0, shift, -shift)
     return r.astype(np.float32)
 
 

@@ -301,32 +301,42 @@ def optimizers(f):
 
 # --- Networks from kink-free weights ---
 
-NETWORKS = {  # file: backbone, output stride, width divisor, height, width, steps of the head
-    "network_r50_os16_65x65": ("resnet50", 16, 16, 65, 65, 1),
-    "network_r18_os8_97x65": ("resnet18", 8, 16, 97, 65, 2),
+NETWORKS = {  # file: backbone, output stride, width divisor, height, width, steps of the head, rest
+    "network_r50_os16_65x65": ("resnet50", 16, 16, 65, 65, 1, {}),
+    "network_r18_os8_97x65": ("resnet18", 8, 16, 97, 65, 2, {}),
+    "network_mv2_os16_65x65": ("mobilenet_v2", 16, 8, 65, 65, 1, {"separable": True, "dilation": "layer"}),
+    "network_x41_os8_65x49": ("xception41", 8, 16, 65, 49, 1, {"separable": True, "dilation": "layer"}),
     # Maps wider than the largest atrous rate: their logits tell rates apart.
-    "rates_r18_os16_33x321": ("resnet18", 16, 16, 33, 321, 1),
-    "rates_r18_os8_33x321": ("resnet18", 8, 16, 33, 321, 1),
+    "rates_r18_os16_33x321": ("resnet18", 16, 16, 33, 321, 1, {}),
+    "rates_r18_os8_33x321": ("resnet18", 8, 16, 33, 321, 1, {}),
+    "rates_r18_separable_os16_33x321": ("resnet18", 16, 16, 33, 321, 1, {"separable": True}),
+    "rates_mv2_uniform_os8_33x321": ("mobilenet_v2", 8, 8, 33, 321, 1, {}),
+    "rates_x71_uniform_os16_33x161": ("xception71", 16, 16, 33, 161, 1, {}),
 }
 BATCH, CLASSES, STEPS, LR, MOMENTUM = 4, 5, 10, 1e-4, 0.9
 
 
 class Margin:
-    """Watches how near the inputs of ReLUs come to zero, and keeps a checksum of each one's signs."""
+    """Watches how near the inputs of ReLUs come to their kinks, and keeps a checksum of each one's
+    signs."""
 
     def __init__(self):
-        self.value, self.signs, self.relu = float("inf"), [], F.relu
+        self.value, self.signs, self.relu, self.relu6 = float("inf"), [], F.relu, F.relu6
 
     def __enter__(self):
-        def watched(x):
-            self.value = min(self.value, x.detach().abs().min().item())
-            self.signs.append(zlib.crc32(np.packbits((x.detach() > 0).numpy())))
-            return self.relu(x)
-        F.relu = watched
+        def watched(activation, kinks):
+            def activated(x):
+                for kink in kinks:
+                    distance = x.detach() - kink
+                    self.value = min(self.value, distance.abs().min().item())
+                    self.signs.append(zlib.crc32(np.packbits((distance > 0).numpy())))
+                return activation(x)
+            return activated
+        F.relu, F.relu6 = watched(self.relu, (0,)), watched(self.relu6, (0, 6))
         return self
 
     def __exit__(self, *_):
-        F.relu = self.relu
+        F.relu, F.relu6 = self.relu, self.relu6
 
 
 def batch(step, height, width):
@@ -336,14 +346,15 @@ def batch(step, height, width):
 
 
 def network(name):
-    backbone, stride, divisor, height, width, head_steps = NETWORKS[name]
-    model = deeplab_torch.DeepLabV3Plus(backbone, stride, CLASSES, (0, 0, 0), divisor).double()
+    backbone, stride, divisor, height, width, head_steps, rest = NETWORKS[name]
+    model = deeplab_torch.DeepLabV3Plus(backbone, stride, CLASSES, (0, 0, 0), divisor, **rest).double()
     values = {k: kink_free_value(k, tuple(v.shape)) for k, v in deeplab_torch.state(model).items()}
     model.load_state_dict({k: torch.from_numpy(v) for k, v in values.items()}, strict=True)
     f = File()
     f.attributes = {"backbone": backbone, "output_stride": stride, "width_divisor": divisor,
                     "num_classes": CLASSES, "batch": BATCH, "height": height, "width": width,
                     "head_steps": head_steps,
+                    **{key: int(value) if key == "separable" else value for key, value in rest.items()},
                     # Tells a wrong formula from a wrong network.
                     "crc32": zlib.crc32(b"".join(values[k].tobytes() for k in sorted(values)))}
 
@@ -384,9 +395,11 @@ def network(name):
 def names():
     """Parameters and running statistics of the networks at full width."""
     lines = []
-    for backbone in deeplab_torch.BLOCKS:
+    for backbone in deeplab_torch.BACKBONES:
         state = deeplab_torch.state(deeplab_torch.DeepLabV3Plus(backbone))
         lines += [" ".join([backbone, k, *map(str, v.shape)]) for k, v in sorted(state.items())]
+    state = deeplab_torch.state(deeplab_torch.DeepLabV3Plus("resnet18", separable=True))
+    lines += [" ".join(["resnet18,separable", k, *map(str, v.shape)]) for k, v in sorted(state.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -30,11 +30,14 @@ protected:
     const Fixture fixture_{std::string(GetParam()) + ".h5"};
     const std::int64_t batch_ = fixture_.attribute("batch"), height_ = fixture_.attribute("height"),
                        width_ = fixture_.attribute("width");
-    const model::ModelConfig config_ = {.backbone = fixture_.file().attribute_text("backbone"),
-                                        .output_stride = fixture_.attribute("output_stride"),
-                                        .num_classes = fixture_.attribute("num_classes"),
-                                        .dropout = {0, 0, 0},
-                                        .width_divisor = fixture_.attribute("width_divisor")};
+    const model::ModelConfig config_ = {
+        .backbone = fixture_.file().attribute_text("backbone"),
+        .output_stride = fixture_.attribute("output_stride"),
+        .num_classes = fixture_.attribute("num_classes"),
+        .dropout = {0, 0, 0},
+        .width_divisor = fixture_.attribute("width_divisor"),
+        .separable = has("separable"),
+        .dilation = has("dilation") ? model::Dilation::layer : model::Dilation::uniform};
     const graph::Plan plan_ = model::training_plan(
         config_,
         {.batch = batch_,
@@ -50,6 +53,9 @@ protected:
                                               batch_norm_ = comm::make_self();
     std::vector<float> images_;
     std::vector<std::uint8_t> labels_;
+
+    // The fixtures that have it have it so.
+    bool has(const char* attribute) const { return fixture_.file().has_attribute(attribute); }
 
     void SetUp() override {
         backend_->allocate(plan_);
@@ -130,7 +136,9 @@ TEST_P(GoldenNetwork, LogitsGradientsAndRunningStatistics) {
         }
         // 1e-5 of the largest: a hundred times finer than needed, as these weights allow.
         const double error = norm(difference) / std::max(norm(expected), 1e-5 * largest);
-        EXPECT_LE(error, 1e-3) << p.name;
+        // Behind MobileNetV2's last shift a batch norm takes it out: its gradient is zero but for
+        // rounding, of which PyTorch's own float32 has 5e-3 there.
+        EXPECT_LE(error, p.name == "backbone.features.17.conv.3.bias" ? 1e-2 : 1e-3) << p.name;
         worst = std::max(worst, error);
     }
     std::printf("gradients agree to %.1e\n", worst);
@@ -153,17 +161,22 @@ TEST_P(GoldenNetwork, TenLosses) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, GoldenNetwork,
-                         ::testing::Values("network_r50_os16_65x65", "network_r18_os8_97x65"));
+                         ::testing::Values("network_r50_os16_65x65", "network_r18_os8_97x65",
+                                           "network_mv2_os16_65x65", "network_x41_os8_65x49"));
 INSTANTIATE_TEST_SUITE_P(Fixtures, GoldenInference,
                          ::testing::Values("network_r50_os16_65x65", "network_r18_os8_97x65",
-                                           "rates_r18_os16_33x321", "rates_r18_os8_33x321"));
+                                           "network_mv2_os16_65x65", "network_x41_os8_65x49",
+                                           "rates_r18_os16_33x321", "rates_r18_os8_33x321",
+                                           "rates_r18_separable_os16_33x321",
+                                           "rates_mv2_uniform_os8_33x321",
+                                           "rates_x71_uniform_os16_33x161"));
 
 TEST(GoldenNames, AreThoseOfTheModule) {
     std::vector<std::string> expected = split(
         trim(read_text(source_dir() / "tests/golden/names.txt")), '\n');
     std::vector<std::string> actual;
-    for (const std::string& backbone : model::backbone_names()) {
-        const graph::Plan plan = model::inference_plan({.backbone = backbone}, 1, 65, 65);
+    const auto add = [&](const std::string& backbone, const model::ModelConfig& config) {
+        const graph::Plan plan = model::inference_plan(config, 1, 65, 65);
         for (const graph::Parameter& p : plan.parameters) {
             const Shape& s = p.shape;
             actual.push_back(
@@ -173,7 +186,10 @@ TEST(GoldenNames, AreThoseOfTheModule) {
         }
         for (const graph::State& s : plan.states)
             actual.push_back(cat(backbone, " ", s.name, " ", s.shape.c));
-    }
+    };
+    for (const std::string& backbone : model::backbone_names())
+        add(backbone, {.backbone = backbone});
+    add("resnet18,separable", {.backbone = "resnet18", .separable = true});
     std::sort(actual.begin(), actual.end());
     std::sort(expected.begin(), expected.end());
     EXPECT_EQ(actual, expected);

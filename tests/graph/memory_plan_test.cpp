@@ -62,7 +62,8 @@ TEST_P(MemoryPlanTest, LiveTensorsNeverOverlap) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backbones, MemoryPlanTest,
-                         testing::Values("resnet18", "resnet50", "resnet101"));
+                         testing::Values("resnet18", "resnet50", "resnet101", "mobilenet_v2",
+                                         "xception65"));
 
 TEST(MemoryPlan, InferenceReusesMemory) {
     const Plan plan = model::inference_plan({.backbone = "resnet50"}, 1, 513, 513);

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "deeplab/base/error.h"
+#include "deeplab/graph/operands.h"
 
 namespace deeplab::model {
 namespace {
@@ -72,24 +73,28 @@ TEST(DeepLab, ASeparableHeadHasADepthwiseAndAOneByOneForEach3x3) {
     };
     for (const auto& [name, rate, in, out] : expected) {
         std::vector<std::string> parts;
+        const auto named = [&](graph::TensorId tensor) { return plan.tensor(tensor).name; };
         for (const graph::Node& node : plan.nodes) {
-            const std::string& y = plan.tensor(node.out.front()).name;
-            if (!y.starts_with(name + ".")) continue;
-            parts.push_back(y);
             if (const auto* norm = std::get_if<graph::BatchNormAct>(&node.op)) {
-                EXPECT_EQ(norm->activation, graph::Activation::relu) << y;
-                EXPECT_EQ(plan.tensor(node.in.front()).name,
-                          name + (y.ends_with("dw_bn.y") ? ".dw.y" : ".conv.y"));
-                continue;
+                const auto t = graph::operands(*norm, node);
+                if (!named(t.y).starts_with(name + ".")) continue;
+                parts.push_back(named(t.y));
+                EXPECT_EQ(norm->activation, graph::Activation::relu) << parts.back();
+                EXPECT_EQ(named(t.x),
+                          name + (named(t.y).ends_with("dw_bn.y") ? ".dw.y" : ".conv.y"));
             }
-            const auto& g = std::get<graph::Conv2d>(node.op).geometry;
-            const Shape& w = plan.tensor(node.in[1]).shape;
-            if (y.ends_with(".dw.y")) {
-                EXPECT_EQ(g, (graph::ConvGeometry{1, rate, rate, in})) << y;
-                EXPECT_EQ(w, (Shape{in, 1, 3, 3})) << y;
+            const auto* convolution = std::get_if<graph::Conv2d>(&node.op);
+            if (convolution == nullptr) continue;
+            const auto t = graph::operands(*convolution, node);
+            if (!named(t.y).starts_with(name + ".")) continue;
+            parts.push_back(named(t.y));
+            const Shape& w = plan.tensor(t.w).shape;
+            if (named(t.y).ends_with(".dw.y")) {
+                EXPECT_EQ(convolution->geometry, (graph::ConvGeometry{1, rate, rate, in}));
+                EXPECT_EQ(w, (Shape{in, 1, 3, 3})) << parts.back();
             } else {
-                EXPECT_EQ(plan.tensor(node.in.front()).name, name + ".dw_bn.y");
-                EXPECT_EQ(w, (Shape{out, in, 1, 1})) << y;
+                EXPECT_EQ(named(t.x), name + ".dw_bn.y");
+                EXPECT_EQ(w, (Shape{out, in, 1, 1})) << parts.back();
             }
         }
         std::sort(parts.begin(), parts.end());

@@ -24,13 +24,14 @@ namespace {
 
 constexpr std::int64_t global_batch = 6, crop = 65;
 constexpr std::uint64_t seed = 11;
-const model::ModelConfig network{
+const model::ModelConfig resnet{
     .backbone = "resnet18", .num_classes = 4, .dropout = {0.5f, 0.5f, 0.1f}};
 
-struct Setup {
+struct Conditions {
     int ranks = 1;
     bool sync_bn = true;
     bool kink_free = false;  // batch-norm biases of +-4: no ReLU flips with the order of a sum
+    model::ModelConfig network = resnet;
     int steps = 1;
     double learning_rate = 1e-4;
     std::int64_t accumulation = 1;
@@ -48,7 +49,9 @@ void initialise(exec::Backend& backend, const graph::Plan& plan, bool kink_free)
     for (const graph::Parameter& p : plan.parameters) {
         std::vector<float> value = model::initial_value(p, plan, seed);
         if (kink_free && p.kind == graph::ParameterKind::bn_beta) {
-            for (std::size_t i = 0; i < value.size(); ++i) value[i] = i % 2 == 0 ? 4.0f : -4.0f;
+            // ReLU6 has a kink at 6, too.
+            const float shift = p.name.starts_with("backbone.features.") ? 3.0f : 4.0f;
+            for (std::size_t i = 0; i < value.size(); ++i) value[i] = i % 2 == 0 ? shift : -shift;
         }
         backend.upload(p, exec::Slot::value, value);
     }
@@ -74,7 +77,7 @@ const model::OptimizerOptions optimizer{
     .weight_decay = 4e-5f,
     .groups = {{.match = "^(aspp|decoder)", .lr_multiplier = 10, .weight_decay = 4e-5f}}};
 
-data::LoaderOptions loader_options(const std::filesystem::path& dir, const Setup& setup,
+data::LoaderOptions loader_options(const std::filesystem::path& dir, const Conditions& conditions,
                                    const comm::Communicator& group) {
     data::LoaderOptions options;
     options.dir = dir;
@@ -86,43 +89,43 @@ data::LoaderOptions loader_options(const std::filesystem::path& dir, const Setup
                             .pad_label = data::Augmentation::PadLabel::ignore};
     options.seed = seed;
     options.global_batch = global_batch;
-    options.accumulation = setup.accumulation;
+    options.accumulation = conditions.accumulation;
     options.rank = group.rank();
     options.size = group.size();
-    options.last_step = setup.steps;
+    options.last_step = conditions.steps;
     return options;
 }
 
-Result train(const std::filesystem::path& dir, const Setup& setup) {
+Result train(const std::filesystem::path& dir, const Conditions& conditions) {
     comm::Communicator& world = testing::world();
-    const bool member = world.rank() < setup.ranks;
+    const bool member = world.rank() < conditions.ranks;
     const std::unique_ptr<comm::Communicator> group = world.split(member ? 0 : 1, world.rank());
     Result result;
     if (!member) return result;
     const std::unique_ptr<comm::Communicator> gradients = group->duplicate();
-    const std::unique_ptr<comm::Communicator> norms = setup.sync_bn ? group->duplicate()
-                                                                    : comm::make_self();
+    const std::unique_ptr<comm::Communicator> norms = conditions.sync_bn ? group->duplicate()
+                                                                         : comm::make_self();
 
-    data::Loader loader(loader_options(dir, setup, *group));
+    data::Loader loader(loader_options(dir, conditions, *group));
 
     const graph::Plan plan = model::training_plan(
-        network,
-        {.batch = global_batch / setup.accumulation / setup.ranks,
+        conditions.network,
+        {.batch = global_batch / conditions.accumulation / conditions.ranks,
          .height = crop,
          .width = crop,
          .keep_logits = true},
         optimizer);
     const std::unique_ptr<exec::Backend> backend = cpu::make_cpu_backend(1);
     backend->allocate(plan);
-    initialise(*backend, plan, setup.kink_free);
+    initialise(*backend, plan, conditions.kink_free);
     const std::unique_ptr<exec::Executable> step = backend->compile(
         plan, {gradients.get(), norms.get()},
-        {.seed = seed, .overlap = setup.overlap, .gradient_type = setup.gradient_type});
+        {.seed = seed, .overlap = conditions.overlap, .gradient_type = conditions.gradient_type});
 
-    for (int s = 0; s < setup.steps; ++s) {
+    for (int s = 0; s < conditions.steps; ++s) {
         std::vector<data::Batch> batches;
         double valid = 0, loss = 0;
-        for (std::int64_t m = 0; m < setup.accumulation; ++m) {
+        for (std::int64_t m = 0; m < conditions.accumulation; ++m) {
             batches.push_back(loader.next());
             valid += static_cast<double>(batches.back().valid_pixels);
         }
@@ -134,7 +137,7 @@ Result train(const std::filesystem::path& dir, const Setup& setup) {
             loss += step->run({.images = batches[m].images,
                                .labels = batches[m].labels,
                                .samples = ids,
-                               .learning_rate = setup.learning_rate,
+                               .learning_rate = conditions.learning_rate,
                                .valid_pixels = valid,
                                .first_micro = m == 0,
                                .last_micro = m + 1 == batches.size()})
@@ -187,6 +190,27 @@ TEST_F(Ranks, WholeGradientAgreesFromAKinkFreeState) {
         const Result many = train(dir_.path(), {.ranks = ranks, .kink_free = true});
         if (!root()) continue;
         EXPECT_TRUE(testing::near(many.gradient, one.gradient, 1e-3)) << ranks << " ranks";
+    }
+}
+
+// Depthwise convolutions, ReLU6, activations of inputs.
+TEST_F(Ranks, SeparableNetworksAgree) {
+    for (const char* backbone : {"mobilenet_v2", "xception41"}) {
+        Conditions conditions{.ranks = 1, .kink_free = true};
+        conditions.network.backbone = backbone;
+        conditions.network.width_divisor = 8;
+        conditions.network.separable = true;
+        conditions.network.dilation = model::Dilation::layer;
+        const Result one = train(dir_.path(), conditions);
+        for (const int ranks : {2, 3}) {
+            conditions.ranks = ranks;
+            const Result many = train(dir_.path(), conditions);
+            if (!root()) continue;
+            const std::string where = std::string(backbone) + " on " + std::to_string(ranks);
+            EXPECT_LE(largest_relative_difference(many.losses, one.losses), 1e-5) << where;
+            EXPECT_TRUE(testing::near(many.logits, one.logits, 1e-4)) << where;
+            EXPECT_TRUE(testing::near(many.gradient, one.gradient, 1e-3)) << where;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 // What DeepLabV3+ and the import of weights know of a backbone. A family of backbones is one file
 // of src/model and one line of src/model/backbone.cpp.
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -21,10 +22,24 @@ struct Features {
 
 // Somebody else's names of a backbone's tensors, in files of a backbone alone.
 struct ForeignNames {
+    // Tensors whose names begin so have no place here.
+    struct LeftOut {
+        std::string beginning, why;  // "fc.", "the classifier of whole images: …"
+    };
     std::string whose;               // "torchvision's ResNet"
     std::vector<std::string> marks;  // tensors that these files have, and no others have all of
-    std::string classifier;          // of whole images, left out: "fc."
+    std::vector<LeftOut> left_out;
+    // Of the images that they were trained on, as ModelConfig has it.
+    std::array<float, 3> mean = ModelConfig().mean, std = ModelConfig().std;
     std::string (*ours)(const std::string& theirs);  // without "backbone."
+};
+
+// Files whose tensors fit a backbone of the family, or are called like them, and that hold another
+// function. They are refused.
+struct Lookalike {
+    std::string whose;
+    std::vector<std::string> marks;  // as ForeignNames has them; "backbone." may stand before
+    std::string why;                 // "batch norm stands before its convolution there"
 };
 
 // A file's tensors of the backbone by our names, without "backbone.".
@@ -42,6 +57,8 @@ struct BackboneFamily {
     std::string wanted;              // "a plain ResNet-18, -50 or -101"
     std::string stem;                // our name of a tensor that all of the family have
     std::vector<ForeignNames> foreign;
+    std::vector<Lookalike> lookalikes;
+    std::vector<Dilation> dilations;  // that it can be built with
     // Of the family's batch norms, where not ModelConfig's, which are the head's in any case.
     std::optional<float> bn_eps, bn_momentum;
     // Tensors are named backbone.<…>.

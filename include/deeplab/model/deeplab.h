@@ -10,6 +10,11 @@
 
 namespace deeplab::model {
 
+// Where the output stride takes the place of a backbone's stride, what follows is dilated instead.
+// uniform: the layer (of a ResNet: the block) that gave its stride up, too. layer: that one not
+// yet, as in the TensorFlow code.
+enum class Dilation : std::uint8_t { uniform, layer };
+
 struct ModelConfig {
     std::string backbone = "resnet101";  // one of backbone_names()
     int output_stride = 16;              // 8 | 16
@@ -21,6 +26,7 @@ struct ModelConfig {
     // ASPP's atrous 3x3 and the decoder's two as a depthwise 3x3 and a 1x1, each with batch norm
     // and ReLU.
     bool separable = false;
+    Dilation dilation = Dilation::uniform;
     // Of the images, by channel (red, green, blue), on a scale of 0 to 1: the network sees
     // (value - mean) / std.
     std::array<float, 3> mean = {0.485f, 0.456f, 0.406f}, std = {0.229f, 0.224f, 0.225f};
