@@ -32,6 +32,7 @@ std::string shape_text(const std::vector<std::int64_t>& extents) {
 std::string network_text(const weights::WeightsInfo& info) {
     const auto& m = info.model;
     std::string text = m.backbone;
+    if (m.separable) text += ", separable";
     if (m.width_divisor != 1) text += cat(", widths / ", m.width_divisor);
     return text + (m.num_classes > 0 ? cat(", ", m.num_classes, " classes") : ", no classifier");
 }

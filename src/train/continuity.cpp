@@ -2,6 +2,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "deeplab/config/fields.h"
 #include "deeplab/data/split_content.h"
 #include "deeplab/io/features.h"
 #include "deeplab/weights/class_names.h"
@@ -100,6 +101,34 @@ Continuation check_resumed(const weights::WeightsInfo& before, const weights::We
                 "of the images and the names of the classes were compared, their masks were not"));
     }
     return result;
+}
+
+void check_initial_network(const weights::WeightsFile& file, const model::ModelConfig& model) {
+    const auto& info = file.info();
+    if (info && file.untrained().empty() && info->model.dilation != model.dilation) {
+        const char* const theirs = info->model.dilation == model::Dilation::layer ? "layer"
+                                                                                  : "uniform";
+        throw UsageError(cat("the weights (", file.path().string(),
+                             ") were trained with model.dilation = \"", theirs,
+                             "\", which this run has not — the same weights would be another "
+                             "function — give --set model.dilation=",
+                             theirs));
+    }
+    const auto seen = weights::normalisation_of(file);
+    if (!seen || (seen->mean == model.mean && seen->std == model.std)) return;
+    const auto text = [](const std::array<float, 3>& values) {
+        std::string list;
+        for (const float v : values)
+            list += cat(list.empty() ? "[" : ", ", io::to_json(config::Real::value(v)));
+        return list + "]";
+    };
+    throw UsageError(cat("model.mean and model.std are ", text(model.mean), " and ",
+                         text(model.std), ", and the weights (", file.path().string(),
+                         ") were trained with ", text(seen->mean), " and ", text(seen->std),
+                         " — the network would see images of another brightness and contrast than "
+                         "it knows — give --set model.mean=\"",
+                         text(seen->mean), "\" --set model.std=\"", text(seen->std),
+                         "\", or the same in [model]"));
 }
 
 std::vector<std::string> check_initial_classes(const weights::WeightsFile& file,

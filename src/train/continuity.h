@@ -23,6 +23,10 @@ Continuation check_resumed(const weights::WeightsInfo& before, const weights::We
                            const config::Config& config, const TrainOptions& options,
                            const std::filesystem::path& file);
 
+// Weights of --init see the images that they were trained on, by mean and deviation, and are
+// dilated by the same rule: UsageError otherwise.
+void check_initial_network(const weights::WeightsFile& file, const model::ModelConfig& model);
+
 // A classifier that is taken from --init knows the data's classes, in their order: UsageError
 // otherwise, unless options say so. Returns notes as above.
 std::vector<std::string> check_initial_classes(const weights::WeightsFile& file,

@@ -133,6 +133,7 @@ std::uint64_t Trainer::fresh_values() {
 
 std::uint64_t Trainer::initial_weights() {
     const weights::WeightsFile file(options_.init);
+    check_initial_network(file, setup_.config.model);
     const auto seed = static_cast<std::uint64_t>(setup_.config.train.seed);
     const weights::ImportedWeights weights = weights::import_weights(
         file, setup_.plan, {.seed = seed, .reset_classifier = options_.reset_classifier});

@@ -28,7 +28,21 @@ std::vector<std::string> tensor_names(const WeightsFile& file) {
     return names;
 }
 
+// "a plain ResNet-18, -50 or -101, or …": all families.
+std::string wanted_backbones() {
+    std::string text;
+    for (const model::BackboneFamily& family : model::backbone_families())
+        text += cat(text.empty() ? "" : ", or ", family.wanted);
+    return text;
+}
+
 Names names_or_refuse(const WeightsFile& file) {
+    if (const model::Lookalike* other = lookalike_of(tensor_names(file))) {
+        throw DataError(cat(file.path().string(), " holds ", other->whose,
+                            " — its tensors are called like those of a network here, and it is "
+                            "another function: ",
+                            other->why, " — give weights of ", wanted_backbones()));
+    }
     const auto names = names_of(tensor_names(file));
     if (names && !names->ambiguous) return *names;
     if (names) {
@@ -46,8 +60,9 @@ Names names_or_refuse(const WeightsFile& file) {
                         file.tensors().size() == 1 ? " tensor, named " : " tensors, named ", some,
                         file.tensors().size() > 3 ? ", …" : "",
                         " — it cannot be told which belongs where — give weights with the names of "
-                        "torchvision's ResNets, of this program's networks (backbone.…, aspp.…, "
-                        "decoder.…) or of the reference implementation (Resnet101.…, encoder.…)"));
+                        "torchvision's ResNets or MobileNetV2, of timm's aligned Xceptions, of "
+                        "this program's networks (backbone.…, aspp.…, decoder.…) or of the "
+                        "reference implementation (Resnet101.…, encoder.…)"));
 }
 
 std::vector<std::string> remarks_on(const WeightsFile& file, const Names& names) {
@@ -117,14 +132,6 @@ model::Recognised backbone_of(const WeightsFile& file, const Places& places) {
         if (tensors.contains(family.stem)) return family.recognise(tensors);
     }
     return {"", "no backbone of this program"};
-}
-
-// "a plain ResNet-18, -50 or -101": all families.
-std::string wanted_backbones() {
-    std::string text;
-    for (const model::BackboneFamily& family : model::backbone_families())
-        text += cat(text.empty() ? "" : ", or ", family.wanted);
-    return text;
 }
 
 const char* initialisation(graph::ParameterKind kind) {
@@ -367,7 +374,21 @@ WeightsInfo guess_info(const WeightsFile& file) {
     info.model.backbone = backbone.name;
     info.model.width_divisor = backbone.width_divisor;
     info.model.num_classes = static_cast<int>(classes_of(file, places));
+    info.model.separable = places.contains("aspp.branch1.dw.weight");
+    // The rule that the family's networks have wherever they come from; of a ResNet the only one.
+    info.model.dilation = model::family_of(backbone.name).dilations.back();
+    if (const auto seen = normalisation_of(file)) {
+        info.model.mean = seen->mean;
+        info.model.std = seen->std;
+    }
     return info;
+}
+
+std::optional<data::Normalisation> normalisation_of(const WeightsFile& file) {
+    if (file.info()) return file.info()->normalisation();
+    const Names names = names_or_refuse(file);
+    if (names.naming.foreign == nullptr) return std::nullopt;
+    return data::Normalisation{names.naming.foreign->mean, names.naming.foreign->std};
 }
 
 void save_weights(const std::filesystem::path& target, const Snapshot& snapshot,

@@ -225,6 +225,48 @@ TEST_F(Continuity, WeightsOfSafetensorsToo) {
     EXPECT_EQ(refused(options_), "");
 }
 
+// A network sees images as those that it was trained on.
+TEST_F(Continuity, WeightsDemandTheirMeanAndDeviation) {
+    const std::string lines = "train = {iterations = 2, global_batch = 2}";
+    options_ = testing::tiny_run(dir_.path(), lines,
+                                 {"model.mean=[0.5, 0.5, 0.25]", "model.std=[0.5, 0.5, 0.5]"});
+    ASSERT_EQ(refused(options_), "");
+    const weights::Snapshot trained = weights::load_checkpoint(options_.run /
+                                                               "checkpoints/latest.h5");
+    EXPECT_EQ(trained.info.model.mean[2], 0.25f);
+    weights::save_weights(dir_ / "trained.safetensors", trained, "");
+    for (const fs::path& init : {options_.run, dir_ / "trained.safetensors"}) {
+        TrainOptions second = testing::tiny_run(dir_.path(), lines);
+        second.run = dir_ / cat("second", init.extension().string());
+        second.init = init;
+        const std::string message = refused(second);
+        EXPECT_THAT(message, HasSubstr("2 model.mean and model.std are [0.485, 0.456, 0.406] and"));
+        EXPECT_THAT(message, HasSubstr("were trained with [0.5, 0.5, 0.25] and [0.5, 0.5, 0.5]"));
+        EXPECT_THAT(message, HasSubstr("--set model.mean=\"[0.5, 0.5, 0.25]\""));
+        second.config.model.mean = options_.config.model.mean;
+        EXPECT_THAT(refused(second), HasSubstr("model.std"));
+        second.config.model.std = options_.config.model.std;
+        EXPECT_EQ(refused(second), "");
+    }
+}
+
+TEST_F(Continuity, WeightsDemandTheirDilation) {
+    const auto mobilenet = [&](const std::string& dilation) {
+        return testing::tiny_run(dir_.path(), "train = {iterations = 2, global_batch = 2}",
+                                 {"model.backbone=mobilenet_v2", "model.dilation=" + dilation});
+    };
+    options_ = mobilenet("layer");
+    ASSERT_EQ(refused(options_), "");
+    TrainOptions second = mobilenet("uniform");
+    second.run = dir_ / "second";
+    second.init = options_.run;
+    const std::string message = refused(second);
+    EXPECT_THAT(message, HasSubstr("were trained with model.dilation = \"layer\""));
+    EXPECT_THAT(message, HasSubstr("give --set model.dilation=layer"));
+    second.config.model.dilation = model::Dilation::layer;
+    EXPECT_EQ(refused(second), "");
+}
+
 TEST(ClassNames, MovedAndRenamed) {
     const auto table = [](const Names& names) {
         data::ClassTable made;

@@ -1,7 +1,7 @@
 #pragma once
 // Weights of any origin: our checkpoints, safetensors, PyTorch's .pth. A file's names are ours,
-// torchvision's ResNet's (an ImageNet backbone) or the reference implementation's; which, and what
-// became of every tensor, is said.
+// those of an ImageNet backbone (torchvision's ResNet or MobileNetV2, timm's aligned Xception) or
+// the reference implementation's; which, and what became of every tensor, is said.
 
 #include <cstdint>
 #include <filesystem>
@@ -73,9 +73,10 @@ struct ImportedWeights {
     std::vector<Row> table;  // the network's tensors in its order, then the ignored ones
 };
 
-// The plan's parameters and states from the file. Initialised are: ASPP and decoder when the names
-// are torchvision's, and the classifier with reset_classifier. DataError for everything else that
-// is missing, has another shape, is unknown, is no floating number or not finite.
+// The plan's parameters and states from the file. Initialised are: ASPP and decoder when the file
+// is a backbone's, and the classifier with reset_classifier. DataError for everything else that is
+// missing, has another shape, is unknown, is no floating number or not finite, and for networks
+// that look alike and compute something else.
 ImportedWeights import_weights(const WeightsFile& file, const graph::Plan& plan,
                                const ImportOptions& options);
 
@@ -83,9 +84,13 @@ std::string to_text(const ImportedWeights& weights);  // the table, a line a ten
 std::string summary(const ImportedWeights& weights);  // a few lines: counts and reasons
 
 // Of which network a file is that does not say so itself: backbone, widths and classes from names
-// and shapes; what weights cannot tell (stride, names of classes, mean and std) is the default's.
-// num_classes is 0 when the file holds no classifier. DataError when it is no network of ours.
+// and shapes; what weights cannot tell (stride, names of classes) is the default's, mean and std
+// are those of its origin where that is known. num_classes is 0 when the file holds no classifier.
+// DataError when it is no network of ours.
 WeightsInfo guess_info(const WeightsFile& file);
+
+// Of the images that the weights were trained on; none where that cannot be told.
+std::optional<data::Normalisation> normalisation_of(const WeightsFile& file);
 
 // safetensors with our names, which a plain PyTorch module loads with strict=True
 // (tests/golden/deeplab_torch.py), and with what eval and predict need to know as metadata.
