@@ -35,6 +35,18 @@ double gmac_per_image(const config::Config& config) {
     return convolution_flops(model::inference_plan(config.model, 1, crop, crop)) / 2e9;
 }
 
+// Without what stands between them in the buffers, which parameter_count has.
+std::int64_t parameters_of(const graph::Plan& plan) {
+    std::int64_t sum = 0;
+    for (const graph::Parameter& p : plan.parameters) sum += p.shape.elements();
+    return sum;
+}
+
+// "mobilenet_v2, separable": what is not as a plain DeepLabV3+ has it.
+std::string network_text(const model::ModelConfig& model) {
+    return cat(model.backbone, model.separable ? ", separable" : "");
+}
+
 // A rank's parameters, gradients and momentum.
 std::int64_t parameter_bytes(const graph::Plan& plan) { return plan.parameter_count * 12; }
 
@@ -106,7 +118,7 @@ std::string needs_json(const Setup& setup, std::int64_t ranks, bool on_device,
     out["output_stride"] = config.model.output_stride;
     out["classes"] = config.model.num_classes;
     out["crop"] = config.data.augmentation.crop;
-    out["parameters"] = plan.parameter_count;
+    out["parameters"] = parameters_of(plan);
     out["statistics"] = plan.state_count;
     out["gmac_per_image"] = gmac_per_image(config);
     out["plan_hash"] = hex64(graph::hash(plan));
@@ -135,10 +147,10 @@ void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
     const auto bytes = [](std::int64_t n) { return human_bytes(static_cast<std::uint64_t>(n)); };
     const std::int64_t crop = config.data.augmentation.crop;
 
-    std::cout << "network     " << config.model.backbone << ", output stride "
+    std::cout << "network     " << network_text(config.model) << ", output stride "
               << config.model.output_stride << ", " << config.model.num_classes << " classes, crop "
               << crop << "\n"
-              << "parameters " << plan.parameter_count << "\n"
+              << "parameters " << parameters_of(plan) << "\n"
               << "GMAC per image " << fixed(gmac_per_image(config), 3) << "\n"
               << "statistics  " << plan.state_count << " running means and variances\n"
               << "work        " << fixed(convolution_flops(plan) / 1e9, 2)
