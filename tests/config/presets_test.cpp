@@ -79,9 +79,9 @@ void expect_treatment(const Config& config, int unclaimed,
     EXPECT_EQ(plan.update.accumulate_decay, config.optimizer.accumulate_decay);
 }
 
-// What recipe and reference have in common.
-void expect_resnet101(const Config& c) {
-    EXPECT_EQ(c.model.backbone, "resnet101");
+// What recipes and reference have in common.
+void expect_voc(const Config& c, const std::string& backbone) {
+    EXPECT_EQ(c.model.backbone, backbone);
     EXPECT_EQ(c.data.train_split, "train_aug");
     EXPECT_EQ(c.data.val_split, "val");
     EXPECT_EQ(c.data.augmentation.crop, 513);
@@ -121,13 +121,14 @@ TEST(Presets, AllFilesLoadAndMakeAPlan) {
         names.insert(entry.path().stem());
     }
     for (const char* name : {"voc_r101_reference", "voc_r101_reference_effective", "voc_r101_paper",
-                             "voc_r101_os8_finetune", "quickstart_cpu"})
+                             "voc_r101_os8_finetune", "quickstart_cpu", "voc_mobilenet_v2",
+                             "voc_xception65", "voc_xception65_os8"})
         EXPECT_TRUE(names.contains(name)) << name;
 }
 
 TEST(Presets, Reference) {
     const Config c = load_config(preset("voc_r101_reference"), {});
-    expect_resnet101(c);
+    expect_voc(c, "resnet101");
     expect_reference_data(c);
     EXPECT_EQ(c.model.output_stride, 16);
     EXPECT_EQ(c.optimizer.lr, 0.007);
@@ -142,7 +143,7 @@ TEST(Presets, Reference) {
 // Resnet101, .layerN, .layerN.I, .convN (, .downsample before .0); encoder, .ASPP, a branch, .0.
 TEST(Presets, ReferenceEffectiveStepsAsOftenAsParametersWereListed) {
     const Config c = load_config(preset("voc_r101_reference_effective"), {});
-    expect_resnet101(c);
+    expect_voc(c, "resnet101");
     expect_reference_data(c);
     EXPECT_TRUE(c.optimizer.accumulate_decay);
     std::map<int, int> parameters;  // by steps
@@ -168,9 +169,8 @@ TEST(Presets, ReferenceEffectiveStepsAsOftenAsParametersWereListed) {
               (std::vector<std::string>{"optimizer.accumulate_decay", "optimizer.groups"}));
 }
 
-TEST(Presets, Paper) {
-    const Config c = load_config(preset("voc_r101_paper"), {});
-    expect_resnet101(c);
+// The paper's and its TensorFlow code's.
+void expect_paper(const Config& c) {
     const data::Augmentation& a = c.data.augmentation;
     EXPECT_EQ(a.resize, data::Augmentation::Resize::factor);
     EXPECT_EQ(a.range_low, 0.5);
@@ -178,12 +178,17 @@ TEST(Presets, Paper) {
     EXPECT_EQ(a.step, 0.25);
     EXPECT_EQ(a.blur, 0);
     EXPECT_EQ(a.pad_label, data::Augmentation::PadLabel::ignore);
-    for (std::size_t i = 0; i < 3; ++i) {  // the mean pixel
-        const auto mean = data::Normalisation{}.mean[i];
-        EXPECT_EQ(a.pad_color[i], static_cast<std::uint8_t>(255 * mean + 0.5f));
-    }
-    EXPECT_EQ(c.model.output_stride, 16);
+    for (std::size_t i = 0; i < 3; ++i)  // the mean pixel
+        EXPECT_EQ(a.pad_color[i], static_cast<std::uint8_t>(255 * c.model.mean[i] + 0.5f));
     EXPECT_EQ(c.model.dropout, (std::array<float, 3>{0.1f, 0, 0}));
+}
+
+TEST(Presets, Paper) {
+    const Config c = load_config(preset("voc_r101_paper"), {});
+    expect_voc(c, "resnet101");
+    expect_paper(c);
+    EXPECT_EQ(c.model.mean, data::Normalisation{}.mean);
+    EXPECT_EQ(c.model.output_stride, 16);
     EXPECT_NEAR(c.model.bn_momentum, 1 - 0.9997, 1e-9);
     EXPECT_EQ(c.optimizer.lr, 0.007);
     EXPECT_FALSE(c.train.freeze_bn);
@@ -194,9 +199,52 @@ TEST(Presets, Paper) {
     });
 }
 
+// Decay on full convolutions alone, the bias at twice the rate: as many parameters have a group's
+// settings as the network has batch norms and depthwise convolutions.
+void expect_separable(const Config& c, int full_convolutions) {
+    expect_paper(c);
+    EXPECT_TRUE(c.model.separable);
+    EXPECT_EQ(c.model.dilation, model::Dilation::layer);
+    expect_treatment(c, full_convolutions, [](const Parameter& p) {
+        if (p.kind == ParameterKind::bias) return Treatment{.lr_multiplier = 2, .weight_decay = 0};
+        const bool full = p.kind == ParameterKind::conv_weight && p.shape.c > 1;
+        return Treatment{.weight_decay = full ? 4e-5 : 0};
+    });
+}
+
+TEST(Presets, MobileNetV2) {
+    const Config c = load_config(preset("voc_mobilenet_v2"), {});
+    expect_voc(c, "mobilenet_v2");
+    EXPECT_EQ(c.model.output_stride, 16);
+    EXPECT_NEAR(c.model.bn_momentum, 1 - 0.997, 1e-8);
+    EXPECT_EQ(c.model.mean, data::Normalisation{}.mean) << "torchvision's weights";
+    EXPECT_EQ(c.optimizer.lr, 0.007);
+    expect_separable(c, 66 - 17 - 5);  // of 66 convolutions 17 and 5 are depthwise
+}
+
+TEST(Presets, Xception65) {
+    const Config c = load_config(preset("voc_xception65"), {});
+    expect_voc(c, "xception65");
+    EXPECT_EQ(c.model.output_stride, 16);
+    EXPECT_NEAR(c.model.bn_momentum, 1 - 0.9997, 1e-9);
+    EXPECT_EQ(c.model.mean, (std::array<float, 3>{0.5f, 0.5f, 0.5f}));
+    EXPECT_EQ(c.model.std, c.model.mean);
+    EXPECT_EQ(c.optimizer.lr, 0.007);
+    expect_separable(c, 147 - 63 - 5);  // 21 units of three
+
+    const Config eight = load_config(preset("voc_xception65_os8"), {});
+    EXPECT_EQ(eight.model.output_stride, 8);
+    EXPECT_EQ(eight.optimizer.lr, 0.001);
+    EXPECT_TRUE(eight.train.freeze_bn);
+    // Its weights are the other one's: nothing that tells networks apart differs.
+    EXPECT_EQ(frozen_differences(c, eight),
+              (std::vector<std::string>{"model.output_stride", "train.freeze_bn", "optimizer.lr"}));
+    expect_separable(eight, 147 - 63 - 5);
+}
+
 TEST(Presets, Os8Finetune) {
     const Config c = load_config(preset("voc_r101_os8_finetune"), {});
-    expect_resnet101(c);
+    expect_voc(c, "resnet101");
     expect_reference_data(c);
     EXPECT_EQ(c.model.output_stride, 8);
     EXPECT_TRUE(c.train.freeze_bn);
