@@ -57,6 +57,27 @@ run bash "$root/jobs/get_weights.sh" --dry-run "$temporary/never"
 expect_status 0 "--dry-run"
 expect_text "would fetch https://download.pytorch.org/models/resnet101-5d3b4d8f.pth" "--dry-run"
 expect_text "178728960 bytes, SHA-256 5d3b4d8f" "--dry-run says what is checked"
+while read -r network expected; do
+    run bash "$root/jobs/get_weights.sh" --network "$network" --dry-run "$temporary/never"
+    expect_status 0 "--network $network"
+    expect_text "$expected" "--network $network"
+done <<'END'
+resnet101_v2 models/resnet101-cd907fc2.pth to
+resnet101_v2 SHA-256 cd907fc2
+resnet50 models/resnet50-0676ba61.pth
+resnet50_v2 models/resnet50-11ad3fa6.pth
+resnet18 models/resnet18-f37072fd.pth
+mobilenet_v2 models/mobilenet_v2-b0353104.pth
+mobilenet_v2_v2 models/mobilenet_v2-7ebf99e0.pth
+xception41 timm/xception41.tf_in1k/resolve/main/model.safetensors
+xception65 timm/xception65.ra3_in1k/resolve/main/model.safetensors
+xception71 /never/xception71.tf_in1k.safetensors
+END
+run bash "$root/jobs/get_weights.sh" --network resnet34 "$temporary/never"
+expect_status 2 "an unknown network"
+expect_text "use one of resnet101 resnet101_v2" "an unknown network names those that there are"
+run bash "$root/jobs/get_weights.sh" --network
+expect_status 2 "--network without a name"
 run bash "$root/jobs/get_weights.sh" --help
 expect_status 0 "--help"
 expect_text "example:" "--help"
