@@ -1,16 +1,25 @@
 // JSON with nlohmann-json: its event interface fills the tree directly, so that lines are known and
-// a key that stands twice is refused instead of the last one winning.
+// a key that stands twice is refused instead of the last one winning. Large files go as events to
+// whoever reads them.
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstring>
 #include <iterator>
 #include <limits>
+#include <memory>
 #include <unordered_set>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/io/foreign.h"
+#include "deeplab/io/json_events.h"
 #include "deeplab/io/value.h"
 
 namespace deeplab::io {
@@ -55,6 +64,15 @@ private:
     Position* position_;
 };
 
+// "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while …:
+// unexpected …": what stands last, and where.
+std::string detail_of(const std::string& message, const std::string& token) {
+    constexpr std::size_t most = 80;  // of a token; a string may be as long as the file
+    const std::size_t detail = message.rfind(": ");
+    return cat(detail == std::string::npos ? message : message.substr(detail + 2),
+               token.empty() ? "" : cat(" near ", token.substr(0, most)));
+}
+
 class TreeBuilder {
 public:
     TreeBuilder(const Position& position, const std::string& what)
@@ -85,12 +103,8 @@ public:
     }
     template <class Exception>
     bool parse_error(std::size_t, const std::string& token, const Exception& exception) {
-        // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while …:
-        // unexpected …"
         const std::string text = exception.what();
-        const std::size_t detail = text.rfind(": ");
-        fail(cat(detail == std::string::npos ? text : text.substr(detail + 2),
-                 token.empty() ? "" : cat(" near ", token)));
+        fail(detail_of(text, token));
     }
 
     Value take() { return std::move(root_); }
@@ -139,6 +153,106 @@ private:
     Value root_;
 };
 
+// A file's bytes, a piece in memory at a time.
+class FileBytes {
+public:
+    explicit FileBytes(const std::filesystem::path& path)
+        : path_(path), file_(std::fopen(path.c_str(), "rb"), &std::fclose), piece_(1 << 20) {
+        if (!file_) cannot_read();
+        fill();
+        if (const auto foreign = foreign_file({piece_.data(), filled_}); foreign)
+            throw DataError(
+                cat(path.string(), " is ", foreign->what, " — it is no JSON — ", foreign->remedy));
+    }
+
+    bool at_end() const { return filled_ == 0; }
+    const char& front() const { return reinterpret_cast<const char&>(piece_[at_]); }
+    void advance() {
+        ++passed_;
+        if (++at_ == filled_) fill();
+    }
+    std::int64_t passed() const { return passed_; }
+
+private:
+    [[noreturn]] void cannot_read() const {
+        const int problem = errno;
+        if (is_machines_failure(problem)) throw_machines_failure("read", path_, problem);
+        throw UsageError(cat("cannot read ", path_.string(), ": ", std::strerror(problem),
+                             " — it is needed — check the path"));
+    }
+    void fill() {
+        filled_ = std::fread(piece_.data(), 1, piece_.size(), file_.get());
+        at_ = 0;
+        if (filled_ == 0 && std::ferror(file_.get()) != 0) cannot_read();
+    }
+
+    std::filesystem::path path_;
+    std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
+    std::vector<unsigned char> piece_;
+    std::size_t filled_ = 0, at_ = 0;
+    std::int64_t passed_ = 0;
+};
+
+// The end is an iterator without bytes.
+class FileCursor {
+public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = char;
+    using difference_type = std::ptrdiff_t;
+    using pointer = const char*;
+    using reference = const char&;
+
+    explicit FileCursor(FileBytes* bytes) : bytes_(bytes) {}
+    reference operator*() const { return bytes_->front(); }
+    FileCursor& operator++() {
+        bytes_->advance();
+        return *this;
+    }
+    bool operator==(const FileCursor& other) const { return ended() == other.ended(); }
+
+private:
+    bool ended() const { return bytes_ == nullptr || bytes_->at_end(); }
+
+    FileBytes* bytes_;
+};
+
+// The library's events as ours.
+class Forwarder {
+public:
+    Forwarder(JsonEvents& events, const FileBytes& bytes, std::string what)
+        : events_(events), bytes_(bytes), what_(std::move(what)) {}
+
+    bool null() { return events_.null(), true; }
+    bool boolean(bool value) { return events_.boolean(value), true; }
+    bool number_integer(std::int64_t value) { return events_.integer(value), true; }
+    bool number_unsigned(std::uint64_t value) {
+        if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
+            events_.number(static_cast<double>(value));
+        else
+            events_.integer(static_cast<std::int64_t>(value));
+        return true;
+    }
+    bool number_float(double value, const std::string&) { return events_.number(value), true; }
+    bool string(std::string& value) { return events_.text(value), true; }
+    bool binary(Json::binary_t&) { return false; }
+    bool start_object(std::size_t) { return events_.start_object(), true; }
+    bool end_object() { return events_.end_object(), true; }
+    bool start_array(std::size_t) { return events_.start_array(), true; }
+    bool end_array() { return events_.end_array(), true; }
+    bool key(std::string& name) { return events_.key(name), true; }
+    template <class Exception>
+    bool parse_error(std::size_t, const std::string& token, const Exception& exception) {
+        throw DataError(cat("not valid JSON: ", detail_of(exception.what(), token), " (", what_,
+                            ", byte ", bytes_.passed(),
+                            ") — nothing of it is used — fetch or write the file again"));
+    }
+
+private:
+    JsonEvents& events_;
+    const FileBytes& bytes_;
+    std::string what_;
+};
+
 Json json_of(const Value& value) {
     if (const bool* v = value.get_if<bool>()) return *v;
     if (const std::int64_t* v = value.get_if<std::int64_t>()) return *v;
@@ -166,6 +280,13 @@ Value parse_json(std::string_view text, const std::string& what) {
                                           Cursor(text.data() + text.size(), &position), &builder);
     ensures(complete, "the JSON parser ends with a tree or an error");
     return builder.take();
+}
+
+void read_json(const std::filesystem::path& file, JsonEvents& events) {
+    FileBytes bytes(file);
+    Forwarder forwarder(events, bytes, file.string());
+    const bool complete = Json::sax_parse(FileCursor(&bytes), FileCursor(nullptr), &forwarder);
+    ensures(complete, "the JSON parser ends with the last event or an error");
 }
 
 std::string to_json(const Value& value, int indent) {
