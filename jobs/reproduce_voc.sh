@@ -53,7 +53,7 @@ voc=${places[0]} weights=${places[1]} out=${places[2]}
 # ---- before hours of work, not after
 [[ -f $preset ]] || preset=$root/jobs/configs/$preset.toml
 [[ -f $preset ]] || fail 2 "there is no preset $preset — the recipe is unknown — use one of:" \
-    "$(cd "$root/jobs/configs" && printf '%s ' *.toml)"
+    "$(cd "$root/jobs/configs" && grep -L '^\[\[class\]\]' -- *.toml | tr '\n' ' ')"
 [[ $which == best || $which == latest ]] || fail 2 "--checkpoint $which — it is best or latest"
 [[ -z $ranks ]] || require_number -n "$ranks" 1
 if [[ -n $iterations ]]; then

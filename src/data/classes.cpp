@@ -4,6 +4,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/data/category_map.h"
 #include "deeplab/data/shard.h"
 #include "deeplab/io/value.h"
 
@@ -23,12 +24,32 @@ io::Rgb voc_color(int index) {
             static_cast<std::uint8_t>(b)};
 }
 
-// Reads one --classes file; every message names file and line.
+// Reads one file of --classes or --map; every message names file and line.
 class ClassFileReader {
 public:
-    explicit ClassFileReader(const std::filesystem::path& path) : name_(path.string()) {}
+    ClassFileReader(const std::filesystem::path& path, bool is_map)
+        : name_(path.string()), is_map_(is_map) {}
 
-    ClassFile read(const std::filesystem::path& path) {
+    ClassFile read_classes(const std::filesystem::path& path) {
+        return with_values(read_table(path));
+    }
+
+    CategoryMap read_map(const std::filesystem::path& path) {
+        CategoryMap map{read_table(path), std::move(categories_), std::move(ignored_categories_)};
+        const auto count = static_cast<int>(map.classes.classes.size());
+        if (ignored_.size() != 1 || ignored_[0] < count)
+            fail(ignore_line_, "\"ignore\" must be one value that is no class",
+                 cat("choose one in ", count, "..255"));
+        map.classes.ignore = ignored_[0];
+        for (std::size_t c = 1; c < map.labels.size(); ++c)
+            if (map.labels[c].empty())
+                fail(0, cat("class \"", map.classes.classes[c].name, "\" lists no category"),
+                     "add labels = [\"…\"]; only the first class may be what no category covers");
+        return map;
+    }
+
+private:
+    ClassTable read_table(const std::filesystem::path& path) {
         const io::Value root = io::parse_toml(read_text(path), name_);
         const io::Object* top = root.get_if<io::Object>();
         if (top == nullptr) fail(root.line, "the file is not a table", "write [[class]] tables");
@@ -37,12 +58,15 @@ public:
         for (const auto& [key, value] : top->members()) {
             if (key == "ignore") {
                 read_ignore(value);
-            } else if (key == "ignore_colors") {
+            } else if (key == "ignore_colors" && !is_map_) {
                 read_void_colors(value);
+            } else if (key == "ignore_labels" && is_map_) {
+                ignored_categories_ = categories(value, key);
             } else if (key == "class") {
                 list = &value;
             } else {
-                unknown(key, value.line, {"ignore", "ignore_colors", "class"});
+                unknown(key, value.line,
+                        {"ignore", is_map_ ? "ignore_labels" : "ignore_colors", "class"});
             }
         }
         const io::Array* entries = list != nullptr ? list->get_if<io::Array>() : nullptr;
@@ -52,10 +76,9 @@ public:
         for (const io::Value& entry : *entries)
             table.classes.push_back(read_class(entry, static_cast<int>(table.classes.size())));
         check(table, *entries);
-        return with_values(std::move(table));
+        return table;
     }
 
-private:
     [[noreturn]] void fail(int line, const std::string& what, const std::string& remedy) const {
         throw UsageError(cat(what, " (", name_, line > 0 ? cat(", line ", line) : std::string(),
                              ") — ", "labels have no meaning without a valid list of classes — ",
@@ -65,10 +88,29 @@ private:
     [[noreturn]] void unknown(const std::string& key, int line,
                               const std::vector<std::string>& known) const {
         const std::string near = nearest(key, known);
+        const char*
+            all = is_map_
+                      ? "valid keys: ignore, ignore_labels, and name, color and labels in [[class]]"
+                      : "valid keys: ignore, ignore_colors, and name, color and label in [[class]]";
         fail(line, cat("unknown key \"", key, "\""),
-             near.empty()
-                 ? "valid keys: ignore, ignore_colors, and name, color and label in [[class]]"
-                 : cat("did you mean \"", near, "\"?"));
+             near.empty() ? std::string(all) : cat("did you mean \"", near, "\"?"));
+    }
+
+    std::vector<CategoryLabel> categories(const io::Value& value, const std::string& key) const {
+        std::vector<CategoryLabel> out;
+        const auto no_list = [&](int line) {
+            fail(line, cat("\"", key, "\" must be a list of categories' names or ids"),
+                 cat("write ", key, " = [\"person\"] or ", key, " = [1]"));
+        };
+        const io::Array* list = value.get_if<io::Array>();
+        if (list == nullptr) no_list(value.line);
+        for (const io::Value& one : *list) {
+            const std::int64_t* id = one.get_if<std::int64_t>();
+            const std::string* name = one.get_if<std::string>();
+            if (id == nullptr && (name == nullptr || name->empty())) no_list(one.line);
+            out.push_back({id != nullptr ? *id : 0, name != nullptr ? *name : "", one.line});
+        }
+        return out;
     }
 
     std::int64_t byte(const io::Value& value, const std::string& key) const {
@@ -118,6 +160,7 @@ private:
         if (object == nullptr)
             fail(entry.line, "\"class\" must be a list of tables", "write [[class]]");
         ClassInfo info{"", voc_color(index), false};
+        std::vector<CategoryLabel> labels;
         for (const auto& [key, value] : object->members()) {
             if (key == "name") {
                 const std::string* text = value.get_if<std::string>();
@@ -128,15 +171,18 @@ private:
             } else if (key == "color") {
                 info.color = rgb(value, "color");
                 info.has_color = true;
-            } else if (key == "label") {
+            } else if (key == "labels" && is_map_) {
+                labels = categories(value, key);
+            } else if (key == "label" && !is_map_) {
                 labels_.resize(static_cast<std::size_t>(index), MaskValues::no_label);
                 labels_.push_back(static_cast<int>(byte(value, "label")));
             } else {
-                unknown(key, value.line, {"name", "color", "label"});
+                unknown(key, value.line, {"name", "color", is_map_ ? "labels" : "label"});
             }
         }
         if (info.name.empty())
             fail(entry.line, cat("class ", index, " has no name"), "add name = \"…\"");
+        categories_.push_back(std::move(labels));
         return info;
     }
 
@@ -228,6 +274,9 @@ private:
     std::vector<int> ignored_ = {255}, labels_;  // labels_: empty, or as far as the file has them
     int ignore_line_ = 0;
     std::vector<io::Rgb> void_colors_;
+    bool is_map_;
+    std::vector<std::vector<CategoryLabel>> categories_;  // of each class
+    std::vector<CategoryLabel> ignored_categories_;
 };
 
 }  // namespace
@@ -264,7 +313,11 @@ bool MaskValues::plain() const {
 }
 
 ClassFile load_class_file(const std::filesystem::path& toml) {
-    return ClassFileReader(toml).read(toml);
+    return ClassFileReader(toml, false).read_classes(toml);
+}
+
+CategoryMap load_category_map(const std::filesystem::path& toml) {
+    return ClassFileReader(toml, true).read_map(toml);
 }
 
 ClassTable load_classes(const std::filesystem::path& toml) { return load_class_file(toml).classes; }

@@ -17,6 +17,7 @@
 #include "deeplab/base/text.h"
 #include "deeplab/config/config.h"
 #include "deeplab/cuda/cuda_backend.h"
+#include "deeplab/io/value.h"
 #include "runtime_compiler.h"
 
 namespace {
@@ -46,11 +47,19 @@ graph::Plan plan_of(model::ModelConfig model, std::int64_t batch, std::int64_t c
     return model::training_plan(model, training, {});
 }
 
+bool is_class_file(const std::filesystem::path& file) {
+    const io::Value root = io::parse_toml(read_text(file), file.string());
+    const io::Object* table = root.get_if<io::Object>();
+    return table != nullptr && table->find("class") != nullptr;
+}
+
 Problems problems_of(const std::filesystem::path& configs) {
     Problems problems;
     std::vector<std::filesystem::path> files;
     for (const auto& entry : std::filesystem::directory_iterator(configs)) {
-        if (entry.path().extension() == ".toml") files.push_back(entry.path());
+        // Files of classes lie there too.
+        if (entry.path().extension() == ".toml" && !is_class_file(entry.path()))
+            files.push_back(entry.path());
     }
     std::sort(files.begin(), files.end());
     for (const auto& file : files) {
