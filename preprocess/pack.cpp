@@ -4,15 +4,19 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <optional>
 #include <utility>
 
+#include "coco_records.h"
 #include "deeplab/base/clock.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/data/manifest_members.h"
 #include "progress.h"
+#include "records.h"
 #include "summary.h"
 #include "survey.h"
 #include "work_lock.h"
@@ -43,7 +47,8 @@ fs::path skipped_file(const PackOptions& options, const Source& source) {
     return options.out / (source.split + ".skipped.txt");
 }
 
-// Drops records whose files are missing (--missing skip) from the list.
+// Drops records whose files are missing (--missing skip), or that a rule of the source left out,
+// from the list.
 void drop_missing(Source& source, Survey& found) {
     std::vector<Entry> entries;
     for (std::size_t i = 0; i < found.records.size(); ++i)
@@ -62,11 +67,11 @@ Range records_of_shard(const Survey& found, std::int64_t s, std::int64_t shards)
             static_cast<std::size_t>((s + 1) * n / shards)};
 }
 
-std::vector<data::Record> load_records(const Source& source, const data::ClassFile& classes,
-                                       const Survey& found, Range range, data::Encoding encoding) {
+std::vector<data::Record> load_records(const Source& source, Records& from, const Survey& found,
+                                       Range range) {
     std::vector<data::Record> records;
     for (std::size_t i = range.first; i < range.end; ++i) {
-        records.push_back(reload_record(source.entries[i], classes, encoding));
+        records.push_back(from.reload(source.entries[i]));
         if (data::summary_of(records.back()) != found.records[i])
             throw DataError(cat("record ", found.records[i].id, " changed while it was packed (",
                                 source.images.path().string(),
@@ -76,7 +81,7 @@ std::vector<data::Record> load_records(const Source& source, const data::ClassFi
     return records;
 }
 
-std::vector<data::ShardInfo> write_shards(const Source& source, const data::ClassFile& classes,
+std::vector<data::ShardInfo> write_shards(const Source& source, Records& records,
                                           const Survey& found, const PackOptions& options,
                                           std::int64_t shards, comm::Communicator& comm) {
     std::string own;
@@ -95,8 +100,7 @@ std::vector<data::ShardInfo> write_shards(const Source& source, const data::Clas
         if (info)
             ++kept;
         else
-            info = data::write_shard(path,
-                                     load_records(source, classes, found, range, options.encoding));
+            info = data::write_shard(path, load_records(source, records, found, range));
         own += cat(s, " ", info->records, " ", info->bytes, " ", info->crc32, "\n");
         progress.step();
     }
@@ -199,15 +203,13 @@ void check_size_limit(const Survey& found, std::int64_t shards) {
     }
 }
 
-int report(const Survey& found, const Source& source, const data::ClassFile& classes,
-           const PackOptions& options) {
+int report(const Survey& found, const Source& source, const Records& records,
+           const data::ClassFile& classes, const PackOptions& options) {
     std::string hints = advice(found.foreign, classes);
     if (!hints.empty()) hints = "\n" + hints.substr(0, hints.size() - 1);
     log::error(cat(found.findings.size(), " problems in split ", source.split, " (",
                    source.images.path().string(), ", ", source.masks.path().string(),
-                   ") — nothing was packed — correct them; --missing skip leaves out ids whose ",
-                   "files are missing; a list may have two columns, IMAGE MASK, where names "
-                   "differ\n",
+                   ") — nothing was packed — ", records.remedy(), "\n",
                    table(found.findings, problems_file(options, source)), hints));
     return static_cast<int>(ExitCode::data);
 }
@@ -242,7 +244,7 @@ std::int64_t shards_for(const PackOptions& options, std::int64_t bytes, std::int
 
 // Rank 0 tells what the split is like; the exit code where it is of no use.
 int judge(const data::Manifest& manifest, const Survey& found, const Source& source,
-          const PackOptions& options, comm::Communicator& comm) {
+          const Records& records, const PackOptions& options, comm::Communicator& comm) {
     const std::string refused = refusal(manifest);
     if (comm.rank() == 0) {
         remove_file(problems_file(options, source));  // of an earlier attempt
@@ -252,13 +254,45 @@ int judge(const data::Manifest& manifest, const Survey& found, const Source& sou
                           " ids without image or mask\n",
                           table(found.missing, skipped_file(options, source))));
         log::info(class_table(manifest));
-        if (refused.empty())
-            for (const std::string& text : warnings(manifest, found, options.classes.empty()))
+        for (const std::string& text : records.remarks()) log::info(text);
+        const bool default_classes = options.classes.empty() && options.coco.file.empty();
+        if (refused.empty()) {
+            for (const std::string& text : warnings(manifest, found, default_classes))
                 log::warn(text);
-        else
+            for (const std::string& text : records.warnings()) log::warn(text);
+        } else
             log::error(cat(refused, "; nothing was packed"));
     }
     return refused.empty() ? 0 : static_cast<int>(ExitCode::data);
+}
+
+// What a pack reads: the list, the classes, and how its entries become records.
+struct Input {
+    Source source;
+    data::ClassFile classes;
+    std::unique_ptr<Records> records;
+    std::string told_classes;  // for the log
+};
+
+std::unique_ptr<Input> open_input(const PackOptions& options, comm::Communicator& comm) {
+    const data::ClassTable voc = data::voc_classes();
+    auto input = std::make_unique<Input>(Input{{}, {voc, data::MaskValues(voc)}, nullptr, ""});
+    if (!options.coco.file.empty()) {
+        coco::Opened opened = coco::open(options, comm);
+        input->source = std::move(opened.source);
+        input->classes = {opened.classes, data::MaskValues(opened.classes)};
+        input->records = std::move(opened.records);
+        input->told_classes = options.coco.map.string();
+        return input;
+    }
+    input->source = find_source(options);
+    input->told_classes = "VOC's 21, as --classes was not given";
+    if (!options.classes.empty()) {
+        input->classes = data::load_class_file(options.classes);
+        input->told_classes = options.classes.string();
+    }
+    input->records = std::make_unique<FileRecords>(input->source, input->classes, options.encoding);
+    return input;
 }
 
 }  // namespace
@@ -266,40 +300,37 @@ int judge(const data::Manifest& manifest, const Survey& found, const Source& sou
 int pack(const PackOptions& options, comm::Communicator& comm) {
     const auto start = Clock::now();
     const bool root = comm.rank() == 0;
-    Source source = find_source(options);
-    const data::ClassTable voc = data::voc_classes();
-    const data::ClassFile classes = options.classes.empty()
-                                        ? data::ClassFile{voc, data::MaskValues(voc)}
-                                        : data::load_class_file(options.classes);
+    const std::unique_ptr<Input> input = open_input(options, comm);
+    Source& source = input->source;
+    const data::ClassFile& classes = input->classes;
+    Records& records = *input->records;
     require_same_entries(source, comm);
     const std::optional<WorkLock> lock = take_output(options, source, comm);
     if (root)
         log::info(cat("split ", source.split, ": ", source.entries.size(), " ids, ", source.origin,
-                      "; masks: ", source.masks.path().string(), "; classes: ",
-                      options.classes.empty() ? "VOC's 21, as --classes was not given"
-                                              : options.classes.string()));
+                      "; masks: ", source.masks.path().string(),
+                      "; classes: ", input->told_classes));
 
-    Survey found = survey(source, classes, options, comm);
+    Survey found = survey(source, records, classes.classes, options, comm);
     if (!found.findings.empty())
-        return root ? report(found, source, classes, options) : static_cast<int>(ExitCode::data);
+        return root ? report(found, source, records, classes, options)
+                    : static_cast<int>(ExitCode::data);
     drop_missing(source, found);
     const auto n = static_cast<std::int64_t>(source.entries.size());
-    if (n == 0)
-        throw DataError(cat("no id of the list has image and mask (", source.images.path().string(),
-                            ", ", source.masks.path().string(),
-                            ") — there is nothing to pack — check the folders"));
+    if (n == 0) throw DataError(records.nothing_left());
     data::Manifest manifest = manifest_of(source, classes, found, options);
-    if (const int code = judge(manifest, found, source, options, comm); code != 0) return code;
+    if (const int code = judge(manifest, found, source, records, options, comm); code != 0)
+        return code;
     const std::int64_t total = found.total_bytes(), shards = shards_for(options, total, n);
     check_size_limit(found, shards);
 
     // From here on the split counts as unpacked until its manifest stands.
     if (root) remove_file(options.out / (source.split + ".json"));
     comm.barrier("start of writing");
-    manifest.shards = write_shards(source, classes, found, options, shards, comm);
+    manifest.shards = write_shards(source, records, found, options, shards, comm);
     if (root) {
         remove_stale(options.out, source.split, manifest.shards);
-        data::save_manifest(options.out, manifest);
+        data::save_manifest(options.out, manifest, records.members());
         const double seconds = seconds_since(start);
         log::info(cat("packed ", n, " images, ", human_bytes(static_cast<std::uint64_t>(total)),
                       " in ", shards, shards == 1 ? " shard" : " shards", ", ",

@@ -25,12 +25,6 @@ bool is_file(const fs::path& path) {
     return fs::is_regular_file(path, ignored);
 }
 
-fs::path require_dir(const fs::path& path, const char* option) {
-    if (is_dir(path)) return path;
-    throw UsageError(cat(option, " ", path.string(),
-                         " is not a folder — there is nothing to pack — check the path"));
-}
-
 // The folder itself, VOCdevkit above it, or the one above that.
 fs::path find_voc(const fs::path& given) {
     for (const fs::path& dir : {given, given / "VOC2012", given / "VOCdevkit" / "VOC2012"})
@@ -122,20 +116,6 @@ void find_held_out(const fs::path& lists, Source& source) {
                                        "both is named trainval…)"});
 }
 
-// Becomes a file name of the output.
-std::string checked_name(const std::string& name) {
-    const auto good = [](unsigned char c) {
-        return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
-    };
-    if (name.empty() || name[0] == '.' || name[0] == '-' ||
-        !std::all_of(name.begin(), name.end(), good))
-        throw UsageError(
-            cat("\"", name,
-                "\" cannot name a split — it becomes part of file names — use letters, digits, "
-                "_ and -"));
-    return name;
-}
-
 void find_voc_list(const fs::path& voc, const std::string& wanted, Source& source) {
     const fs::path lists = voc / "ImageSets" / "Segmentation";
     if (is_file(lists / (wanted + ".txt"))) {
@@ -172,6 +152,25 @@ fs::path voc_masks(const fs::path& voc, const fs::path& chosen) {
 
 }  // namespace
 
+std::string checked_name(const std::string& name) {
+    const auto good = [](unsigned char c) {
+        return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
+    };
+    if (name.empty() || name[0] == '.' || name[0] == '-' ||
+        !std::all_of(name.begin(), name.end(), good))
+        throw UsageError(
+            cat("\"", name,
+                "\" cannot name a split — it becomes part of file names — use letters, digits, "
+                "_ and -"));
+    return name;
+}
+
+fs::path require_dir(const fs::path& path, const char* option) {
+    if (is_dir(path)) return path;
+    throw UsageError(cat(option, " ", path.string(),
+                         " is not a folder — there is nothing to pack — check the path"));
+}
+
 bool trains_only(const std::string& split) {
     return split.starts_with("train") && !split.starts_with("trainval");
 }
@@ -196,7 +195,7 @@ Source find_source(const PackOptions& options) {
         if (options.images.empty() || options.masks.empty() || options.list.empty())
             throw UsageError(
                 "no source — give --voc DIR and --split NAME, or --images DIR, --masks DIR and "
-                "--list FILE — "
+                "--list FILE, or --coco FILE, --images DIR and --map FILE — "
                 "see deeplab-pack --help");
         source.images = Folder(require_dir(options.images, "--images"));
         source.masks = Folder(require_dir(options.masks, "--masks"));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "coco_options.h"
 #include "deeplab/data/shard.h"
 #include "findings.h"
 #include "folder.h"
@@ -13,10 +14,11 @@
 namespace deeplab::preprocess {
 
 struct PackOptions {
-    std::filesystem::path voc;  // a VOC folder, or …
+    std::filesystem::path voc;  // a VOC folder, …
     std::filesystem::path images, masks,
-        list;           // … these three; `masks` also replaces the VOC folder's
-    std::string split;  // a list of ImageSets/Segmentation, or a file
+        list;            // … these three (`masks` also replaces the VOC folder's), or …
+    coco::Options coco;  // … a file of COCO's instances, with `images`
+    std::string split;   // a list of ImageSets/Segmentation, or a file; else the split's name
     std::filesystem::path out, classes;
     std::int64_t shards = 0;  // 0: by the amount of data
     data::Encoding encoding = data::Encoding::source;
@@ -28,6 +30,7 @@ struct Entry {
     std::string id;                     // UTF-8: the image's path below its folder, without ending
     std::filesystem::path image, mask;  // empty: there is none
     std::string image_name, mask_name;  // as the list has them; of those that are missing
+    std::size_t scene = 0;              // of coco::Selection: the mask is drawn, `mask` its file
 };
 
 struct Source {
@@ -39,6 +42,11 @@ struct Source {
 };
 
 Source find_source(const PackOptions& options);
+
+// UsageError where `name` cannot be part of file names of the output.
+std::string checked_name(const std::string& name);
+// UsageError where `path`, which the option names, is no folder.
+std::filesystem::path require_dir(const std::filesystem::path& path, const char* option);
 
 // What is missing of an entry without image or mask, and which file that is there it may mean.
 Finding missing_of(Source& source, std::int64_t order, const Entry& entry);

@@ -2,6 +2,7 @@
 
 #include <iterator>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -57,11 +58,11 @@ std::map<std::uint32_t, std::int64_t> shared(comm::Communicator& comm,
 // The ranks' shares of the list, each into its own part of a survey.
 class Share {
 public:
-    Share(Source& source, const data::ClassFile& classes, const PackOptions& options,
-          comm::Communicator& comm)
-        : source_(source), classes_(classes), options_(options), comm_(comm) {
+    Share(Source& source, Records& records, const data::ClassTable& classes,
+          const PackOptions& options, comm::Communicator& comm)
+        : source_(source), records_(records), classes_(classes), options_(options), comm_(comm) {
         found_.records.resize(source.entries.size());
-        found_.counts = ClassCounts(classes.classes.classes.size());
+        found_.counts = ClassCounts(classes.classes.size());
         if (comm.rank() == 0) found_.findings = source.findings;
     }
 
@@ -72,7 +73,7 @@ public:
             return;
         }
         try {
-            take(i, load_record(entry, classes_, options_.encoding));
+            if (const std::optional<Loaded> loaded = records_.load(entry)) take(i, *loaded);
         } catch (const ForeignLabelsError& error) {
             preprocess::add(found_.foreign.values, error.labels.values);
             preprocess::add(found_.foreign.colors, error.labels.colors);
@@ -101,6 +102,7 @@ public:
         f.unlabelled = gather(comm_, f.unlabelled);
         f.palette_notes = gather(comm_, f.palette_notes);
         f.foreign = {shared(comm_, f.foreign.values), shared(comm_, f.foreign.colors)};
+        records_.gather(comm_);
         return std::move(found_);
     }
 
@@ -113,7 +115,7 @@ private:
     void take(std::int64_t i, const Loaded& loaded) {
         found_.records[static_cast<std::size_t>(i)] = data::summary_of(loaded.record);
         const std::int64_t before = found_.counts.ignored;
-        found_.counts.add(loaded.labels, classes_.classes.ignore);
+        found_.counts.add(loaded.labels, classes_.ignore);
         const Entry& entry = source_.entries[static_cast<std::size_t>(i)];
         if (found_.counts.ignored - before == loaded.record.width * loaded.record.height)
             found_.unlabelled.push_back({i, entry.id, entry.mask.string(), "no pixel has a class"});
@@ -133,7 +135,8 @@ private:
     }
 
     Source& source_;
-    const data::ClassFile& classes_;
+    Records& records_;
+    const data::ClassTable& classes_;
     const PackOptions& options_;
     comm::Communicator& comm_;
     Survey found_;
@@ -147,10 +150,10 @@ std::int64_t Survey::total_bytes() const {
         [](std::int64_t sum, const data::RecordSummary& r) { return sum + r.bytes; });
 }
 
-Survey survey(Source& source, const data::ClassFile& classes, const PackOptions& options,
-              comm::Communicator& comm) {
+Survey survey(Source& source, Records& records, const data::ClassTable& classes,
+              const PackOptions& options, comm::Communicator& comm) {
     const auto n = static_cast<std::int64_t>(source.entries.size());
-    Share share(source, classes, options, comm);
+    Share share(source, records, classes, options, comm);
     {
         Progress progress("checking", (n + comm.size() - 1) / comm.size(), comm.rank() == 0);
         for (std::int64_t i = comm.rank(); i < n; i += comm.size()) {

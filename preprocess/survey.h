@@ -7,14 +7,15 @@
 
 #include "deeplab/comm/communicator.h"
 #include "findings.h"
-#include "record.h"
+#include "records.h"
 #include "source.h"
 
 namespace deeplab::preprocess {
 
 // The same on all ranks.
 struct Survey {
-    // Of each entry: what a shard will say of it; bytes 0: missing or bad.
+    // Of each entry: what a shard will say of it; bytes 0: missing, bad, or left out by a rule of
+    // the source.
     std::vector<data::RecordSummary> records;
     ClassCounts counts{0};
     // unlabelled: images without a pixel that has a label.
@@ -28,7 +29,7 @@ struct Survey {
 };
 
 // Collective.
-Survey survey(Source& source, const data::ClassFile& classes, const PackOptions& options,
-              comm::Communicator& comm);
+Survey survey(Source& source, Records& records, const data::ClassTable& classes,
+              const PackOptions& options, comm::Communicator& comm);
 
 }  // namespace deeplab::preprocess

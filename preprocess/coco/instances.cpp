@@ -238,7 +238,9 @@ void Reader::scalar(const char* what) {
                 wrong_type(what);
             return;
         default:
-            if (!runs_ || depth_ == 5 || member_ == "counts" || member_ == "size")
+            if (!runs_ && depth_ == 4)
+                segmentation_.wrong(cat(what, " stands where a list of polygons was expected"));
+            else if (!runs_ || depth_ == 5 || member_ == "counts" || member_ == "size")
                 segmentation_.wrong(
                     cat(what, " stands in its segmentation where numbers are expected"));
     }

@@ -7,6 +7,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
+#include "deeplab/data/manifest_members.h"
 #include "deeplab/data/shard.h"
 #include "deeplab/io/features.h"
 #include "deeplab/io/foreign.h"
@@ -217,6 +218,11 @@ Manifest load_manifest(const std::filesystem::path& dir, const std::string& spli
 }
 
 void save_manifest(const std::filesystem::path& dir, const Manifest& manifest) {
+    save_manifest(dir, manifest, {});
+}
+
+void save_manifest(const std::filesystem::path& dir, const Manifest& manifest,
+                   const io::Object& more) {
     const std::size_t count = manifest.classes.classes.size();
     expects(manifest.class_pixels.size() == count && manifest.class_images.size() == count,
             "a count for each class");
@@ -250,6 +256,10 @@ void save_manifest(const std::filesystem::path& dir, const Manifest& manifest) {
     }
     top["classes"] = std::move(classes);
     top["shards"] = std::move(shards);
+    for (const auto& [name, value] : more.members()) {
+        expects(top.find(name) == nullptr, "a member that the manifest has not yet");
+        top[name] = value;
+    }
     write_atomically(dir / (manifest.split + ".json"), io::to_json(top, 2) + "\n");
 }
 
