@@ -2,6 +2,7 @@
 // a key that stands twice is refused instead of the last one winning. Large files go as events to
 // whoever reads them.
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -64,13 +65,20 @@ private:
     Position* position_;
 };
 
-// "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while …:
-// unexpected …": what stands last, and where.
-std::string detail_of(const std::string& message, const std::string& token) {
-    constexpr std::size_t most = 80;  // of a token; a string may be as long as the file
-    const std::size_t detail = message.rfind(": ");
-    return cat(detail == std::string::npos ? message : message.substr(detail + 2),
-               token.empty() ? "" : cat(" near ", token.substr(0, most)));
+// "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while … -
+// invalid …; last read: 'TOKEN'; expected …": what stands behind the place, with the token's end.
+std::string detail_of(std::string message, const std::string& token) {
+    constexpr std::size_t most = 40;  // of a token; a string may be as long as the file
+    const std::size_t place = message.find(", column ");
+    const std::size_t detail = place == std::string::npos ? message.find("] ")
+                                                          : message.find(": ", place);
+    if (detail != std::string::npos) message.erase(0, detail + 2);
+    const std::size_t read = message.find("; last read: '"), end = message.rfind('\'');
+    if (read != std::string::npos) message.erase(read, std::max(end, read) + 1 - read);
+    return cat(message,
+               token.empty()
+                   ? ""
+                   : cat(" near ", token.substr(token.size() - std::min(most, token.size()))));
 }
 
 class TreeBuilder {
