@@ -1,7 +1,9 @@
-// deeplab-make-shapes: the quick start's data set, a VOC folder of textured shapes.
+// deeplab-make-shapes: the quick start's data set, a VOC folder of textured shapes; or the same in
+// COCO's layout.
 
 #include <charconv>
 
+#include "coco_shapes.h"
 #include "deeplab/base/command_line.h"
 #include "deeplab/base/error.h"
 #include "deeplab/base/log.h"
@@ -42,11 +44,15 @@ int run(int argc, char** argv, comm::MpiSession& session) {
     std::int64_t seed = 1;
     CommandLine line(
         "deeplab-make-shapes",
-        "Draws a small VOC folder whose classes differ in texture and shape, not in colour.",
+        "Draws a small data set whose classes differ in texture and shape, not in colour.",
         "deeplab-make-shapes --out quickstart/data\n"
         "deeplab-pack --voc quickstart/data --classes quickstart/data/classes.toml --split train "
-        "--out shards");
-    line.option("--out", out, "gets VOCdevkit/ and classes.toml",
+        "--out shards\n"
+        "deeplab-make-shapes --coco --out small\n"
+        "deeplab-pack --coco small/coco/instances_train.json --images small/coco/train --map "
+        "small/coco/map.toml --out shards");
+    bool coco = false;
+    line.option("--out", out, "gets VOCdevkit/ and classes.toml, or coco/",
                 CommandLine::Use{true, {}, "DIR"});
     line.option("--train", options.train, "images of split train");
     line.option("--val", options.val, "images of split val");
@@ -57,12 +63,22 @@ int run(int argc, char** argv, comm::MpiSession& session) {
     line.option("--masks", masks,
                 "palette: class ids with VOC's colours; rgb: painted in the classes' colours",
                 CommandLine::Use{false, {"palette", "rgb"}, ""});
+    line.flag("--coco", coco, "in COCO's layout: images, instances_train.json, map.toml");
     if (!line.parse(argc, argv)) return 0;
     session.world();
     options.out = out;
     options.rgb_masks = masks == "rgb";
     options.seed = static_cast<std::uint64_t>(seed);
     parse_size(size, options);
+    if (coco) {
+        if (line.given("--masks"))
+            throw UsageError(
+                "--coco together with --masks — COCO's layout has no masks — leave one out");
+        preprocess::coco::make_shapes(options);
+        log::info(cat("drew ", options.train, " training and ", options.val,
+                      " validation images: ", out, "/coco"));
+        return 0;
+    }
     preprocess::make_shapes(options);
     log::info(cat("drew ", options.train, " training and ", options.val,
                   " validation images: ", out, "/VOCdevkit, ", out, "/classes.toml"));

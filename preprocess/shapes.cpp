@@ -136,6 +136,25 @@ struct Outline {
     }
 };
 
+// The outline as a polygon. Pixel (x, y) is its middle in `contains`, and lies at (x + 1/2, y +
+// 1/2) of the picture.
+std::vector<std::array<double, 2>> vertices_of(const Outline& o) {
+    std::vector<std::array<double, 2>> points;
+    const double h = std::sqrt(3.0) / 2;
+    if (o.form == Form::rectangle) points = {{-1, -1}, {1, -1}, {1, 1}, {-1, 1}};
+    if (o.form == Form::triangle) points = {{-h, 0.5}, {0, -1}, {h, 0.5}};
+    if (o.form == Form::ellipse)
+        for (int i = 0; i < 40; ++i)
+            points.push_back({std::cos(i * kPi / 20), std::sin(i * kPi / 20)});
+    const double c = std::cos(o.angle), s = std::sin(o.angle);
+    for (auto& [u, v] : points) {
+        const double along = u * o.a, across = v * o.b;
+        u = o.x + c * along - s * across + 0.5;
+        v = o.y + s * along + c * across + 0.5;
+    }
+    return points;
+}
+
 // Of a few places the one farthest from the shapes that are there: fewer lie under another.
 Outline draw_outline(Form form, double width, double height, const std::vector<Outline>& others,
                      Random& random) {
@@ -256,8 +275,8 @@ Scene draw_scene(const ShapesOptions& options, std::uint64_t seed, std::uint64_t
                                         static_cast<double>(height), outlines, random));
         textures.push_back(draw_texture(label, random));
     }
-    const std::vector<std::int64_t> owner = rasterise(outlines, width, height);
-    Scene scene{{width, height, {}}, {width, height, {}}};
+    std::vector<std::int64_t> owner = rasterise(outlines, width, height);
+    Scene scene{{width, height, {}}, {width, height, {}}, {}, {}};
     scene.image.pixels.reserve(owner.size() * 3);
     scene.mask.labels.reserve(owner.size());
     for (std::int64_t y = 0; y < height; ++y)
@@ -275,13 +294,20 @@ Scene draw_scene(const ShapesOptions& options, std::uint64_t seed, std::uint64_t
                                             ? 255
                                             : static_cast<std::uint8_t>(t.label));
         }
+    for (std::size_t k = 0; k < outlines.size(); ++k)
+        scene.shapes.push_back({textures[k + 1].label, vertices_of(outlines[k])});
+    scene.owner = std::move(owner);
     return scene;
+}
+
+void check_counts(const ShapesOptions& options) {
+    if (options.train < 1 || options.val < 1 || options.train > 99999 || options.val > 99999)
+        throw UsageError("--train and --val — each must be in 1..99999 — correct the number");
 }
 
 void make_shapes(const ShapesOptions& options) {
     const data::ClassTable classes = shape_classes(options.classes);
-    if (options.train < 1 || options.val < 1 || options.train > 99999 || options.val > 99999)
-        throw UsageError("--train and --val — each must be in 1..99999 — correct the number");
+    check_counts(options);
     require_writable_directory(options.out);
     const fs::path target = options.out / "VOCdevkit", partial = options.out / ".VOCdevkit.partial";
     if (fs::exists(target))

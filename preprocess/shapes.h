@@ -2,8 +2,10 @@
 // A small segmentation data set that colour cannot solve: textured shapes on textured ground, in
 // VOC's folder layout.
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
+#include <vector>
 
 #include "deeplab/data/shard.h"
 #include "deeplab/io/image.h"
@@ -19,15 +21,27 @@ struct ShapesOptions {
     bool rgb_masks = false;    // painted in the classes' colours instead of a palette's indices
 };
 
+// One shape of a picture: its outline goes from vertex to vertex, in pixels, of which the first
+// ends at 1.
+struct Shape {
+    std::int64_t label = 0;
+    std::vector<std::array<double, 2>> outline;  // x, y
+};
+
 struct Scene {
     io::Image image;
     io::Mask mask;
+    std::vector<Shape> shapes;        // a later one lies on top
+    std::vector<std::int64_t> owner;  // of each pixel, row by row: 0 the ground, else shape + 1
 };
 
 data::ClassTable shape_classes(std::int64_t classes);
 
 // One picture, a pure function of its arguments.
 Scene draw_scene(const ShapesOptions& options, std::uint64_t seed, std::uint64_t index);
+
+// UsageError where --train or --val is none that can be drawn.
+void check_counts(const ShapesOptions& options);
 
 // Writes `out`/VOCdevkit/VOC2012 and `out`/classes.toml; UsageError when they exist.
 void make_shapes(const ShapesOptions& options);
