@@ -140,6 +140,23 @@ TEST(WaitUntil, ReturnsWhenDone) {
     EXPECT_FALSE(gradients.aborted);
 }
 
+// Asking a library costs more than looking at an event.
+TEST(WaitUntil, AsksCommunicatorsOnceInAWhile) {
+    FakeCommunicator gradients("gradients");
+    const std::array<DeviceCommunicator*, 1> all = {&gradients};
+    const auto begin = std::chrono::steady_clock::now();
+    const std::chrono::milliseconds whole{200}, between{5};
+    int polls = 0;
+    wait_until(
+        [&] {
+            ++polls;
+            return std::chrono::steady_clock::now() - begin > whole;
+        },
+        all, 60);
+    EXPECT_LE(gradients.checks, whole / between + 1);
+    EXPECT_LT(gradients.checks, polls);
+}
+
 // A watchdog takes a rank that is inside a collective for one that waits, not for one that is late.
 TEST(WaitUntil, IsInsideACollective) {
     FakeCommunicator gradients("gradients");
