@@ -188,6 +188,17 @@ TEST_F(EngineChoicesTest, WhatIsKnownAndCannotBeUsedIsReplaced) {
     }
 }
 
+TEST_F(EngineChoicesTest, AWorkspaceOfTheLimitIsTakenAgain) {
+    TuningOptions tuning;
+    tuning.workspace_limit = PretendedEngine{}.workspace;
+    for (const int timed : {2, 0}) {
+        EngineChoices choices(options(), "library | device", tuning);
+        auto a = named("a", slow_and_fast_);
+        EXPECT_EQ(tuned(choices, a).engine, 2);
+        EXPECT_EQ(a.timed, timed);
+    }
+}
+
 TEST_F(EngineChoicesTest, NoEngineAtAllIsAnErrorThatSaysWhy) {
     EngineChoices choices(options(), "library | device");
     auto a = named("a", {{.engine = 5, .run_fails = true}});

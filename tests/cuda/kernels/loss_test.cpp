@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "deeplab/base/error.h"
 #include "device.h"
 #include "ops/cases.h"
 
@@ -46,6 +47,24 @@ TEST(LossKernel, ALabelBeyondTheClassesIsHarmless) {
     labels.front() = 200;
     const Head wrong(reference::random_tensor(shape, 1), DType::f32, labels, 17, 17, {});
     EXPECT_TRUE(std::isfinite(wrong.loss.values()[0]));
+}
+
+TEST(LossKernel, RefusesWhatItCannotRead) {
+    const Shape shape{1, 257, 2, 2};  // more classes than labels have values
+    EXPECT_THROW(Head(reference::random_tensor(shape, 1), DType::f32,
+                      std::vector<std::uint8_t>(25, 0), 5, 5, {}),
+                 LogicError);
+    const Shape few{1, 21, 2, 2}, image{1, 1, 5, 5};
+    const DeviceTensor logits(reference::random_tensor(few, 1), DType::f32);
+    const DeviceArray<double> loss(1);
+    const DeviceScratch scratch(cuda::segmentation_loss_scratch_bytes(few, image));
+    const DeviceTensor labels(image, DType::u8), wide(image, DType::u8, {0, 1}),
+        floats(image, DType::f32);
+    for (const DeviceTensor* wrong : {&wide, &floats}) {
+        EXPECT_THROW(cuda::segmentation_loss(no_stream, {}, logits.view(), wrong->view(),
+                                             loss.view(DType::f64), View{}, scratch.get()),
+                     LogicError);
+    }
 }
 
 }  // namespace
