@@ -22,10 +22,10 @@ using ::testing::HasSubstr;
 
 const model::ModelConfig config = narrow("resnet18", 16);
 
-Trainer trainer(bool nccl = false) {
+Trainer trainer(bool nccl = false, bool frozen_statistics = false) {
     cuda::CudaOptions cuda;
     cuda.nccl = nccl;
-    return {config, options(2, 33), {.seed = 9}, cuda::make_cuda_backend(cuda)};
+    return {config, options(2, 33, frozen_statistics), {.seed = 9}, cuda::make_cuda_backend(cuda)};
 }
 
 // A network that labels one image, and what it says of it.
@@ -49,9 +49,12 @@ struct Evaluation {
 };
 
 // An image that is larger than the step's memory is one rank's alone: what the captured step holds
-// stays where it is, and the step is the same graph afterwards.
-TEST(CapturedStep, SlowIsNotMadeAgainAfterALargerEvaluation) {
-    Trainer tested = trainer(true), expected = trainer(true);
+// stays where it is, and the step is the same graph afterwards. Also of a step that sums gradients
+// alone.
+class CapturedStepWithSums : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(FrozenStatistics, CapturedStepWithSums, ::testing::Bool());
+TEST_P(CapturedStepWithSums, SlowIsNotMadeAgainAfterALargerEvaluation) {
+    Trainer tested = trainer(true, GetParam()), expected = trainer(true, GetParam());
     const Batch batch(2, 33);
     const auto step = [&](const Trainer& t) {
         const std::int64_t launches = counts().launches, captures = counts().captures;
@@ -219,6 +222,31 @@ TEST(Bf16Copy, FollowsTheUpdatesOfOtherPlans) {
     const auto late = fresh.backend->compile(plan, fresh.communicators(), {});
     late->run(look);
     EXPECT_EQ(early->download(plan.logits), late->download(plan.logits));
+}
+
+// Nor is it made again where nothing has been updated.
+TEST(Bf16Copy, IsMadeAgainAfterUpdatesAlone) {
+    const Trainer t = trainer();
+    graph::Plan plan = model::inference_plan(config, 1, 33, 33);
+    graph::set_activation_type(plan, DType::bf16);
+    const std::vector<float> images(3 * 33 * 33, 0.5f);
+    exec::MicroBatch look;
+    look.images = images;
+    const auto looking = t.backend->compile(plan, t.communicators(), {});
+    const auto launches_of_a_look = [&] {
+        const std::int64_t before = counts().launches;
+        looking->run(look);
+        return counts().launches - before;
+    };
+    for (int i = 0; i < 2; ++i) looking->run(look);  // captured
+    const std::int64_t replay = launches_of_a_look();
+    const Batch batch(2, 33);
+    exec::MicroBatch step = batch.step();
+    step.last_micro = false;
+    t.executable->run(step);
+    EXPECT_EQ(launches_of_a_look(), replay) << "a micro-batch that updates nothing";
+    t.executable->run(batch.step());
+    EXPECT_EQ(launches_of_a_look(), replay + 1);
 }
 
 }  // namespace
