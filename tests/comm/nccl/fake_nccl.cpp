@@ -337,6 +337,7 @@ ncclResult_t ncclAllReduce(const void* from, void* to, size_t count, ncclDataTyp
     end.work = [] {};
     end.arrived = [reduction] { return arrived(*reduction); };
     end.uses = uses;
+    end.takes = script().sum_takes;
     shim::enqueue(stream, std::move(end));
     l.operations.push_back({comm, begun, queue ? queue->end(queue) : shim::Point{}});
     if (l.depth == 0) return begin(comm);

@@ -7,6 +7,7 @@
 // To a program that a test starts it says by DEEPLAB_TEST_NCCL:
 //   nan=N  the Nth sum of the process is no number
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct NcclScript {
     bool fails_later = false;  // what was enqueued fails from now on: another rank is gone
     bool without_ids = false;  // no id can be made
     std::string detail;        // ncclGetLastError
+    // Of a sum on the device's clock (cuda/shim/streams.h); read when it is called for.
+    std::int64_t sum_takes = 1000;
 };
 
 struct NcclSeen {

@@ -204,6 +204,7 @@ void compute(const ConvolutionProblem& p, bool backwards, const ConvolutionPoint
 }
 
 constexpr std::int64_t engine_count = 3;
+constexpr std::int64_t nanoseconds_of_a_convolution = 100'000;  // on the device's clock
 
 class HostEngines final : public Engines {
 public:
@@ -281,17 +282,18 @@ void execute(const CudnnHandle& handle, const EnginePlan& plan,
         throw DeviceError("CUDNN_STATUS_EXECUTION_FAILED in a convolution");
     shim::Uses uses;
     shim::use_words(uses, pointers);
-    shim::enqueue(
-        handle.stream(),
-        [plan = host, pointers, workspace = plan.workspace] {
-            if (workspace > 0) {  // it is scratch
-                const auto bytes = static_cast<std::size_t>(workspace);
-                std::memset(pointers.workspace, 0x5a, bytes);
-                shim::note_written(pointers.workspace, bytes, shim::Type::other);
-            }
-            compute_typed(plan, pointers);
-        },
-        std::move(uses));
+    shim::Stream::Item item;
+    item.work = [plan = host, pointers, workspace = plan.workspace] {
+        if (workspace > 0) {  // it is scratch
+            const auto bytes = static_cast<std::size_t>(workspace);
+            std::memset(pointers.workspace, 0x5a, bytes);
+            shim::note_written(pointers.workspace, bytes, shim::Type::other);
+        }
+        compute_typed(plan, pointers);
+    };
+    item.uses = std::move(uses);
+    item.takes = nanoseconds_of_a_convolution;
+    shim::enqueue(handle.stream(), std::move(item));
 }
 
 }  // namespace deeplab::cuda

@@ -60,10 +60,7 @@ inline void __syncwarp(unsigned mask = 0xffffffffu,
     deeplab::shim::wait_for_warp(mask, where);
 }
 inline void __threadfence() {}
-inline std::int64_t host_nanoseconds() {
-    const auto now = std::chrono::steady_clock::now().time_since_epoch();
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-}
+inline std::int64_t host_nanoseconds() { return deeplab::shim::device_time(); }
 inline std::byte* host_shared_memory() { return deeplab::shim::dynamic_shared_memory(); }
 // `count` values were stored there.
 template <class T>
@@ -136,6 +133,8 @@ inline const char* cudaGetErrorString(cudaError_t status) {
         default: return "invalid argument";
     }
 }
+
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 // --- Devices: device.h ---
 // Once the device has failed every call says so, as CUDA's do.
@@ -228,8 +227,7 @@ inline cudaError_t cudaEventQuery(cudaEvent_t event) {
 }
 inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
     if (!from->reached || !to->reached) return cudaErrorInvalidResourceHandle;
-    constexpr std::chrono::steady_clock::time_point never;
-    if (*from->reached == never || *to->reached == never) return cudaErrorNotReady;
+    if (from->reached->count() == 0 || to->reached->count() == 0) return cudaErrorNotReady;
     *ms = std::chrono::duration<float, std::milli>(*to->reached - *from->reached).count();
     return cudaSuccess;
 }
@@ -317,6 +315,7 @@ inline cudaError_t cudaFreeHost(void* data) {
 enum cudaMemcpyKind {
     cudaMemcpyHostToDevice = 1,
     cudaMemcpyDeviceToHost = 2,
+    cudaMemcpyDeviceToDevice = 3,
     cudaMemcpyDefault = 4
 };
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,

@@ -15,6 +15,7 @@ struct Counts {
     std::int64_t frees_while_busy = 0;  // of device memory, which CUDA may answer by waiting
     std::int64_t launches = 0;          // of kernels, outside captures
     std::int64_t captures = 0, graph_launches = 0;
+    std::int64_t graph_nanoseconds = 0;   // of the last launch, on the device's clock
     std::int64_t pageable_copies = 0;     // from or to memory of the host that is not pinned
     std::map<int, std::int64_t> work_at;  // done, by the priority of the stream
 };

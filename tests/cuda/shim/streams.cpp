@@ -23,22 +23,63 @@ std::size_t random_below(std::size_t n) {
     return generator() % n;
 }
 
+// On the device's clock while work is done; negative: none is.
+std::int64_t clock_now = -1;
+
+std::int64_t host_time() {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
+std::int64_t end_of(const Point& point) {
+    return point.items == 0 ? 0 : point.stream->items[point.items - 1].ended;
+}
+
+// While an object lives, the clock shows the time of the work that is done.
+class Showing {
+public:
+    explicit Showing(std::int64_t time) : before_(std::exchange(clock_now, time)) {}
+    ~Showing() { clock_now = before_; }
+    Showing(const Showing&) = delete;
+    Showing& operator=(const Showing&) = delete;
+
+private:
+    std::int64_t before_;
+};
+
+// False: the work waits for another process.
+bool work(Stream& stream, const Stream::Item& item) {
+    const std::int64_t begin = std::max(stream.now, item.enqueued);
+    {
+        const Showing showing(begin);
+        if (!std::exchange(stream.begun, true)) {
+            ++counts().work_at[stream.runs_at];
+            item.work();
+        }
+        if (item.arrived && !item.arrived()) return false;
+        stream.now = clock_now;  // of a graph: its end
+    }
+    if (item.graph)
+        counts().graph_nanoseconds = stream.now - begin;
+    else
+        stream.now += item.takes;
+    stream.begun = false;
+    return true;
+}
+
 // False: the next item waits for another process.
 bool advance(const StreamPointer& stream) {
     // A copy: more may be enqueued meanwhile.
     const Stream::Item item = stream->items[stream->done];
-    if (!item.work) {
-        if (!try_to_reach(item.after)) return false;
+    if (item.work) {
+        if (!work(*stream, item)) return false;
     } else {
-        if (!std::exchange(stream->begun, true)) {
-            ++counts().work_at[stream->runs_at];
-            item.work();
-        }
-        if (item.arrived && !item.arrived()) return false;
-        stream->begun = false;
+        if (!try_to_reach(item.after)) return false;
+        if (item.after.stream) stream->now = std::max(stream->now, end_of(item.after));
     }
-    if (!stream->again) stream->items[stream->done] = {};
-    ++stream->done;
+    Stream::Item& done = stream->items[stream->done++];
+    if (!stream->again) done = {};
+    done.ended = stream->now;
     return true;
 }
 
@@ -65,6 +106,8 @@ Hang hang;
 namespace {
 std::chrono::steady_clock::time_point busy_until;
 }
+
+std::int64_t device_time() { return clock_now < 0 ? host_time() : clock_now; }
 
 void look_busy(std::chrono::milliseconds time) {
     busy_until = std::chrono::steady_clock::now() + time;
@@ -142,6 +185,7 @@ bool work_uses(const Allocation& allocation) {
 }
 
 void enqueue(const StreamPointer& stream, Stream::Item item) {
+    item.enqueued = host_time();
     if (!stream) {
         const StreamPointer other = make_replayed(0);  // the default stream: done when it is
         other->items.push_back(std::move(item));
@@ -157,6 +201,7 @@ void Graph::begin(bool own_priorities, int priority) const {
     for (const auto& [handle, stream] : streams) {
         stream->done = 0;
         stream->begun = false;
+        stream->now = clock_now;
         stream->runs_at = own_priorities ? stream->priority : priority;
     }
     if (schedule() != Schedule::shuffled) return;
@@ -167,7 +212,11 @@ void Graph::begin(bool own_priorities, int priority) const {
     }
 }
 
-bool Graph::go_on() const { return try_to_reach(origin->end(origin)); }
+bool Graph::go_on() const {
+    if (!try_to_reach(origin->end(origin))) return false;
+    clock_now = std::max(clock_now, origin->now);
+    return true;
+}
 
 Uses Graph::uses() const {
     Uses all;
@@ -219,8 +268,11 @@ void enqueue(const CUstream_st* stream, Stream::Item item) {
 bool record(CUevent_st& event, CUstream_st* stream) {
     const StreamPointer inside = captured(stream), queue = place(stream);
     if (event.timed && !inside) {
-        event.reached = std::make_shared<std::chrono::steady_clock::time_point>();
-        enqueue(stream, [at = event.reached] { *at = std::chrono::steady_clock::now(); });
+        event.reached = std::make_shared<std::chrono::nanoseconds>(0);
+        Stream::Item item;
+        item.work = [at = event.reached] { *at = std::chrono::nanoseconds(device_time()); };
+        item.takes = 0;
+        enqueue(stream, std::move(item));
     }
     event.point = queue->end(queue);
     event.within = inside ? capturing : nullptr;

@@ -5,6 +5,10 @@
 // another process: then its stream stays there, and who asks whether it is done is told no. A
 // captured graph keeps the order that its streams and events give, and no more; and the streams'
 // priorities, where it is told to.
+//
+// The device has a clock of its own, which does not depend on when work is done: a stream's next
+// work begins when the one before it, what it waits for, and the host's call are over, and takes
+// what its item says.
 
 #include <chrono>
 #include <cstddef>
@@ -50,12 +54,15 @@ struct Stream {
         Uses uses = {};
         std::function<bool()> arrived = {};  // asked after the work, until it says yes
         bool graph = false;                  // a graph's launch
+        std::int64_t takes = 1000;           // the device's nanoseconds; waits take none
+        std::int64_t enqueued = 0, ended = 0;
     };
     bool again = false;             // a graph's: its items stay for the next launch
     int priority = 0, runs_at = 0;  // as it was made; as its work is done
     std::vector<Item> items;
     std::size_t done = 0;
-    bool begun = false;  // the work of the next item has been done, and has not arrived
+    bool begun = false;    // the work of the next item has been done, and has not arrived
+    std::int64_t now = 0;  // on the device's clock: what was done has ended
 
     Point end(const StreamPointer& self) const { return {self, items.size()}; }
 };
@@ -95,6 +102,8 @@ bool work_is_pending();
 bool graph_is_pending();
 bool step_is_pending();                        // a graph, or work that waits for another process
 bool work_uses(const Allocation& allocation);  // pending work
+// The device's nanoseconds: of the work that is being done, else the host's.
+std::int64_t device_time();
 // For this long, a device that is asked whether it has finished says no.
 void look_busy(std::chrono::milliseconds time);
 bool looks_busy();
@@ -111,8 +120,8 @@ struct CUevent_st {
     bool timed = true;
     deeplab::shim::Point point = {};                    // none: not recorded
     std::shared_ptr<deeplab::shim::Graph> within = {};  // the capture that recorded it
-    // When it was reached; of a timed one.
-    std::shared_ptr<std::chrono::steady_clock::time_point> reached = {};
+    // When it was reached, on the device's clock; of a timed one. Zero: not yet.
+    std::shared_ptr<std::chrono::nanoseconds> reached = {};
 };
 struct CUgraph_st {
     std::shared_ptr<deeplab::shim::Graph> graph;
