@@ -8,6 +8,7 @@
 #include "bench_accuracy.h"
 #include "bench_checkpoint.h"
 #include "bench_comm.h"
+#include "bench_depthwise.h"
 #include "bench_infer.h"
 #include "bench_kernels.h"
 #include "bench_loader.h"
@@ -38,6 +39,7 @@ int run(int argc, char** argv, comm::MpiSession& session) {
     benches.push_back(bench::step(line));
     benches.push_back(bench::infer(line));
     benches.push_back(bench::kernels(line));
+    benches.push_back(bench::depthwise(line));
     benches.push_back(bench::startup(line));
     benches.push_back(bench::comm(line));
     benches.push_back(bench::checkpoint(line));

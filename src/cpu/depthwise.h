@@ -7,7 +7,6 @@
 // each value that is written collects from the places that its taps meet. Each thread has rows of
 // its own; gradients of weights are fp32 sums over a sample's rows, fp64 over samples and threads.
 
-#include <array>
 #include <vector>
 
 #include "convolution.h"
@@ -31,6 +30,15 @@ public:
     using Axis = std::vector<std::vector<Meeting>>;
 
 private:
+    template <class F>
+    void each_part(const View& read, const View& written, const F& f) const;
+    std::int64_t rows_apart() const;
+    std::vector<std::int64_t> order(std::int64_t first, std::int64_t last) const;
+    void prefetch_next(const View& read, std::int64_t item, std::int64_t next, std::int64_t c,
+                       std::int64_t count) const;
+    bool shares() const;
+    template <math::Activation A, class T, int V>
+    void write(const View& to, std::int64_t place, std::int64_t c, const T (&sum)[V]) const;
     template <math::Activation A>
     void gather() const;
     template <math::Activation A>
