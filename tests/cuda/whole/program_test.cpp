@@ -90,6 +90,13 @@ TEST_F(WholeProgramRuns, ARankWithoutADeviceEndsTheJobForAll) {
     EXPECT_FALSE(std::filesystem::exists(folder("run") / "checkpoints"));
 }
 
+TEST_F(WholeProgramRuns, WithoutADeviceOnlyAutoTrains) {
+    const std::vector<std::string> none = {"DEEPLAB_TEST_DEVICE=count=0"};
+    ends_with_4({.environment = none}, "--device cuda cannot be used");
+    ends_with_4({.ranks = 2, .environment = none}, "--device cuda cannot be used");
+    train({.device = "auto", .more = {"--set", "train.iterations=1"}, .environment = none});
+}
+
 // In a step, from a graph.
 TEST_F(WholeProgramRuns, ADeviceThatFailsIsToldByItsRank) {
     const Job job{.ranks = 2, .before = "[ $rank = 0 ] || export DEEPLAB_TEST_DEVICE=fails=3"};
