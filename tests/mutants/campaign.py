@@ -94,7 +94,7 @@ class Campaign:
     def missing_suites(self, file, name):
         """That have not been asked yet: none, where one has caught it."""
         known = self.done.get(name, {"result": "survived"})
-        wanted = suites_of(file) if known["result"] == "survived" else ()
+        wanted = suites_of(file) if known["result"] in ("survived", "not asked") else ()
         return [suite for suite in wanted if suite in self.chosen_suites and suite not in known.get("suites", ())
                 and (self.tests / SUITES[suite].program).exists()]
 
@@ -146,7 +146,7 @@ class Campaign:
             testing += seconds
             if failure:
                 return {"result": "caught", "by": name, "test": failure[0], "why": failure[1],
-                        "before": not suite.added, "build_s": round(building, 1), "test_s": round(testing, 1)}
+                        "caught_before": not suite.added, "build_s": round(building, 1), "test_s": round(testing, 1)}
         return {"result": "survived", "suites": asked, "build_s": round(building, 1), "test_s": round(testing, 1)}
 
     def run_all(self, chosen):

@@ -40,9 +40,11 @@ def differing(record):
 def table(records, verdicts):
     print("| operator | place | change | before | after | now |\n|---|---|---|---|---|---|")
     for record in records:
+        if record["result"] == "not asked":
+            continue
         caught = record["result"] == "caught"
         by = f"{record['by']}: {record['test']}" if caught else "—"
-        before = by if caught and record["before"] else "—"
+        before = by if caught and record["caught_before"] else "—"
         verdict = verdicts.get(record["id"])
         now = "caught" if caught else "**open**" if verdict is None else f"{verdict['now']}: {verdict['why']}"
         place = f"{record['file'].removeprefix('src/')}:{record['line']}"
@@ -55,14 +57,15 @@ def summary(records, verdicts):
     kinds = [verdicts.get(record["id"], {"now": "open"})["now"] for record in survivors]
     seconds = sum(record.get("build_s", 0) + record.get("test_s", 0) for record in records)
     figures = {
-        "mutants": len(records),
-        "caught_before": sum(record["before"] for record in caught),
+        "mutants_drawn": len(records),
+        "mutants_asked": len(caught) + len(survivors),
+        "caught_before": sum(record["caught_before"] for record in caught),
         "caught_after": len(caught),
         "equivalent": kinds.count("equivalent"),
         "a_device_alone": kinds.count("a device"),
         "open": kinds.count("open"),
         "caught_by_tests_made_for_them": sum(kind not in ("equivalent", "a device", "open") for kind in kinds),
-        "seconds_of_a_mutant": round(seconds / max(len(records), 1), 1),
+        "seconds_of_a_mutant": round(seconds / max(len(caught) + len(survivors), 1), 1),
     }
     print(json.dumps(figures, indent=1))
 
