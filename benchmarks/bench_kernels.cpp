@@ -55,15 +55,14 @@ std::string attributes_of(const graph::Node& node) {
         return trim(cat(norm(o), o.gradients > 1 ? cat(" gradients ", o.gradients) : ""));
     };
     return std::visit(
-        graph::Overloaded{
-            [&](const graph::Conv2d& o) { return convolution(o); },
-            [&](const graph::Conv2dGradData& o) { return convolution(o); },
-            [&](const graph::Conv2dGradWeights& o) { return convolution(o); },
-            [&](const graph::BatchNormAct& o) { return norm(o); },
-            [&](const graph::BatchNormGradSums& o) { return gradients(o); },
-            [&](const graph::BatchNormActGrad& o) { return gradients(o); },
-            [&](const graph::Sum&) { return cat("of ", node.in.size()); },
-            [](const auto&) { return std::string(); }},
+        graph::Overloaded{[&](const graph::Conv2d& o) { return convolution(o); },
+                          [&](const graph::Conv2dGradData& o) { return convolution(o); },
+                          [&](const graph::Conv2dGradWeights& o) { return convolution(o); },
+                          [&](const graph::BatchNormAct& o) { return norm(o); },
+                          [&](const graph::BatchNormGradSums& o) { return gradients(o); },
+                          [&](const graph::BatchNormActGrad& o) { return gradients(o); },
+                          [&](const graph::Sum&) { return cat("of ", node.in.size()); },
+                          [](const auto&) { return std::string(); }},
         node.op);
 }
 

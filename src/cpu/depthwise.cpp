@@ -182,6 +182,14 @@ DepthwiseConvolution::Axis meetings(bool of_input, std::int64_t in, std::int64_t
     return all;
 }
 
+// What a sample's rows summed in f32 is added in f64, and begins again.
+void move_sums(float* rows, double* samples, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        samples[i] += static_cast<double>(rows[i]);
+        rows[i] = 0;
+    }
+}
+
 }  // namespace
 
 DepthwiseConvolution::DepthwiseConvolution(const Threads& threads, Pass pass,
@@ -401,12 +409,8 @@ void DepthwiseConvolution::sum_products(bool add) const {
                 }
                 row(item, c, count, of_rows);
                 if (next >= 0 && next / height == item / height) continue;
-                for (std::int64_t tap = 0; tap < taps(); ++tap) {
-                    for (std::int64_t i = tap * channels + c; i < tap * channels + c + count; ++i) {
-                        of_samples[i] += static_cast<double>(of_rows[i]);
-                        of_rows[i] = 0;
-                    }
-                }
+                for (std::int64_t tap = 0; tap < taps(); ++tap)
+                    move_sums(of_rows + tap * channels + c, of_samples + tap * channels + c, count);
             }
         });
     });

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "deeplab/base/files.h"
 #include "deeplab/base/text.h"
 #include "deeplab/config/config.h"
 #include "deeplab/model/deeplab.h"
@@ -116,6 +117,8 @@ TEST(Presets, AllFilesLoadAndMakeAPlan) {
     std::set<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(preset("x").parent_path())) {
         if (entry.path().extension() != ".toml") continue;  // README.md
+        // Files of classes lie there too.
+        if (read_text(entry.path()).find("\n[[class]]") != std::string::npos) continue;
         const Config config = load_config(entry.path(), {});
         EXPECT_GT(plan_of(config).parameter_count, 0) << entry.path();
         names.insert(entry.path().stem());

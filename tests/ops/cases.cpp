@@ -1,5 +1,7 @@
 #include "ops/cases.h"
 
+#include <utility>
+
 #include "deeplab/base/text.h"
 
 namespace deeplab::testing {
@@ -99,8 +101,11 @@ std::vector<ConvolutionCase> dense_and_other_cases() {
             {"depthwise, more padding", {1, 48, 6, 5}, 48, 3, 3, {1, 3, 1, 48}},
             {"depthwise, stride 3", {1, 48, 10, 11}, 48, 3, 3, {3, 1, 1, 48}},
             {"two filters a channel", {1, 24, 9, 8}, 48, 3, 3, {1, 1, 1, 24}},
-            {"odd groups", {1, 15, 6, 6}, 9, 3, 3, {2, 1, 1, 3}},
-            {"small stem", {2, 3, 9, 8}, 3, 7, 7, {2, 3, 1, 1}, true, true},
+            {"odd groups", {1, 15, 6, 6}, 9, 3, 3, {2, 1, 1, 3}}};
+}
+
+std::vector<ConvolutionCase> small_cases() {
+    return {{"small stem", {2, 3, 9, 8}, 3, 7, 7, {2, 3, 1, 1}, true, true},
             {"small, one by one", {2, 4, 3, 5}, 3, 1, 1, {}, true, true},
             {"small shortcut", {1, 3, 5, 6}, 4, 1, 1, {2, 0, 1, 1}, true, true},
             {"small, three by three", {2, 3, 5, 4}, 2, 3, 3, {1, 1, 1, 1}, true, true},
@@ -120,75 +125,87 @@ std::vector<ConvolutionCase> dense_and_other_cases() {
 const std::vector<ConvolutionCase>& convolution_cases() {
     static const std::vector<ConvolutionCase> all = [] {
         std::vector<ConvolutionCase> list = dense_and_other_cases();
-        for (const auto& more : {depthwise_cases(), activated_cases()})
+        for (const auto& more : {small_cases(), depthwise_cases(), activated_cases()})
             list.insert(list.end(), more.begin(), more.end());
         return list;
     }();
     return all;
 }
 
+namespace {
+
+class NormCases {
+public:
+    NormCases() { list_.reserve(64); }  // GCC 14 takes the growth of this list for an overflow
+    void add(const Shape& x, graph::Activation activation, bool residual, bool frozen,
+             int gradients = 1, Margin margin = {}, bool differences = false) {
+        list_.push_back({x,
+                         {.activation = activation, .residual = residual, .frozen = frozen},
+                         gradients,
+                         margin,
+                         differences});
+    }
+    void small(const Shape& x, graph::Activation activation, bool residual, bool frozen) {
+        add(x, activation, residual, frozen, 1, {}, true);
+    }
+    std::vector<NormCase> take() { return std::move(list_); }
+
+private:
+    std::vector<NormCase> list_;
+};
+
+}  // namespace
+
 const std::vector<NormCase>& norm_cases() {
     static const std::vector<NormCase> all = [] {
         constexpr auto relu = graph::Activation::relu, relu6 = graph::Activation::relu6,
                        none = graph::Activation::none;
-        std::vector<NormCase> list;
-        list.reserve(64);  // GCC 14 takes the growth of this list for an overflow
-        const auto add = [&](const Shape& x, graph::Activation activation, bool residual,
-                             bool frozen, int gradients = 1, Margin margin = {},
-                             bool differences = false) {
-            list.push_back({x,
-                            {.activation = activation, .residual = residual, .frozen = frozen},
-                            gradients,
-                            margin,
-                            differences});
-        };
-        add({2, 64, 9, 7}, relu, false, false);
-        add({2, 64, 9, 7}, relu, false, false, 2);
-        add({2, 64, 9, 7}, relu, true, false, 2);
-        add({3, 64, 9, 31}, relu, false, false);
-        add({1, 1, 1, 7}, relu, false, false);
-        add({3, 19, 5, 3}, relu, true, false);
-        add({3, 19, 5, 3}, relu, true, false, 2);
-        add({3, 19, 5, 3}, relu, false, false, 2);
-        add({3, 19, 5, 3}, none, false, false, 2);
-        add({4, 3, 13, 29}, none, false, false, 2);
-        add({2, 21, 11, 9}, relu, true, false, 3);
-        add({2, 35, 4, 4}, none, true, false, 3);
-        add({2, 48, 3, 3}, relu, true, true, 2);
-        add({2, 33, 3, 5}, relu, false, true, 5);
-        add({1, 21, 6, 6}, relu, false, false, 1, {5, 3});
-        add({2, 16, 6, 6}, relu, false, false, 3, {5, 3});
-        add({2, 24, 3, 3}, relu, true, false, 2, {5, 3});
-        add({1, 48, 33, 17}, relu, false, false, 1, {256, 0});
-        add({1, 304, 5, 5}, none, true, true, 2, {8, 16});
-        add({2, 304, 3, 3}, relu, false, true, 8, {3, 2});
-        add({2, 40, 21, 16}, relu, false, false, 2, {0, 4});
-        add({4, 40, 1, 1}, relu, false, false);
-        add({4, 256, 1, 1}, relu, false, false);
-        add({2, 300, 3, 1}, none, false, true);
-        add({2, 67, 5, 3}, none, true, true, 1);
-        add({1, 37, 7, 5}, relu, true, true, 3, {5, 3});
-        add({3, 131, 17, 9}, relu, true, false, 2);
-        add({1, 256, 33, 5}, relu, false, false, 4);
-        add({1, 2048, 3, 3}, relu, true, false, 5);
-        add({2, 64, 9, 7}, relu6, false, false, 2);
-        add({3, 19, 5, 3}, relu6, false, false);
-        add({2, 144, 9, 5}, relu6, false, true, 2, {8, 16});
-        add({1, 37, 7, 5}, relu6, false, false, 3, {5, 3});
-        const auto small = [&](const Shape& x, graph::Activation activation, bool residual,
-                               bool frozen) { add(x, activation, residual, frozen, 1, {}, true); };
-        small({2, 3, 4, 3}, none, false, false);
-        small({2, 3, 4, 3}, relu, false, false);
-        small({3, 2, 3, 3}, none, true, false);
-        small({3, 2, 3, 3}, relu, true, false);
-        small({4, 5, 1, 1}, relu, false, false);
-        small({2, 3, 4, 3}, none, false, true);
-        small({2, 3, 4, 3}, relu, false, true);
-        small({2, 3, 2, 5}, none, true, true);
-        small({2, 3, 2, 5}, relu, true, true);
-        small({2, 3, 5, 3}, relu6, false, false);
-        small({2, 3, 5, 3}, relu6, false, true);
-        return list;
+        NormCases cases;
+        cases.add({2, 64, 9, 7}, relu, false, false);
+        cases.add({2, 64, 9, 7}, relu, false, false, 2);
+        cases.add({2, 64, 9, 7}, relu, true, false, 2);
+        cases.add({3, 64, 9, 31}, relu, false, false);
+        cases.add({1, 1, 1, 7}, relu, false, false);
+        cases.add({3, 19, 5, 3}, relu, true, false);
+        cases.add({3, 19, 5, 3}, relu, true, false, 2);
+        cases.add({3, 19, 5, 3}, relu, false, false, 2);
+        cases.add({3, 19, 5, 3}, none, false, false, 2);
+        cases.add({4, 3, 13, 29}, none, false, false, 2);
+        cases.add({2, 21, 11, 9}, relu, true, false, 3);
+        cases.add({2, 35, 4, 4}, none, true, false, 3);
+        cases.add({2, 48, 3, 3}, relu, true, true, 2);
+        cases.add({2, 33, 3, 5}, relu, false, true, 5);
+        cases.add({1, 21, 6, 6}, relu, false, false, 1, {5, 3});
+        cases.add({2, 16, 6, 6}, relu, false, false, 3, {5, 3});
+        cases.add({2, 24, 3, 3}, relu, true, false, 2, {5, 3});
+        cases.add({1, 48, 33, 17}, relu, false, false, 1, {256, 0});
+        cases.add({1, 304, 5, 5}, none, true, true, 2, {8, 16});
+        cases.add({2, 304, 3, 3}, relu, false, true, 8, {3, 2});
+        cases.add({2, 40, 21, 16}, relu, false, false, 2, {0, 4});
+        cases.add({4, 40, 1, 1}, relu, false, false);
+        cases.add({4, 256, 1, 1}, relu, false, false);
+        cases.add({2, 300, 3, 1}, none, false, true);
+        cases.add({2, 67, 5, 3}, none, true, true, 1);
+        cases.add({1, 37, 7, 5}, relu, true, true, 3, {5, 3});
+        cases.add({3, 131, 17, 9}, relu, true, false, 2);
+        cases.add({1, 256, 33, 5}, relu, false, false, 4);
+        cases.add({1, 2048, 3, 3}, relu, true, false, 5);
+        cases.add({2, 64, 9, 7}, relu6, false, false, 2);
+        cases.add({3, 19, 5, 3}, relu6, false, false);
+        cases.add({2, 144, 9, 5}, relu6, false, true, 2, {8, 16});
+        cases.add({1, 37, 7, 5}, relu6, false, false, 3, {5, 3});
+        cases.small({2, 3, 4, 3}, none, false, false);
+        cases.small({2, 3, 4, 3}, relu, false, false);
+        cases.small({3, 2, 3, 3}, none, true, false);
+        cases.small({3, 2, 3, 3}, relu, true, false);
+        cases.small({4, 5, 1, 1}, relu, false, false);
+        cases.small({2, 3, 4, 3}, none, false, true);
+        cases.small({2, 3, 4, 3}, relu, false, true);
+        cases.small({2, 3, 2, 5}, none, true, true);
+        cases.small({2, 3, 2, 5}, relu, true, true);
+        cases.small({2, 3, 5, 3}, relu6, false, false);
+        cases.small({2, 3, 5, 3}, relu6, false, true);
+        return cases.take();
     }();
     return all;
 }

@@ -22,9 +22,9 @@ struct Collected {
 
 template <class T>
 struct CollectArguments {
-    Rows<const T> in, masks;  // masks: of a data gradient with an activation
-    const T* weights;         // (C, taps)
-    Rows<T> out;
+    Rows<const T> from, masks;  // masks: of a data gradient with an activation
+    const T* weights;           // (C, taps)
+    Rows<T> to;
     Activation mask;
     Collected g;
 };
@@ -63,7 +63,7 @@ __device__ __forceinline__ void write(const CollectArguments<T>& a, int pixel, i
 #pragma unroll
         for (int i = 0; i < V; ++i) sum[i] = math::passes(a.mask, x[i]) ? sum[i] : 0.0f;
     }
-    store(a.out.at(pixel, c), sum);
+    store(a.to.at(pixel, c), sum);
 }
 
 // Outputs that a thread computes, `rate` rows apart: they share all but two of the rows they read.
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(256, 2) column_kernel(const CollectArguments<T
         for (int k = 0; k < together + 2; ++k) {
             const int i = top - g.pad_h + k * g.rate;
             in[k] = {};
-            if (i >= 0 && i < g.in_h) in[k] = load<V>(a.in.at((n * g.in_h + i) * g.in_w + j, c));
+            if (i >= 0 && i < g.in_h) in[k] = load<V>(a.from.at((n * g.in_h + i) * g.in_w + j, c));
         }
         float w[3][V];
 #pragma unroll
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(256, 4) pixel_kernel(const CollectArguments<T>
             const int j = met(at.column * g.stride - g.pad_w + s * g.rate, g.step, g.in_w);
             if (j < 0) continue;
             float x[V], w[V];
-            load(a.in.at((n * g.in_h + i) * g.in_w + j, c), x);
+            load(a.from.at((n * g.in_h + i) * g.in_w + j, c), x);
             load(weights + (r * g.kernel_w + s) * at.width, w);
 #pragma unroll
             for (int k = 0; k < V; ++k) sum[k] = fmaf(math::activated(In, x[k]), w[k], sum[k]);
@@ -240,7 +240,7 @@ void collect(const char* what, cudaStream_t stream, const View& in, const View& 
             using T = decltype(zero);
             const PixelTiling t = pixel_tiling(out.shape, width, columns ? groups : out.shape.h);
             CollectArguments<T> a{};
-            a.in = rows<const T>(in), a.masks = rows<const T>(masks), a.out = rows<T>(out);
+            a.from = rows<const T>(in), a.masks = rows<const T>(masks), a.to = rows<T>(out);
             a.weights = w.as<T>(), a.mask = mask, a.g = g;
             a.g.tiles = narrow(t.tiles);
             const std::size_t shared = static_cast<std::size_t>(w.shape.h * w.shape.w * t.lanes *
