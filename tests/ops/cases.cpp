@@ -49,7 +49,7 @@ std::vector<ConvolutionCase> activated_cases() {
             of("of ReLU, 5x5", {1, 48, 9, 9}, {1, 2, 1, 48}, relu, false, 5),
             of("of ReLU6", {2, 144, 9, 8}, {1, 4, 4, 144}, relu6),
             of("of ReLU6, stride", {2, 24, 9, 8}, {2, 1, 1, 24}, relu6),
-            of("small, of ReLU", {2, 3, 5, 4}, {1, 1, 1, 3}, relu, true),
+            of("small, of ReLU", {1, 3, 5, 4}, {1, 1, 1, 3}, relu, true),
             of("small, of ReLU6 and a stride", {1, 3, 6, 5}, {2, 2, 2, 3}, relu6, true)};
 }
 
