@@ -3,7 +3,7 @@
 # The records grow with each mutant: what they have is not done again.
 set -euo pipefail
 campaign() {
-    python3 tests/mutants/campaign.py --source . --build build --scratch /tmp/mutants --records records.jsonl --seed 20261201 --each 4 "$@"
+    python3 tests/mutants/campaign.py --source . --build build --scratch build-mutants --records records.jsonl --seed 20261201 --each 4 "$@"
 }
 campaign --suites cuda_kernel,nccl,cuda,cuda_mpi,comm_mpi,comm,cuda_executor # the quick ones
 campaign                                                                  # survivors meet the others, too

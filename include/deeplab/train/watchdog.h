@@ -26,7 +26,7 @@ namespace deeplab::train {
 // A rank as a watchdog sees it.
 struct WatchedRank {
     std::string host;
-    bool heard = false;  // of it, since the watch began
+    bool heard = false;  // it has written since the watch began
     comm::Activity activity;
     double idle_s = 0;    // without progress, when it last wrote
     double silent_s = 0;  // since then; 0 for the watchdog's own rank
