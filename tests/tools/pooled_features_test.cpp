@@ -73,11 +73,11 @@ TEST(PooledFeatures, SlowOfTenRealImagesArePyTorchs) {
     ASSERT_EQ(pixels.size(), static_cast<std::size_t>(images * 3 * side * side));
 
     // The backbone as classifiers have it, which a whole network does not build: output stride 32.
-    const model::BackboneFamily& family = model::family_of("mobilenet_v2");
+    const model::ModelConfig network{.backbone = "mobilenet_v2", .output_stride = 32};
+    const model::BackboneFamily& family = model::family_of(network.backbone);
     graph::Builder builder(graph::Mode::inference);
     const graph::TensorId input = builder.images({images, 3, side, side});
-    const model::Features features = family.build(
-        builder, input, {.backbone = "mobilenet_v2", .output_stride = 32});
+    const model::Features features = family.build(builder, input, network);
     builder.keep(features.high);
     const graph::Plan plan = builder.inference_plan();
     const auto backend = cpu::make_cpu_backend(2);
