@@ -32,7 +32,7 @@ import time
 
 CONFIG = """\
 [model]
-backbone = "resnet18"
+backbone = "mobilenet_v2"
 [data]
 train_split = "train"
 crop = 33

@@ -21,7 +21,7 @@ import tempfile
 # The batch is the whole split: every record is read.
 CONFIG = """\
 [model]
-backbone = "resnet18"
+backbone = "mobilenet_v2"
 [data]
 train_split = "train"
 crop = 33

@@ -20,9 +20,8 @@ struct TinyDataset {
 void write_tiny_dataset(const std::filesystem::path& dir, const TinyDataset& options);
 
 // A configuration of training on them; a test adds its own lines ("train.iterations = 4").
-inline const std::string tiny_config = R"(model.backbone = "resnet18"
-data.train_split = "train"
-data.crop = 33
-)";
+inline std::string tiny_config(const std::string& backbone) {
+    return "model.backbone = \"" + backbone + "\"\ndata.train_split = \"train\"\ndata.crop = 33\n";
+}
 
 }  // namespace deeplab::testing

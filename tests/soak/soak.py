@@ -31,7 +31,7 @@ import time
 ITERATIONS, EVAL_EVERY, SAVE_EVERY = 12, 4, 2
 CONFIG = f"""\
 [model]
-backbone = "resnet18"
+backbone = "mobilenet_v2"
 [data]
 train_split = "train"
 val_split = "val"

@@ -121,16 +121,17 @@ TEST_F(DeeplabTrain, SlowAReportThatCannotBeWrittenIsAWarning) {
     EXPECT_TRUE(fs::exists(dir_ / "run/checkpoints/latest.h5"));
 }
 
-// Two ranks, each with a command of its own; what they would exchange depends on what differs.
+// Two ranks, each with a command of its own; what they would exchange depends on what differs. Not
+// by ":" between commands: mpirun of Debian 13 (PRRTE 3.0.8) crashes on it.
 TEST_F(DeeplabTrain, RanksThatWereStartedUnlikeAreRefused) {
     if (!testing::have_mpirun()) GTEST_SKIP() << "skipped: no mpirun";
     const auto unlike = [&](const std::vector<std::string>& second) {
-        std::vector<std::string> all = testing::with_ranks(2, command({}));
-        *(std::find(all.begin(), all.end(), "-np") + 1) = "1";
-        all.insert(all.end(), {":", "-np", "1"});
-        const auto other = command(second);
-        all.insert(all.end(), other.begin(), other.end());
-        return testing::run_process(all, {.environment = {}, .directory = "", .timeout_s = 30});
+        std::string first_or_second = "[ \"$OMPI_COMM_WORLD_RANK\" = 0 ] && exec";
+        for (const auto& word : command({})) first_or_second += " '" + word + "'";
+        first_or_second += "; exec";
+        for (const auto& word : command(second)) first_or_second += " '" + word + "'";
+        return testing::run_process(testing::with_ranks(2, {"sh", "-c", first_or_second}),
+                                    {.environment = {}, .directory = "", .timeout_s = 30});
     };
     refused(unlike({"--set", "train.watchdog_s=0"}), 2, "train.watchdog_s is 0.0 on rank 1 (");
     refused(unlike({"--set", "train.iterations=5"}), 2, "train.iterations is 5 on rank 1 (");
@@ -170,7 +171,8 @@ TEST_F(DeeplabTrain, ADeviceThatIsNotThereIsExitCode4) {
 }
 
 TEST_F(DeeplabTrain, ACheckpointOfAnotherModelIsRefusedWithItsTensor) {
-    ASSERT_EQ(train({"--set", "train.iterations=1"}).exit_code, 0);
+    ASSERT_EQ(train({"--set", "train.iterations=1", "--set", "model.backbone=resnet18"}).exit_code,
+              0);
     const ProcessResult result = train({"--init", (dir_ / "run").string(), "--out",
                                         (dir_ / "other").string(), "--set",
                                         "model.backbone=resnet50"});
@@ -193,7 +195,7 @@ TEST_F(DeeplabTrain, SlowTheTimeBudgetGives75) {
 TEST_F(DeeplabTrain, TheDryRunSaysWhatItWouldDo) {
     ProcessResult result = train({"--dry-run"});
     EXPECT_EQ(result.exit_code, 0) << result.both();
-    for (const char* part : {"network", "\nparameters 1", "\nGMAC per image ", "memory", "ranks",
+    for (const char* part : {"network", "\nparameters 5", "\nGMAC per image ", "memory", "ranks",
                              "nothing else was written"}) {
         EXPECT_THAT(result.out, HasSubstr(part)) << part << result.both();
     }
@@ -258,7 +260,7 @@ TEST_F(DeeplabTrain, TheDryRunAsJsonSaysWhatARunNeeds) {
         testing::run_process({testing::program("deeplab-train"), "--keys", "--json", "--config",
                               (dir_ / "config.toml").string(), "--set", "train.iterations=7"}));
     EXPECT_EQ(whole(keys, "train.iterations"), 7);
-    EXPECT_EQ(*keys.find("model.backbone")->get_if<std::string>(), "resnet18");
+    EXPECT_EQ(*keys.find("model.backbone")->get_if<std::string>(), "mobilenet_v2");
     EXPECT_EQ(whole(keys, "checkpoint.keep"), 3) << "a default";
 
     refused(train({"--json"}), 2, "--json is of --dry-run");

@@ -14,7 +14,7 @@ namespace deeplab::testing {
 inline train::TrainOptions tiny_run(const std::filesystem::path& dir, const std::string& lines,
                                     const std::vector<std::string>& overrides = {}) {
     train::TrainOptions options;
-    options.config = config::parse_config(tiny_config + lines, "test", overrides);
+    options.config = config::parse_config(tiny_config("resnet18") + lines, "test", overrides);
     options.config.model.width_divisor = 8;
     options.data = dir / "data";
     options.run = dir / "run";
