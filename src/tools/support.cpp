@@ -192,6 +192,14 @@ bool ignored(int signal) {
     return sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
+// Was the program started to outlive its terminal, as by nohup? UCX, with which Open MPI 5 is
+// linked, handles the signal (UCX_DEBUG_SIGNO) from its constructor on; this array comes before
+// the constructors of libraries.
+bool lives_on = false;
+void ask_whether_it_lives_on() { lives_on = ignored(SIGHUP); }
+[[gnu::section(".preinit_array"),
+  gnu::used]] void (*const before_libraries)() = ask_whether_it_lives_on;
+
 }  // namespace
 
 const std::atomic<bool>& stop_requested() {
@@ -199,7 +207,10 @@ const std::atomic<bool>& stop_requested() {
         under_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;
         install(SIGTERM, stop, 0);
         install(SIGUSR1, stop, 0);
-        if (!ignored(SIGHUP)) install(SIGHUP, stop, 0);
+        if (lives_on)
+            std::signal(SIGHUP, SIG_IGN);
+        else
+            install(SIGHUP, stop, 0);
         install(SIGCONT, go_on, 0);
         install(SIGINT, interrupt, static_cast<int>(SA_RESETHAND));
         return true;
