@@ -52,8 +52,9 @@ void write_batches(const Arguments& a) {
     options.last_step = a.first + a.steps;
     data::Loader loader(options);
     io::Hdf5Writer file(a.out);
-    const std::int64_t n = options.global_batch, crop = options.augmentation.crop;
-    const std::int64_t images[] = {n, 3, crop, crop}, labels[] = {n, 1, crop, crop};
+    const std::int64_t n = options.global_batch;
+    const auto [h, w] = options.augmentation.crop;
+    const std::int64_t images[] = {n, 3, h, w}, labels[] = {n, 1, h, w};
     for (std::int64_t s = 0; s < a.steps; ++s) {
         data::Batch batch = loader.next();
         file.write(numbered("images", a.first + s), batch.images.data(), DType::f32, images);

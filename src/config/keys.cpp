@@ -29,6 +29,19 @@ void add_model_keys(Table<Config>& t) {
     }
 }
 
+Key crop_size() {
+    constexpr Whole side{.low = 33, .high = 4097};
+    const std::string takes = side.text();
+    return {{},
+            "data.crop",
+            [=](Config& c, const Item& i) {
+                c.data.augmentation.crop = side.take<std::int64_t>(i, takes);
+            },
+            [](const Config& c) { return Value(c.data.augmentation.crop.height); },
+            takes,
+            "side of the square crops, in pixels"};
+}
+
 Key resize_range() {
     constexpr Real range{.low = 1e-3, .high = 1e5};
     const std::string takes = range.text(2);
@@ -57,8 +70,7 @@ void add_data_keys(Table<Config>& t) {
            "the packed split that is trained on");
     t.text("data.val_split", DEEPLAB_MEMBER(data.val_split), "the name of a packed split",
            "the packed split that train.eval_every evaluates");
-    t.number("data.crop", DEEPLAB_MEMBER(data.augmentation.crop), Whole{.low = 33, .high = 4097},
-             "side of the square crops, in pixels");
+    t.add(crop_size());
     t.number("data.workers", DEEPLAB_MEMBER(data.workers),
              Whole{.low = 1, .high = 256, .zero = "to choose from the threads"},
              "threads of each rank that decode and augment",

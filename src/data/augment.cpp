@@ -37,25 +37,25 @@ AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_
     plan.width = size.width;
     plan.height = size.height;
     if (augmentation.random_crop) {
-        plan.left = math::draw_crop(draws.left, size.width, augmentation.crop);
-        plan.top = math::draw_crop(draws.top, size.height, augmentation.crop);
+        plan.left = math::draw_crop(draws.left, size.width, augmentation.crop.width);
+        plan.top = math::draw_crop(draws.top, size.height, augmentation.crop.height);
     } else {
-        plan.left = math::centre_crop(size.width, augmentation.crop);
-        plan.top = math::centre_crop(size.height, augmentation.crop);
+        plan.left = math::centre_crop(size.width, augmentation.crop.width);
+        plan.top = math::centre_crop(size.height, augmentation.crop.height);
     }
     const bool blur = static_cast<double>(math::uniform(draws.blur)) < augmentation.blur;
     plan.blur_radius = blur ? math::uniform(draws.radius) : 0.0f;
     return plan;
 }
 
-ResizeRegion crop_region(const AugmentationPlan& plan, std::int64_t crop) {
+ResizeRegion crop_region(const AugmentationPlan& plan, const CropSize& crop) {
     return {plan.flip,
             plan.width,
             plan.height,
             plan.left,
             plan.top,
-            std::min(crop, plan.width - plan.left),
-            std::min(crop, plan.height - plan.top)};
+            std::min(crop.width, plan.width - plan.left),
+            std::min(crop.height, plan.height - plan.top)};
 }
 
 std::uint8_t pad_label(const Augmentation& augmentation, int ignore) {
@@ -69,15 +69,15 @@ namespace {
 // Fills what lies right of and below the resized image.
 void pad(const ResizeRegion& region, const std::array<std::uint8_t, 3>& color, std::uint8_t label,
          io::Image& pixels, std::uint8_t* labels) {
-    const std::int64_t crop = pixels.width;
-    for (std::int64_t y = 0; y < crop; ++y) {
+    const std::int64_t width = pixels.width;
+    for (std::int64_t y = 0; y < pixels.height; ++y) {
         const std::int64_t begin = y < region.rows ? region.columns : 0;
-        std::uint8_t* row = pixels.pixels.data() + 3 * y * crop;
-        for (std::int64_t x = begin; x < crop; ++x) {
+        std::uint8_t* row = pixels.pixels.data() + 3 * y * width;
+        for (std::int64_t x = begin; x < width; ++x) {
             for (std::size_t c = 0; c < 3; ++c)
                 row[3 * x + static_cast<std::int64_t>(c)] = color[c];
         }
-        std::memset(labels + y * crop + begin, label, static_cast<std::size_t>(crop - begin));
+        std::memset(labels + y * width + begin, label, static_cast<std::size_t>(width - begin));
     }
 }
 
@@ -89,37 +89,38 @@ std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
                           std::uint8_t* labels, AugmentScratch& scratch) {
     expects(image.width == mask.width && image.height == mask.height,
             "image and mask have one size");
-    expects(augmentation.crop > 0, "the crop has pixels");
-    const std::int64_t crop = augmentation.crop;
+    const CropSize& crop = augmentation.crop;
+    expects(crop.height > 0 && crop.width > 0, "the crop has pixels");
     const AugmentationPlan plan = plan_augmentation(augmentation, image.width, image.height, seed,
                                                     key);
     const ResizeRegion region = crop_region(plan, crop);
 
     StageClock& clock = scratch.clock;
     io::Image& pixels = scratch.crop;
-    pixels.width = pixels.height = crop;
-    pixels.pixels.resize(static_cast<std::size_t>(3 * crop * crop));
-    if (region.columns < crop || region.rows < crop) {
+    pixels.width = crop.width;
+    pixels.height = crop.height;
+    pixels.pixels.resize(static_cast<std::size_t>(3 * crop.pixels()));
+    if (region.columns < crop.width || region.rows < crop.height) {
         pad(region, augmentation.pad_color, pad_label(augmentation, ignore), pixels, labels);
     }
     clock.mark(Stage::rest);
-    resize_bilinear(image, region, pixels.pixels.data(), crop, scratch.resize);
+    resize_bilinear(image, region, pixels.pixels.data(), crop.width, scratch.resize);
     clock.mark(Stage::resize_image);
-    resize_nearest(mask, region, labels, crop, scratch.resize);
+    resize_nearest(mask, region, labels, crop.width, scratch.resize);
     clock.mark(Stage::resize_mask);
     gaussian_blur(pixels, plan.blur_radius, scratch.blur);
     clock.mark(Stage::blur);
     normalise(pixels, normalisation, planes);
     clock.mark(Stage::normalise);
-    return crop * crop - std::count_if(labels, labels + crop * crop,
-                                       [ignore](std::uint8_t v) { return v == ignore; });
+    return std::count_if(labels, labels + crop.pixels(),
+                         [ignore](std::uint8_t v) { return v != ignore; });
 }
 
 Sample augment(const io::Image& image, const io::Mask& mask, const Augmentation& augmentation,
                const Normalisation& normalisation, int ignore, std::uint64_t seed,
                math::SampleKey key) {
-    expects(augmentation.crop > 0, "the crop has pixels");
-    const auto pixels = static_cast<std::size_t>(augmentation.crop * augmentation.crop);
+    expects(augmentation.crop.height > 0 && augmentation.crop.width > 0, "the crop has pixels");
+    const auto pixels = static_cast<std::size_t>(augmentation.crop.pixels());
     Sample sample{std::vector<float>(3 * pixels), std::vector<std::uint8_t>(pixels), 0};
     AugmentScratch scratch;
     sample.valid_pixels = augment_into(image, mask, augmentation, normalisation, ignore, seed, key,

@@ -21,7 +21,7 @@ AugmentationPlan plan_augmentation(const Augmentation& augmentation, std::int64_
                                    std::int64_t height, std::uint64_t seed, math::SampleKey key);
 
 // The part of the resized image that the crop shows.
-ResizeRegion crop_region(const AugmentationPlan& plan, std::int64_t crop);
+ResizeRegion crop_region(const AugmentationPlan& plan, const CropSize& crop);
 // Of what lies outside of it.
 std::uint8_t pad_label(const Augmentation& augmentation, int ignore);
 
@@ -40,8 +40,8 @@ struct AugmentScratch {
     BlurScratch blur;
 };
 
-// planes: (3, crop, crop); labels: (crop, crop). Returns the number of labels that are not
-// `ignore`.
+// planes: (3, crop.height, crop.width); labels: (crop.height, crop.width). Returns the number of
+// labels that are not `ignore`.
 std::int64_t augment_into(const io::Image& image, const io::Mask& mask,
                           const Augmentation& augmentation, const Normalisation& normalisation,
                           int ignore, std::uint64_t seed, math::SampleKey key, float* planes,

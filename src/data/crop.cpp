@@ -20,7 +20,7 @@ math::CropHeader header_of(const io::Image& image, const AugmentationPlan& plan,
     header.columns = static_cast<std::int32_t>(region.columns);
     header.rows = static_cast<std::int32_t>(region.rows);
     header.flip = plan.flip ? 1 : 0;
-    if (region.columns < augmentation.crop || region.rows < augmentation.crop)
+    if (region.columns < augmentation.crop.width || region.rows < augmentation.crop.height)
         header.pad_label = pad_label(augmentation, ignore);
     header.blur_radius = -1;
     if (plan.blur_radius > 0) {
@@ -62,7 +62,7 @@ CropWords crop_words(const io::Image& image, const io::Mask& mask, const Augment
                      math::SampleKey key) {
     expects(image.width == mask.width && image.height == mask.height,
             "image and mask have one size");
-    expects(augmentation.crop > 0, "the crop has pixels");
+    expects(augmentation.crop.height > 0 && augmentation.crop.width > 0, "the crop has pixels");
     const AugmentationPlan plan = plan_augmentation(augmentation, image.width, image.height, seed,
                                                     key);
     const ResizeRegion region = crop_region(plan, augmentation.crop);
@@ -85,8 +85,7 @@ CropWords crop_words(const io::Image& image, const io::Mask& mask, const Augment
     ensures(static_cast<std::int64_t>(crop.words.size()) == math::crop_tables(header).end,
             "the tables lie where a kernel looks for them");
     crop.valid_pixels = count_valid(mask, columns, rows, ignore);
-    const std::int64_t outside = augmentation.crop * augmentation.crop -
-                                 region.columns * region.rows;
+    const std::int64_t outside = augmentation.crop.pixels() - region.columns * region.rows;
     if (header.pad_label != ignore) crop.valid_pixels += outside;
     return crop;
 }

@@ -152,7 +152,7 @@ struct Loader::Impl {
             spent.pop_back();
         }
         lock.unlock();
-        const std::int64_t pixels = options.augmentation.crop * options.augmentation.crop;
+        const std::int64_t pixels = options.augmentation.crop.pixels();
         Batch& batch = fresh->batch;
         batch.step = step;
         batch.micro = micro;
@@ -268,7 +268,7 @@ struct Loader::Impl {
     }
 
     std::int64_t deliver_crop(const Job& job, const LabelledImage& source, Worker& worker) {
-        const std::int64_t pixels = options.augmentation.crop * options.augmentation.crop;
+        const std::int64_t pixels = options.augmentation.crop.pixels();
         Batch& batch = job.target->batch;
         return augment_into(source.image, source.mask, options.augmentation, options.normalisation,
                             manifest.classes.ignore, options.seed, job.key,

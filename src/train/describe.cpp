@@ -31,8 +31,8 @@ std::vector<std::string> devices_of(exec::Backend& backend, comm::Communicator& 
 
 // Of convolutions, forward.
 double gmac_per_image(const config::Config& config) {
-    const std::int64_t crop = config.data.augmentation.crop;
-    return convolution_flops(model::inference_plan(config.model, 1, crop, crop)) / 2e9;
+    const data::CropSize& crop = config.data.augmentation.crop;
+    return convolution_flops(model::inference_plan(config.model, 1, crop.height, crop.width)) / 2e9;
 }
 
 // Without what stands between them in the buffers, which parameter_count has.
@@ -117,7 +117,7 @@ std::string needs_json(const Setup& setup, std::int64_t ranks, bool on_device,
     out["backbone"] = config.model.backbone;
     out["output_stride"] = config.model.output_stride;
     out["classes"] = config.model.num_classes;
-    out["crop"] = config.data.augmentation.crop;
+    out["crop"] = config.data.augmentation.crop.height;
     out["parameters"] = parameters_of(plan);
     out["statistics"] = plan.state_count;
     out["gmac_per_image"] = gmac_per_image(config);
@@ -145,11 +145,10 @@ void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
     const auto& config = setup.config;
     const auto& plan = setup.plan;
     const auto bytes = [](std::int64_t n) { return human_bytes(static_cast<std::uint64_t>(n)); };
-    const std::int64_t crop = config.data.augmentation.crop;
 
     std::cout << "network     " << network_text(config.model) << ", output stride "
               << config.model.output_stride << ", " << config.model.num_classes << " classes, crop "
-              << crop << "\n"
+              << config.data.augmentation.crop.height << "\n"
               << "parameters " << parameters_of(plan) << "\n"
               << "GMAC per image " << fixed(gmac_per_image(config), 3) << "\n"
               << "statistics  " << plan.state_count << " running means and variances\n"

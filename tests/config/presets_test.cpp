@@ -28,9 +28,10 @@ graph::Plan plan_of(const Config& c) {
     const auto& o = c.optimizer;
     model::ModelConfig network = c.model;
     network.num_classes = 21;
-    const std::int64_t crop = c.data.augmentation.crop;
+    const data::CropSize& crop = c.data.augmentation.crop;
     return model::training_plan(
-        network, {.batch = 1, .height = crop, .width = crop, .freeze_bn = c.train.freeze_bn},
+        network,
+        {.batch = 1, .height = crop.height, .width = crop.width, .freeze_bn = c.train.freeze_bn},
         {.momentum = static_cast<float>(o.momentum),
          .weight_decay = static_cast<float>(o.weight_decay),
          .clip_norm = static_cast<float>(o.clip_norm),

@@ -39,11 +39,12 @@ struct Problems {
     }
 };
 
-graph::Plan plan_of(model::ModelConfig model, std::int64_t batch, std::int64_t crop) {
+graph::Plan plan_of(model::ModelConfig model, std::int64_t batch, const data::CropSize& crop) {
     if (model.num_classes == 0) model.num_classes = 21;  // VOC's
     model::TrainingOptions training;
     training.batch = batch;
-    training.height = training.width = crop;
+    training.height = crop.height;
+    training.width = crop.width;
     return model::training_plan(model, training, {});
 }
 

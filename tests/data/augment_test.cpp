@@ -17,7 +17,7 @@ using testing::noise_image;
 using testing::noise_mask;
 
 // Nothing but the crop.
-Augmentation plain(std::int64_t crop) {
+Augmentation plain(const CropSize& crop) {
     Augmentation a;
     a.crop = crop;
     a.resize = Augmentation::Resize::none;
@@ -28,9 +28,9 @@ Augmentation plain(std::int64_t crop) {
 // Values 0 … 255 as they are.
 constexpr Normalisation as_bytes{{0, 0, 0}, {1 / 255.0f, 1 / 255.0f, 1 / 255.0f}};
 
-int byte_at(const Sample& s, std::int64_t crop, std::int64_t c, std::int64_t y, std::int64_t x) {
-    return static_cast<int>(
-        std::lround(s.image[static_cast<std::size_t>((c * crop + y) * crop + x)]));
+int byte_at(const Sample& s, const CropSize& crop, std::int64_t c, std::int64_t y, std::int64_t x) {
+    const std::int64_t at = (c * crop.height + y) * crop.width + x;
+    return static_cast<int>(std::lround(s.image[static_cast<std::size_t>(at)]));
 }
 
 int pixel(const io::Image& image, std::int64_t c, std::int64_t y, std::int64_t x) {
@@ -203,12 +203,12 @@ TEST(Augment, AFlipIsTheExactMirrorAtAnySize) {
 
 // Cutting the wanted part out of the source must not change a pixel: compare with resizing
 // everything.
-TEST(Augment, TheCropIsThatOfTheResizedImage) {
+void expect_the_crop_of_the_resized_image(const CropSize& crop) {
     const io::Image image = noise_image(60, 44);
     const io::Mask mask = noise_mask(60, 44);
-    Augmentation a = plain(40);
+    Augmentation a = plain(crop);
     a.resize = Augmentation::Resize::short_edge;
-    std::set<std::int64_t> lefts;
+    std::set<std::int64_t> lefts, tops;
     for (const std::int64_t edge : {21, 22, 43, 44, 45, 63, 90}) {
         a.range_low = a.range_high = static_cast<double>(edge);
         const std::int64_t width = 60 * edge / 44;
@@ -216,18 +216,19 @@ TEST(Augment, TheCropIsThatOfTheResizedImage) {
         const io::Mask labels = resize_nearest(mask, width, edge);
         for (std::uint32_t i = 0; i < 10; ++i) {
             const math::AugmentationDraws draws = math::augmentation_draws(9, {3, i});
-            const std::int64_t left = math::draw_crop(draws.left, width, 40),
-                               top = math::draw_crop(draws.top, edge, 40);
+            const std::int64_t left = math::draw_crop(draws.left, width, crop.width),
+                               top = math::draw_crop(draws.top, edge, crop.height);
             lefts.insert(left);
+            tops.insert(top);
             const Sample s = augment(image, mask, a, as_bytes, 255, 9, {3, i});
-            for (std::int64_t y = 0; y < 40; ++y) {
-                for (std::int64_t x = 0; x < 40; ++x) {
+            for (std::int64_t y = 0; y < crop.height; ++y) {
+                for (std::int64_t x = 0; x < crop.width; ++x) {
                     const bool inside = left + x < width && top + y < edge;
                     const auto at = static_cast<std::size_t>((top + y) * width + left + x);
-                    ASSERT_EQ(s.labels[static_cast<std::size_t>(y * 40 + x)],
+                    ASSERT_EQ(s.labels[static_cast<std::size_t>(y * crop.width + x)],
                               inside ? labels.labels[at] : 0);
                     for (std::int64_t c = 0; c < 3; ++c) {
-                        ASSERT_EQ(byte_at(s, 40, c, y, x),
+                        ASSERT_EQ(byte_at(s, crop, c, y, x),
                                   inside ? pixel(whole, c, top + y, left + x) : 0)
                             << "edge " << edge << " at " << x << "," << y;
                     }
@@ -236,26 +237,34 @@ TEST(Augment, TheCropIsThatOfTheResizedImage) {
         }
     }
     EXPECT_GT(lefts.size(), 10u);
+    EXPECT_GT(tops.size(), 10u);
+}
+
+TEST(Augment, TheCropIsThatOfTheResizedImage) {
+    for (const CropSize& crop : {CropSize(40), CropSize(30, 52), CropSize(52, 30)}) {
+        SCOPED_TRACE(::testing::Message() << crop.height << " high, " << crop.width << " wide");
+        expect_the_crop_of_the_resized_image(crop);
+    }
 }
 
 TEST(Augment, PaddingIsBackgroundOrIgnored) {
     const io::Image image = noise_image(10, 6);
     const io::Mask mask = noise_mask(10, 6);
-    Augmentation a = plain(16);
+    Augmentation a = plain({9, 16});
     a.pad_color = {10, 20, 30};
     for (const auto pad : {Augmentation::PadLabel::background, Augmentation::PadLabel::ignore}) {
         a.pad_label = pad;
         const bool background = pad == Augmentation::PadLabel::background;
         const Sample s = augment(image, mask, a, as_bytes, 255, 1, {0, 0});
-        EXPECT_EQ(s.valid_pixels, background ? 256 : 60);
-        for (std::int64_t y = 0; y < 16; ++y) {
+        EXPECT_EQ(s.valid_pixels, background ? 9 * 16 : 6 * 10);
+        for (std::int64_t y = 0; y < 9; ++y) {
             for (std::int64_t x = 0; x < 16; ++x) {
                 const bool inside = y < 6 && x < 10;
                 const int label = s.labels[static_cast<std::size_t>(y * 16 + x)];
                 ASSERT_EQ(label, inside       ? mask.labels[static_cast<std::size_t>(y * 10 + x)]
                                  : background ? 0
                                               : 255);
-                ASSERT_EQ(byte_at(s, 16, 2, y, x), inside ? pixel(image, 2, y, x) : 30);
+                ASSERT_EQ(byte_at(s, {9, 16}, 2, y, x), inside ? pixel(image, 2, y, x) : 30);
             }
         }
     }
@@ -270,6 +279,10 @@ TEST(Augment, TheCentreCropIsTheCentre) {
     EXPECT_EQ(byte_at(s, 10, 0, 0, 0), pixel(image, 0, 2, 5));
     EXPECT_EQ(byte_at(s, 10, 0, 9, 9), pixel(image, 0, 11, 14));
     EXPECT_EQ(s.labels[0], mask.labels[2 * 20 + 5]);
+    a.crop = {4, 16};
+    const Sample wide = augment(image, mask, a, as_bytes, 255, 1, {0, 0});
+    EXPECT_EQ(byte_at(wide, a.crop, 0, 0, 0), pixel(image, 0, 5, 2));
+    EXPECT_EQ(byte_at(wide, a.crop, 0, 3, 15), pixel(image, 0, 8, 17));
 }
 
 TEST(Augment, BlurComesAfterTheCropAndSparesTheLabels) {

@@ -64,7 +64,7 @@ inline LoaderOptions options_for(const std::filesystem::path& dir) {
     LoaderOptions o;
     o.dir = dir;
     o.split = "train";
-    o.augmentation.crop = 17;
+    o.augmentation.crop = {17, 23};
     o.augmentation.range_low = 12;
     o.augmentation.range_high = 50;
     o.seed = 5;

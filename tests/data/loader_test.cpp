@@ -149,7 +149,7 @@ TEST_F(LoaderTest, DeliversDecodedSamples) {
             EXPECT_EQ(raw.valid_pixels, batch.valid_pixels);
             EXPECT_EQ(raw.ids, batch.ids);
             ASSERT_EQ(raw.decoded.size(), batch.ids.size());
-            const std::size_t pixels = 17 * 17;
+            const std::size_t pixels = 17 * 23;
             for (std::size_t i = 0; i < raw.ids.size(); ++i) {
                 const LabelledImage& decoded = *raw.decoded[i];
                 EXPECT_EQ(decoded.id, batch.ids[i]);

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <tuple>
 
 #include "deeplab/base/files.h"
 #include "deeplab/data/loader.h"
@@ -182,7 +183,11 @@ TEST_F(Pixels, NormalisationIsNumpys) {
 
 Augmentation augmentation_of(const Fixture& f) {
     Augmentation a;
-    a.crop = f.integer("crop");
+    if (const auto* side = f.at("crop").get_if<std::int64_t>()) {
+        a.crop = *side;
+    } else {
+        std::tie(a.crop.height, a.crop.width) = f.size("crop");
+    }
     a.resize = f.text("resize") == "factor" ? Augmentation::Resize::factor
                                             : Augmentation::Resize::short_edge;
     a.range_low = f.numbers("range").at(0);
@@ -241,12 +246,14 @@ TEST_F(Pixels, TheWholePipelineIsPils) {
                     });
 }
 
-TEST_F(Pixels, TheWholePipelineIsPilsAtTheCropOfTraining) {
-    for_each_sample(file_.cases("pipeline_large"),
-                    [&](const Fixture& f, const Bytes& image, const Bytes& mask) {
-                        EXPECT_EQ(crc32(image), f.crc("image_crc32"));
-                        EXPECT_EQ(crc32(mask), f.crc("mask_crc32"));
-                    });
+TEST_F(Pixels, TheWholePipelineIsPilsAtTheCropOfTrainingAndForOblongCrops) {
+    for (const char* list : {"pipeline_large", "pipeline_oblong"}) {
+        for_each_sample(file_.cases(list),
+                        [&](const Fixture& f, const Bytes& image, const Bytes& mask) {
+                            EXPECT_EQ(crc32(image), f.crc("image_crc32"));
+                            EXPECT_EQ(crc32(mask), f.crc("mask_crc32"));
+                        });
+    }
 }
 
 // JPEG: as long as PIL and we use the same library (libjpeg-turbo 2 or later).

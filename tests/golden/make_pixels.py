@@ -146,6 +146,11 @@ def below(bits, n):
     return bits * n >> 32
 
 
+def sides(crop):
+    """Height and width: of a square by its side, else [height, width]."""
+    return (crop, crop) if isinstance(crop, int) else crop
+
+
 def plan(case, width, height):
     """What the numbers of (seed, epoch, sample) decide: include/deeplab/math/augment.h."""
     epoch, sample = case["key"]
@@ -161,10 +166,10 @@ def plan(case, width, height):
     else:
         factor = low + case["step"] * below(size, int((high - low) / case["step"] + 0.5) + 1)
         size = (int(width * factor), int(height * factor))
-    crop = case["crop"]
+    crop_height, crop_width = sides(case["crop"])
     return {"flip": uniform(flip) < case["flip"], "width": size[0], "height": size[1],
-            "left": below(left, size[0] - crop + 1) if size[0] > crop else 0,
-            "top": below(top, size[1] - crop + 1) if size[1] > crop else 0,
+            "left": below(left, size[0] - crop_width + 1) if size[0] > crop_width else 0,
+            "top": below(top, size[1] - crop_height + 1) if size[1] > crop_height else 0,
             "radius": uniform(radius) if uniform(blur) < case["blur"] else 0.0}
 
 
@@ -177,11 +182,11 @@ def augmented(case):
         image, mask = image.transpose(Image.FLIP_LEFT_RIGHT), mask.transpose(Image.FLIP_LEFT_RIGHT)
     size = (p["width"], p["height"])
     image, mask = image.resize(size, Image.BILINEAR), mask.resize(size, Image.NEAREST)
-    crop = case["crop"]
-    border = (0, 0, max(0, crop - size[0]), max(0, crop - size[1]))
+    crop_height, crop_width = sides(case["crop"])
+    border = (0, 0, max(0, crop_width - size[0]), max(0, crop_height - size[1]))
     image = ImageOps.expand(image, border=border, fill=tuple(case["pad_color"]))
     mask = ImageOps.expand(mask, border=border, fill=0 if case["pad_label"] == "background" else 255)
-    box = (p["left"], p["top"], p["left"] + crop, p["top"] + crop)
+    box = (p["left"], p["top"], p["left"] + crop_width, p["top"] + crop_height)
     image, mask = image.crop(box), mask.crop(box)
     if p["radius"] > 0:
         image = image.filter(ImageFilter.GaussianBlur(radius=p["radius"]))
@@ -211,12 +216,17 @@ def pipeline(blob):
     for sample in range(12):
         common = {"size": [(500, 375), (375, 500), (500, 333)][sample % 3], "crop": 513, "seed": 1 << 40 | 5,
                   "key": [45, 10000 + sample]}
-        case = common | (FACTORS if sample % 4 == 3 else REFERENCE | {"range": [256, 1026]})
+        large.append(common | (FACTORS if sample % 4 == 3 else REFERENCE | {"range": [256, 1026]}))
+    oblong = []
+    for sample in range(12):
+        common = {"size": sources[sample % len(sources)], "crop": [(35, 61), (61, 35), (33, 97)][sample % 3],
+                  "seed": 30, "key": [sample % 2, sample]}
+        oblong.append(common | (FACTORS if sample % 4 == 3 else REFERENCE | {"range": [24, 98]}))
+    for case in large + oblong:
         case["plan"], image, mask = augmented(case)
         case |= {"image_crc32": crc(image), "mask_crc32": crc(mask), "valid": int((mask != 255).sum()),
                  "planes_crc32": crc(normalised(image).astype("<f4"))}
-        large.append(case)
-    return {"pipeline": cases, "pipeline_large": large}
+    return {"pipeline": cases, "pipeline_large": large, "pipeline_oblong": oblong}
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

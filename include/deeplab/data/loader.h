@@ -23,11 +23,24 @@ struct Normalisation {
     std::array<float, 3> std = {0.229f, 0.224f, 0.225f};
 };
 
+// The size of a crop, height first as in torchvision's RandomCrop((h, w)); as there, a number alone
+// is the side of a square. In pixels. Unlike torchvision's pad_if_needed, which pads both sides,
+// an image that is smaller is padded at its right and bottom only.
+struct CropSize {
+    std::int64_t height = 513, width = 513;
+
+    CropSize() = default;
+    CropSize(std::int64_t side) : height(side), width(side) {}
+    CropSize(std::int64_t h, std::int64_t w) : height(h), width(w) {}
+    std::int64_t pixels() const { return height * width; }
+    friend bool operator==(const CropSize&, const CropSize&) = default;
+};
+
 struct Augmentation {
     enum class Resize { none, short_edge, factor };
     enum class PadLabel { background, ignore };
 
-    std::int64_t crop = 513;
+    CropSize crop;
     Resize resize = Resize::short_edge;
     double range_low = 256,
            range_high = 1026;  // pixels (short_edge, both ends included) or factors
@@ -41,8 +54,8 @@ struct Augmentation {
 
 // One augmented sample, a pure function of its arguments.
 struct Sample {
-    std::vector<float> image;          // (3, crop, crop), normalised
-    std::vector<std::uint8_t> labels;  // (crop, crop)
+    std::vector<float> image;          // (3, crop.height, crop.width), normalised
+    std::vector<std::uint8_t> labels;  // (crop.height, crop.width)
     std::int64_t valid_pixels = 0;     // labels != ignore
 };
 Sample augment(const io::Image& image, const io::Mask& mask, const Augmentation& augmentation,
@@ -77,8 +90,8 @@ math::SampleKey sample_at(std::uint64_t position, std::uint64_t samples, std::ui
 struct Batch {
     std::int64_t step = 0;  // optimizer step it belongs to, from 0
     std::int64_t micro = 0;
-    std::vector<float> images;         // (N,3,crop,crop)
-    std::vector<std::uint8_t> labels;  // (N,1,crop,crop)
+    std::vector<float> images;         // (N, 3, crop.height, crop.width)
+    std::vector<std::uint8_t> labels;  // (N, 1, crop.height, crop.width)
     // N each, instead of images and labels, where LoaderOptions::decoded asks for them. The cache
     // and other batches may hold the same samples. image.pixels is empty where a device has it.
     std::vector<std::shared_ptr<LabelledImage>> decoded;

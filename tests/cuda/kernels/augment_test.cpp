@@ -30,7 +30,7 @@ struct Case {
     std::vector<std::pair<std::int64_t, std::int64_t>> sizes;  // of the decoded samples
 };
 
-data::Augmentation augmentation(std::int64_t crop, data::Augmentation::Resize resize, double low,
+data::Augmentation augmentation(data::CropSize crop, data::Augmentation::Resize resize, double low,
                                 double high, double blur) {
     data::Augmentation a;
     a.crop = crop;
@@ -54,8 +54,8 @@ protected:
     };
 
     static void expect_the_hosts_crops(const Case& c, DType type, std::uint64_t seed) {
-        const std::int64_t crop = c.augmentation.crop, area = crop * crop,
-                           count = static_cast<std::int64_t>(c.sizes.size());
+        const auto [height, width] = c.augmentation.crop;
+        const std::int64_t area = height * width, count = std::ssize(c.sizes);
         std::vector<OnDevice> samples;
         std::vector<data::Sample> expected;
         DeviceArray<cuda::CropSource> sources(c.sizes.size());
@@ -75,7 +75,7 @@ protected:
             sources.data()[i] = {samples.back().pixels.data(), samples.back().labels.data(),
                                  samples.back().words.data()};
         }
-        const DeviceTensor images({count, 3, crop, crop}, type);
+        const DeviceTensor images({count, 3, height, width}, type);
         const DeviceArray<std::uint8_t> labels(static_cast<std::size_t>(count * area));
         const DeviceArray<std::uint8_t> scratch(
             static_cast<std::size_t>(cuda::augment_scratch_bytes(images.view().shape)));
