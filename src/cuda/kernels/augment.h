@@ -17,13 +17,13 @@ struct CropSource {
     const std::int32_t* crop;
 };
 
-// The largest crop that a row of fits into shared memory.
+// The longest side of a crop that a row or column of fits into shared memory.
 constexpr std::int64_t largest_crop = 8000;
 
 std::int64_t augment_scratch_bytes(const Shape& images);
 
-// sources: N of them in device memory, read when the kernels run. images: (N,3,crop,crop), f32 or
-// bf16, normalised; labels: (N,1,crop,crop) bytes. scratch: augment_scratch_bytes.
+// sources: N of them in device memory, read when the kernels run. images: (N,3,H,W), H and W of
+// the crops, f32 or bf16, normalised; labels: (N,1,H,W) bytes. scratch: augment_scratch_bytes.
 void augment(cudaStream_t stream, const CropSource* sources, const View& images,
              std::uint8_t* labels, void* scratch);
 

@@ -25,7 +25,9 @@ Trainer trainer(DType type, bool graph) {
     exec::CompileOptions compile;
     compile.seed = 9;
     compile.cuda_graph = graph;
-    return {narrow("resnet18", 16), options(2, crop), compile, device(0), type};
+    model::TrainingOptions sizes = options(2, crop.height);
+    sizes.width = crop.width;
+    return {narrow("resnet18", 16), sizes, compile, device(0), type};
 }
 
 class DecodedSamples : public ::testing::TestWithParam<DType> {};

@@ -9,7 +9,7 @@
 
 namespace deeplab::testing {
 
-constexpr std::int64_t crop = 33;
+const data::CropSize crop{33, 49};
 constexpr int ignore = 255;
 
 // Samples of the sizes that a step's number decides, and both ways to bring them.

@@ -125,10 +125,26 @@ INSTANTIATE_TEST_SUITE_P(
                  augmentation(33, Resize::factor, 0.2, 2, 1),
                  {{61, 1}, {1, 61}, {1, 1}}},
             Case{"wider than a block", augmentation(301, Resize::factor, 0.5, 2, 0.5), {{310, 90}}},
-            Case{"taller than a strip", augmentation(801, Resize::none, 1, 1, 1), {{40, 30}}}),
+            Case{"taller than a strip", augmentation(801, Resize::none, 1, 1, 1), {{40, 30}}},
+            Case{"wide",
+                 augmentation({37, 81}, Resize::factor, 0.5, 2, 0.5),
+                 {{90, 60}, {50, 97}, {60, 20}}},
+            Case{"tall",
+                 augmentation({81, 37}, Resize::factor, 0.5, 2, 0.5),
+                 {{60, 90}, {97, 50}, {20, 60}}},
+            Case{"wide and padded",
+                 ignoring(augmentation({33, 70}, Resize::short_edge, 5, 60, 1)),
+                 {{30, 20}, {17, 41}}},
+            Case{"wider than a block, low",
+                 augmentation({35, 801}, Resize::factor, 1, 2, 1),
+                 {{700, 30}, {40, 30}}},
+            Case{"taller than a strip, narrow",
+                 augmentation({801, 35}, Resize::factor, 1, 2, 1),
+                 {{30, 700}, {40, 30}}}),
         ::testing::Values(DType::f32, DType::bf16)),
     [](const auto& param) {
         std::string name = std::get<0>(param.param).name;
+        std::erase(name, ',');
         std::replace(name.begin(), name.end(), ' ', '_');
         return name + (std::get<1>(param.param) == DType::f32 ? "_f32" : "_bf16");
     });

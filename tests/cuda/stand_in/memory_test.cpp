@@ -145,7 +145,9 @@ TEST(RunMemory, IsTakenAgainAfterTheScratchMemoryAloneHasMoved) {
 // A batch that is larger than the ones before comes while a step is under way.
 TEST(Inboxes, GrowWithoutFreeingDuringAStep) {
     const shim::OtherSchedule late(shim::Schedule::late);
-    const Trainer t = trainer();
+    model::TrainingOptions sizes = options(2, crop.height);
+    sizes.width = crop.width;
+    const Trainer t{config, sizes, {.seed = 9}, cuda::make_cuda_backend({})};
     const auto step_of = [](const Samples& samples,
                             const std::vector<exec::DecodedSample>& decoded) {
         exec::MicroBatch step = samples.step();
