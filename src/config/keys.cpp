@@ -31,15 +31,20 @@ void add_model_keys(Table<Config>& t) {
 
 Key crop_size() {
     constexpr Whole side{.low = 33, .high = 4097};
-    const std::string takes = side.text();
+    const std::string takes = cat(side.text(), ", or [height, width] of two such");
+    const auto take = [=](const Value& value, const Item& i) {
+        return side.take<std::int64_t>({value, i.name, i.where}, takes);
+    };
     return {{},
             "data.crop",
             [=](Config& c, const Item& i) {
-                c.data.augmentation.crop = side.take<std::int64_t>(i, takes);
+                if (!i.value.is<Array>()) return void(c.data.augmentation.crop = take(i.value, i));
+                const Array& sides = list(i, 2, takes);
+                c.data.augmentation.crop = {take(sides[0], i), take(sides[1], i)};
             },
-            [](const Config& c) { return Value(c.data.augmentation.crop.height); },
+            [](const Config& c) { return crop_value(c.data.augmentation.crop); },
             takes,
-            "side of the square crops, in pixels"};
+            "size of the crops in pixels: the side of squares, or height and width"};
 }
 
 Key resize_range() {
@@ -242,6 +247,11 @@ void add_checkpoint_keys(Table<Config>& t) {
 }
 
 }  // namespace
+
+io::Value crop_value(const data::CropSize& crop) {
+    if (crop.height == crop.width) return Value(crop.height);
+    return Value(Array{Value(crop.height), Value(crop.width)});
+}
 
 const Fields<Config>& all_keys() {
     static const auto keys = [] {

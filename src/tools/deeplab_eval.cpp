@@ -52,7 +52,7 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.option("--json", a.json, "write metrics and confusion matrix there", value("FILE"));
     line.option("--protocol", a.protocol,
                 "full: whole images at their own size (VOC's); centre-crop: short side to 513, "
-                "central 513 x 513",
+                "central 513 x 513, whatever data.crop was",
                 one_of({"full", "centre-crop"}));
     line.numbers(
         "--scales", a.scales,

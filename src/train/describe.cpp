@@ -47,6 +47,12 @@ std::string network_text(const model::ModelConfig& model) {
     return cat(model.backbone, model.separable ? ", separable" : "");
 }
 
+// "513", "65 high, 129 wide".
+std::string crop_text(const data::CropSize& crop) {
+    if (crop.height == crop.width) return cat(crop.height);
+    return cat(crop.height, " high, ", crop.width, " wide");
+}
+
 // A rank's parameters, gradients and momentum.
 std::int64_t parameter_bytes(const graph::Plan& plan) { return plan.parameter_count * 12; }
 
@@ -117,7 +123,7 @@ std::string needs_json(const Setup& setup, std::int64_t ranks, bool on_device,
     out["backbone"] = config.model.backbone;
     out["output_stride"] = config.model.output_stride;
     out["classes"] = config.model.num_classes;
-    out["crop"] = config.data.augmentation.crop.height;
+    out["crop"] = config::crop_value(config.data.augmentation.crop);
     out["parameters"] = parameters_of(plan);
     out["statistics"] = plan.state_count;
     out["gmac_per_image"] = gmac_per_image(config);
@@ -148,7 +154,7 @@ void print_dry_run(const Setup& setup, const graph::MemoryPlan& memory,
 
     std::cout << "network     " << network_text(config.model) << ", output stride "
               << config.model.output_stride << ", " << config.model.num_classes << " classes, crop "
-              << config.data.augmentation.crop.height << "\n"
+              << crop_text(config.data.augmentation.crop) << "\n"
               << "parameters " << parameters_of(plan) << "\n"
               << "GMAC per image " << fixed(gmac_per_image(config), 3) << "\n"
               << "statistics  " << plan.state_count << " running means and variances\n"

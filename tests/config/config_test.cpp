@@ -152,6 +152,22 @@ TEST(Config, WrongTypesAndValuesAreRefused) {
                              "[train]\niterations = 0",
                              "[train]\niterations = 1.5",
                              "[data]\ncrop = 32",
+                             "[data]\ncrop = 4098",
+                             "[data]\ncrop = 0",
+                             "[data]\ncrop = 65.0",
+                             "[data]\ncrop = true",
+                             "[data]\ncrop = \"65x129\"",
+                             "[data]\ncrop = []",
+                             "[data]\ncrop = [65]",
+                             "[data]\ncrop = [65, 129, 3]",
+                             "[data]\ncrop = [32, 65]",
+                             "[data]\ncrop = [65, 4098]",
+                             "[data]\ncrop = [0, 65]",
+                             "[data]\ncrop = [65, -129]",
+                             "[data]\ncrop = [65, 129.0]",
+                             "[data]\ncrop = [\"65\", 129]",
+                             "[data]\ncrop = [[65, 129], 65]",
+                             "[data]\ncrop = {height = 65, width = 129}",
                              "[data]\nflip = 1.5",
                              "[data]\nflip = true",
                              "[data]\npad_color = [0, 0]",
@@ -180,6 +196,33 @@ TEST(Config, WrongTypesAndValuesAreRefused) {
     EXPECT_THAT(refusal("[train]\n\niterations = \"many\""), HasSubstr("line 3"));
     EXPECT_THAT(refusal("", {"train.seed"}), HasSubstr("="));
     EXPECT_THROW(load_config("/nowhere/at/all.toml", {}), UsageError);
+}
+
+TEST(Config, ACropIsASideOrHeightAndWidth) {
+    const auto with = [](const std::string& crop) {
+        return parse_config("[data]\ncrop = " + crop + "\n", "test", {});
+    };
+    EXPECT_EQ(with("65").data.augmentation.crop, data::CropSize(65, 65));
+    const Config wide = with("[65, 129]"), tall = with("[129, 65]");
+    EXPECT_EQ(wide.data.augmentation.crop.height, 65);
+    EXPECT_EQ(wide.data.augmentation.crop.width, 129);
+    EXPECT_EQ(load_config("", {"data.crop=[65, 129]"}).data.augmentation.crop,
+              data::CropSize(65, 129));
+    EXPECT_THAT(to_toml(wide), HasSubstr("\ncrop = [65, 129]\n"));
+    EXPECT_EQ(parse_config(to_stored_toml(wide), "again", {}).data.augmentation.crop,
+              data::CropSize(65, 129));
+    // A square is a square, and its files are those of a program that knew no others.
+    EXPECT_THAT(to_stored_toml(with("65")), HasSubstr("\ncrop = 65\n"));
+    EXPECT_EQ(to_stored_toml(with("[65, 65]")), to_stored_toml(with("65")));
+    EXPECT_EQ(shared_values(with("[65, 65]")), shared_values(with("65")));
+    EXPECT_TRUE(frozen_differences(with("[65, 65]"), with("65")).empty());
+    for (const char* other : {"65", "129", "[65, 130]", "[66, 129]"})
+        EXPECT_EQ(frozen_differences(wide, with(other)), std::vector<std::string>{"data.crop"});
+    EXPECT_EQ(frozen_differences(wide, tall), std::vector<std::string>{"data.crop"});
+    EXPECT_EQ(refusal("[data]\n\ncrop = [65]"),
+              "data.crop is not an integer from 33 to 4097, or [height, width] of two such "
+              "(test.toml, line 3) — the run would not be the one you meant — give data.crop an "
+              "integer from 33 to 4097, or [height, width] of two such");
 }
 
 TEST(Config, SeparableMeanAndStdAreKeysOfTheModel) {

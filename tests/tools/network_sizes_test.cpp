@@ -61,5 +61,44 @@ TEST_F(NetworkSizes, StandInTheDryRunsText) {
         << result.out;
 }
 
+// Height before width, from the option to the plan.
+TEST_F(NetworkSizes, AreThoseOfOblongCrops) {
+    prepare("train.global_batch = 2\n");
+    const auto run = [&](const std::string& crop, const std::vector<std::string>& more) {
+        std::vector<std::string> options = {"--dry-run", "--device", "cpu", "--set",
+                                            "data.crop=" + crop};
+        options.insert(options.end(), more.begin(), more.end());
+        const auto result = testing::run_process(command(options));
+        EXPECT_EQ(result.exit_code, 0) << result.both();
+        return result.out;
+    };
+    const auto needs = [&](const std::string& crop) {
+        return *io::parse_json(run(crop, {"--json"}), "needs").get_if<io::Object>();
+    };
+    const io::Object wide = needs("[33, 65]"), tall = needs("[65, 33]"), square = needs("65");
+    EXPECT_EQ(io::to_json(*wide.find("crop")), "[33,65]");
+    EXPECT_EQ(io::to_json(*square.find("crop")), "65");
+    const io::Object same = needs("[65, 65]");
+    for (const char* key : {"crop", "plan_hash"})
+        EXPECT_EQ(io::to_json(*same.find(key)), io::to_json(*square.find(key))) << key;
+    const auto number = [](const io::Object& object, const char* key) {
+        return *object.find(key)->get_if<double>();
+    };
+    EXPECT_EQ(number(wide, "gmac_per_image"), number(tall, "gmac_per_image"));
+    EXPECT_GT(number(wide, "gmac_per_image"), 0.4 * number(square, "gmac_per_image"));
+    EXPECT_LT(number(wide, "gmac_per_image"), 0.7 * number(square, "gmac_per_image"));
+    const auto memory = [](const io::Object& object) {
+        return *object.find("memory_host_bytes")->get_if<std::int64_t>();
+    };
+    EXPECT_LT(memory(wide), memory(square));
+    EXPECT_NE(io::to_json(*wide.find("plan_hash")), io::to_json(*tall.find("plan_hash")));
+
+    EXPECT_NE(run("[65, 65]", {}).find(" classes, crop 65\n"), std::string::npos);
+    const std::string text = run("[33, 65]", {});
+    EXPECT_NE(text.find(" classes, crop 33 high, 65 wide\n"), std::string::npos) << text;
+    EXPECT_NE(read_text(dir_ / "run/plan.txt").find(" 2x32x17x33"), std::string::npos)
+        << "behind the first convolution";
+}
+
 }  // namespace
 }  // namespace deeplab

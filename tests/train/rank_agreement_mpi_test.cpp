@@ -110,7 +110,7 @@ const std::map<std::string, std::string> other_values = {
     {"model.dilation", "layer"},
     {"data.train_split", "val"},
     {"data.val_split", "train"},
-    {"data.crop", "65"},
+    {"data.crop", "[33, 65]"},
     {"data.resize.mode", "none"},
     {"data.resize.range", "[300, 400]"},
     {"data.resize.step", "1"},

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "deeplab/data/loader.h"
+#include "deeplab/io/value.h"
 #include "deeplab/model/deeplab.h"
 
 namespace deeplab::config {
@@ -63,6 +64,9 @@ Config load_config(const std::filesystem::path& file, const std::vector<std::str
 Config parse_config(const std::string& text, const std::string& what,
                     const std::vector<std::string>& overrides);
 std::string to_toml(const Config& config);
+// A crop as data.crop has it: [height, width], or N for a square. A square given as [N, N] is N
+// from there on: in files, hashes and comparisons.
+io::Value crop_value(const data::CropSize& crop);
 // One flat object, for scripts: every key by its full name ("train.iterations") with its value.
 std::string to_json(const Config& config);
 // What weights files keep of it: without the keys that came after the first files and have their

@@ -74,7 +74,9 @@ io::Mask arg_max(std::span<const float> scores, int classes, std::int64_t height
 
 struct EvaluationOptions {
     Protocol protocol = Protocol::full;
-    std::int64_t crop = 513;  // centre_crop
+    // centre_crop: the side of its square. The published numbers have 513, whatever crops a network
+    // was trained on, so that data.crop does not reach here.
+    std::int64_t crop = 513;
     // Called for every image this rank handles, in its order (progress, saving masks).
     std::function<void(std::int64_t index, const data::Record& record, const io::Image& image,
                        const io::Mask& truth, const io::Mask& predicted)>
