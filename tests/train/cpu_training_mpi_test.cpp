@@ -35,7 +35,8 @@ Training train(TrainOptions options, comm::Communicator& ranks, std::uint64_t* o
     if (own_hash == nullptr) return run;
     model::ModelConfig network = options.config.model;
     network.num_classes = testing::TinyDataset{}.classes;
-    const graph::Plan plan = model::inference_plan(network, 1, 65, 65);
+    const data::CropSize& crop = options.config.data.augmentation.crop;
+    const graph::Plan plan = model::inference_plan(network, 1, crop.height, crop.width);
     *own_hash = fnv1a(nullptr, 0);
     for (const auto& parameter : plan.parameters) {
         const auto values = backend->download(parameter, exec::Slot::value);
@@ -61,6 +62,10 @@ optimizer.groups = [{match = "^(aspp|decoder)", lr_multiplier = 10}]
         options_.config.model.width_divisor = 4;
     }
     void TearDown() override { testing::world().barrier("end of the test"); }
+
+    // A run that is stopped after its first step ends as one that is not, and goes on alone as on
+    // all ranks.
+    void expect_the_same_after_a_resume() const;
 
     testing::SharedDir dir_;
     TrainOptions options_;
@@ -122,13 +127,14 @@ TEST_F(CpuTrainingRanks, ATraceShowsAllRanksAndChangesNothing) {
     }
 }
 
-TEST_F(CpuTrainingRanks, ResumeIsBitwiseOnTheSameRanksAndCloseOnOthers) {
+void CpuTrainingRanks::expect_the_same_after_a_resume() const {
     comm::Communicator& world = testing::world();
     const fs::path path = dir_.path();
     TrainOptions options = options_;
     options.run = path / "whole";
     const Training whole = train(options, world);
-    ASSERT_EQ(whole.losses.size(), 8u);
+    const auto steps = static_cast<std::size_t>(options.config.train.iterations);
+    ASSERT_EQ(whole.losses.size(), steps);
 
     options.run = path / "part";
     options.time_budget_min = 1e-9;  // one step
@@ -150,11 +156,22 @@ TEST_F(CpuTrainingRanks, ResumeIsBitwiseOnTheSameRanksAndCloseOnOthers) {
         const auto self = comm::make_self();
         options.run = path / "alone";
         const Training alone = train(options, *self);
-        ASSERT_EQ(alone.losses.size(), 7u);
+        ASSERT_EQ(alone.losses.size(), steps - 1);
         for (std::size_t i = 0; i < alone.losses.size(); ++i) {
             EXPECT_NEAR(alone.losses[i], whole.losses[i + 1], 2e-3 * whole.losses[i + 1]) << i;
         }
     }
+}
+
+TEST_F(CpuTrainingRanks, ResumeIsBitwiseOnTheSameRanksAndCloseOnOthers) {
+    expect_the_same_after_a_resume();
+}
+
+TEST_F(CpuTrainingRanks, ResumeIsBitwiseOnTheSameRanksAndCloseOnOthersWithOblongCrops) {
+    options_.config.model.width_divisor = 8;
+    options_.config.data.augmentation.crop = {65, 129};
+    options_.config.train.iterations = 3;
+    expect_the_same_after_a_resume();
 }
 
 }  // namespace

@@ -22,7 +22,7 @@
 namespace deeplab {
 namespace {
 
-constexpr std::int64_t global_batch = 6, crop = 65;
+constexpr std::int64_t global_batch = 6;
 constexpr std::uint64_t seed = 11;
 const model::ModelConfig resnet{
     .backbone = "resnet18", .num_classes = 4, .dropout = {0.5f, 0.5f, 0.1f}};
@@ -32,6 +32,7 @@ struct Conditions {
     bool sync_bn = true;
     bool kink_free = false;  // batch-norm biases of +-4: no ReLU flips with the order of a sum
     model::ModelConfig network = resnet;
+    data::CropSize crop = 65;
     int steps = 1;
     double learning_rate = 1e-4;
     std::int64_t accumulation = 1;
@@ -82,7 +83,7 @@ data::LoaderOptions loader_options(const std::filesystem::path& dir, const Condi
     data::LoaderOptions options;
     options.dir = dir;
     options.split = "train";
-    options.augmentation = {.crop = crop,
+    options.augmentation = {.crop = conditions.crop,
                             .resize = data::Augmentation::Resize::factor,
                             .range_low = 0.75,
                             .range_high = 1.5,
@@ -111,8 +112,8 @@ Result train(const std::filesystem::path& dir, const Conditions& conditions) {
     const graph::Plan plan = model::training_plan(
         conditions.network,
         {.batch = global_batch / conditions.accumulation / conditions.ranks,
-         .height = crop,
-         .width = crop,
+         .height = conditions.crop.height,
+         .width = conditions.crop.width,
          .keep_logits = true},
         optimizer);
     const std::unique_ptr<exec::Backend> backend = cpu::make_cpu_backend(1);
@@ -207,6 +208,24 @@ TEST_F(Ranks, SeparableNetworksAgree) {
             const Result many = train(dir_.path(), conditions);
             if (!root()) continue;
             const std::string where = std::string(backbone) + " on " + std::to_string(ranks);
+            EXPECT_LE(largest_relative_difference(many.losses, one.losses), 1e-5) << where;
+            EXPECT_TRUE(testing::near(many.logits, one.logits, 1e-4)) << where;
+            EXPECT_TRUE(testing::near(many.gradient, one.gradient, 1e-3)) << where;
+        }
+    }
+}
+
+TEST_F(Ranks, OblongCropsAgree) {
+    for (const data::CropSize& crop : {data::CropSize(65, 129), data::CropSize(129, 65)}) {
+        Conditions conditions{.ranks = 1, .kink_free = true, .crop = crop};
+        conditions.network.width_divisor = 8;
+        const Result one = train(dir_.path(), conditions);
+        for (const int ranks : {2, 3}) {
+            conditions.ranks = ranks;
+            const Result many = train(dir_.path(), conditions);
+            if (!root()) continue;
+            const std::string where = std::to_string(crop.height) + " high on " +
+                                      std::to_string(ranks);
             EXPECT_LE(largest_relative_difference(many.losses, one.losses), 1e-5) << where;
             EXPECT_TRUE(testing::near(many.logits, one.logits, 1e-4)) << where;
             EXPECT_TRUE(testing::near(many.gradient, one.gradient, 1e-3)) << where;
