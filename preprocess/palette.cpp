@@ -26,7 +26,7 @@ struct Expected {
 };
 
 std::optional<Expected> expected_at(std::size_t value, const data::ClassFile& file) {
-    const int label = file.masks.labels[value];
+    const int label = file.masks.label_of(value);
     if (label == data::MaskValues::no_label) return std::nullopt;
     if (label == file.classes.ignore) return Expected{file.masks.void_colors.front(), "ignored"};
     const data::ClassInfo& info = file.classes.classes[static_cast<std::size_t>(label)];

@@ -23,7 +23,7 @@ bool holds_ids(const io::Image& image, const data::ClassFile& file) {
     bool beyond_black = false;
     for (std::size_t i = 0; i + 2 < image.pixels.size(); i += 3) {
         const std::uint8_t v = image.pixels[i];
-        const int label = file.masks.labels[v];
+        const int label = file.masks.label_of(v);
         if (v != image.pixels[i + 1] || v != image.pixels[i + 2] ||
             label == data::MaskValues::no_label)
             return false;
@@ -54,6 +54,8 @@ std::unordered_map<std::uint32_t, std::uint8_t> labels_by_color(const data::Clas
                 "store the labels as a gray or palette PNG"));
         labels.emplace(key_of(classes[c].color), static_cast<std::uint8_t>(c));
     }
+    for (const auto& [color, label] : file.masks.more_colors)
+        labels.emplace(key_of(color), static_cast<std::uint8_t>(label));
     for (const io::Rgb color : file.masks.void_colors)
         labels.emplace(key_of(color), static_cast<std::uint8_t>(file.classes.ignore));
     return labels;
@@ -95,39 +97,57 @@ io::Mask labels_from_colors(const io::Image& image, const data::ClassFile& class
     throw ForeignLabelsError(message, std::move(foreign));
 }
 
-// Values become labels in place.
-void values_to_labels(io::Mask& mask, const Histogram& values, const data::ClassFile& file,
-                      const std::string& what) {
+// Masks of values: bytes, or 16 bits.
+template <class Value>
+io::Mask labels_from_values(std::int64_t width, std::int64_t height, std::vector<Value> values,
+                            const data::ClassFile& file, const std::string& what) {
+    std::vector<std::int64_t> counts(std::size_t{1} << (8 * sizeof(Value)));
+    for (const Value value : values) ++counts[value];
     ForeignLabels foreign;
-    for (std::size_t v = 0; v < values.size(); ++v)
-        if (values[v] > 0 && file.masks.labels[v] == data::MaskValues::no_label)
-            foreign.values[static_cast<std::uint32_t>(v)] = values[v];
+    for (std::size_t v = 0; v < counts.size(); ++v)
+        if (counts[v] > 0 && file.masks.label_of(v) == data::MaskValues::no_label)
+            foreign.values[static_cast<std::uint32_t>(v)] = counts[v];
     if (!foreign.values.empty()) {
         const auto [value, pixels] = *foreign.values.begin();
-        const std::int64_t at = std::find(mask.labels.begin(), mask.labels.end(), value) -
-                                mask.labels.begin();
+        const std::int64_t at = std::find(values.begin(), values.end(), value) - values.begin();
         // As above: before `foreign` is moved from.
         const std::string message = cat(
-            "label ", value, " in ", pixels, " pixels, first at x ", at % mask.width, ", y ",
-            at / mask.width, and_more(foreign.values.size() - 1, "label"),
-            " is neither a class nor ignored (", what,
+            "label ", value, " in ", pixels, " pixels, first at x ", at % width, ", y ", at / width,
+            and_more(foreign.values.size() - 1, "label"), " is neither a class nor ignored (", what,
             ") — training would fail on it — correct the mask, or name the classes by --classes");
         throw ForeignLabelsError(message, std::move(foreign));
     }
-    if (file.masks.plain()) return;
-    for (std::uint8_t& value : mask.labels)
-        value = static_cast<std::uint8_t>(file.masks.labels[value]);
+    if constexpr (sizeof(Value) == 1)
+        if (file.masks.plain()) return {width, height, std::move(values)};
+    io::Mask mask{width, height, std::vector<std::uint8_t>(values.size())};
+    std::transform(values.begin(), values.end(), mask.labels.begin(), [&](Value value) {
+        return static_cast<std::uint8_t>(file.masks.labels[value]);
+    });
+    return mask;
 }
 
-bool is_painted(const std::vector<std::uint8_t>& mask, const std::string& what) {
-    const io::ImageInfo info = io::read_info(mask, what);
+bool is_painted(const io::ImageInfo& info) {
     return info.format == io::ImageFormat::png && info.channels >= 3 && !info.palette;
 }
 
-// Shards hold labels: masks that hold colours, or values of their own, are written anew.
-bool needs_new_mask(const std::vector<std::uint8_t>& mask, const data::ClassFile& classes,
-                    const std::string& what) {
-    return !classes.masks.plain() || is_painted(mask, what);
+// Shards hold labels in bytes: masks that hold colours, values of their own or 16 bits are written
+// anew.
+bool needs_new_mask(const io::ImageInfo& info, const data::ClassFile& classes) {
+    return !classes.masks.plain() || is_painted(info) || info.bit_depth == 16;
+}
+
+// Sets `palette_note` as Loaded has it.
+io::Mask read_labels(const std::vector<std::uint8_t>& bytes, const io::ImageInfo& info,
+                     const data::ClassFile& classes, const std::string& what,
+                     std::string& palette_note) {
+    if (is_painted(info)) return labels_from_colors(io::decode_image(bytes, what), classes, what);
+    if (info.bit_depth == 16) {
+        io::WideMask wide = io::decode_wide_mask(bytes, what);
+        return labels_from_values(wide.width, wide.height, std::move(wide.labels), classes, what);
+    }
+    io::Mask mask = io::decode_mask(bytes, what);
+    palette_note = check_palette(io::read_palette(bytes, what), histogram(mask), classes, what);
+    return labels_from_values(mask.width, mask.height, std::move(mask.labels), classes, what);
 }
 
 }  // namespace
@@ -168,17 +188,9 @@ Loaded load_record(const Entry& entry, const data::ClassFile& classes, data::Enc
     out.record.image = read_bytes(entry.image);
     out.record.mask = read_bytes(entry.mask);
     io::Image image = io::decode_image(out.record.image, image_name);
-    io::Mask mask;
-    if (is_painted(out.record.mask, mask_name)) {
-        mask = labels_from_colors(io::decode_image(out.record.mask, mask_name), classes, mask_name);
-    } else {
-        mask = io::decode_mask(out.record.mask, mask_name);
-        const Histogram values = histogram(mask);
-        out.palette_note = check_palette(io::read_palette(out.record.mask, mask_name), values,
-                                         classes, mask_name);
-        values_to_labels(mask, values, classes, mask_name);
-    }
-    if (needs_new_mask(out.record.mask, classes, mask_name))
+    const io::ImageInfo info = io::read_mask_info(out.record.mask, mask_name);
+    io::Mask mask = read_labels(out.record.mask, info, classes, mask_name, out.palette_note);
+    if (needs_new_mask(info, classes))
         out.record.mask = io::encode_palette_png(mask, classes.classes.palette());
     if (image.width != mask.width || image.height != mask.height)
         throw DataError(cat("the image is ", image.width, "x", image.height, ", its mask ",
@@ -198,7 +210,7 @@ data::Record reload_record(const Entry& entry, const data::ClassFile& classes,
                            data::Encoding encoding) {
     data::Record record{entry.id, 0, 0, read_bytes(entry.image), read_bytes(entry.mask)};
     if (encoding == data::Encoding::raw ||
-        needs_new_mask(record.mask, classes, entry.mask.string()))
+        needs_new_mask(io::read_mask_info(record.mask, entry.mask.string()), classes))
         return load_record(entry, classes, encoding).record;
     const io::ImageInfo info = io::read_info(record.image, entry.image.string());
     record.width = info.width;

@@ -63,7 +63,7 @@ std::string advice_on_values(const std::map<std::uint32_t, std::int64_t>& values
     std::string text = cat("labels that no class has: ", list_of(named), " — the classes are ",
                            file.masks.plain() ? cat("0..", classes - 1) : "as their labels say",
                            " — add classes, give each its value in the masks (label = …), or name "
-                           "the values without a class: ignore = [",
+                           "the values without a class: ignore_labels = [",
                            values.begin()->first, ", …]");
     if (values.size() == 1 && values.begin()->first == classes)
         text += cat("; if the masks count classes from 1 and 0 means no label, write ignore = 0");

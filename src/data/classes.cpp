@@ -59,14 +59,18 @@ private:
             if (key == "ignore") {
                 read_ignore(value);
             } else if (key == "ignore_colors" && !is_map_) {
-                read_void_colors(value);
-            } else if (key == "ignore_labels" && is_map_) {
-                ignored_categories_ = categories(value, key);
+                void_colors_ = colors(value, key);
+            } else if (key == "ignore_labels") {
+                ignored_labels_line_ = value.line;
+                if (is_map_)
+                    ignored_categories_ = categories(value, key);
+                else
+                    ignored_labels_ = mask_values(value, key);
             } else if (key == "class") {
                 list = &value;
             } else {
                 unknown(key, value.line,
-                        {"ignore", is_map_ ? "ignore_labels" : "ignore_colors", "class"});
+                        {"ignore", "ignore_labels", is_map_ ? "class" : "ignore_colors", "class"});
             }
         }
         const io::Array* entries = list != nullptr ? list->get_if<io::Array>() : nullptr;
@@ -75,7 +79,7 @@ private:
                  "add one [[class]] table for each label");
         for (const io::Value& entry : *entries)
             table.classes.push_back(read_class(entry, static_cast<int>(table.classes.size())));
-        check(table, *entries);
+        check(table);
         return table;
     }
 
@@ -91,7 +95,8 @@ private:
         const char*
             all = is_map_
                       ? "valid keys: ignore, ignore_labels, and name, color and labels in [[class]]"
-                      : "valid keys: ignore, ignore_colors, and name, color and label in [[class]]";
+                      : "valid keys: ignore, ignore_colors, ignore_labels, and name, color, "
+                        "colors, label and labels in [[class]]";
         fail(line, cat("unknown key \"", key, "\""),
              near.empty() ? std::string(all) : cat("did you mean \"", near, "\"?"));
     }
@@ -113,6 +118,34 @@ private:
         return out;
     }
 
+    // A list of values of masks; none stands twice.
+    std::vector<int> mask_values(const io::Value& value, const std::string& key) const {
+        const io::Array* list = value.get_if<io::Array>();
+        std::vector<int> out;
+        for (const io::Value& one : list != nullptr ? *list : io::Array{}) {
+            const int v = mask_value(one, key);
+            if (std::find(out.begin(), out.end(), v) != out.end())
+                fail(one.line, cat("\"", key, "\" has ", v, " twice"), "take one out");
+            out.push_back(v);
+        }
+        if (out.empty())
+            fail(value.line, cat("\"", key, "\" must be a list of values of the masks"),
+                 cat("write ", key, " = [7, 8]"));
+        return out;
+    }
+
+    int mask_value(const io::Value& value, const std::string& key) const {
+        const std::int64_t* number = value.get_if<std::int64_t>();
+        if (number == nullptr || *number < 0 || *number > MaskValues::largest)
+            fail(value.line,
+                 cat("\"", key, "\" must be ", key == "label" ? "an integer" : "integers",
+                     " in 0..", MaskValues::largest),
+                 value.is<std::string>() ? "write the value that masks have; names of categories "
+                                           "are for deeplab-pack --map"
+                                         : "correct the value");
+        return static_cast<int>(*number);
+    }
+
     std::int64_t byte(const io::Value& value, const std::string& key) const {
         const std::int64_t* number = value.get_if<std::int64_t>();
         if (number == nullptr || *number < 0 || *number > 255)
@@ -126,7 +159,7 @@ private:
         if (parts == nullptr || parts->size() != 3)
             fail(value.line, cat("\"", key, "\" must be three integers in 0..255"),
                  key == "color" ? "write color = [r, g, b]"
-                                : "write ignore_colors = [[r, g, b], …]");
+                                : cat("write ", key, " = [[r, g, b], …]"));
         std::array<std::uint8_t, 3> c{};
         for (std::size_t i = 0; i < 3; ++i)
             c[i] = static_cast<std::uint8_t>(byte((*parts)[i], key));
@@ -147,12 +180,14 @@ private:
                  "name a value that no class has, such as 255");
     }
 
-    void read_void_colors(const io::Value& value) {
+    std::vector<io::Rgb> colors(const io::Value& value, const std::string& key) const {
         const io::Array* list = value.get_if<io::Array>();
         if (list == nullptr || list->empty())
-            fail(value.line, "\"ignore_colors\" must be a list of colours",
-                 "write ignore_colors = [[r, g, b], …]");
-        for (const io::Value& color : *list) void_colors_.push_back(rgb(color, "ignore_colors"));
+            fail(value.line, cat("\"", key, "\" must be a list of colours"),
+                 cat("write ", key, " = [[r, g, b], …]"));
+        std::vector<io::Rgb> out;
+        for (const io::Value& color : *list) out.push_back(rgb(color, key));
+        return out;
     }
 
     ClassInfo read_class(const io::Value& entry, int index) {
@@ -160,7 +195,8 @@ private:
         if (object == nullptr)
             fail(entry.line, "\"class\" must be a list of tables", "write [[class]]");
         ClassInfo info{"", voc_color(index), false};
-        std::vector<CategoryLabel> labels;
+        std::vector<CategoryLabel> listed;
+        std::vector<int> values;
         for (const auto& [key, value] : object->members()) {
             if (key == "name") {
                 const std::string* text = value.get_if<std::string>();
@@ -171,109 +207,161 @@ private:
             } else if (key == "color") {
                 info.color = rgb(value, "color");
                 info.has_color = true;
+            } else if (key == "colors" && !is_map_) {
+                for (const io::Rgb color : colors(value, key))
+                    more_colors_.emplace_back(color, index);
             } else if (key == "labels" && is_map_) {
-                labels = categories(value, key);
-            } else if (key == "label" && !is_map_) {
-                labels_.resize(static_cast<std::size_t>(index), MaskValues::no_label);
-                labels_.push_back(static_cast<int>(byte(value, "label")));
+                listed = categories(value, key);
+            } else if ((key == "label" || key == "labels") && !is_map_) {
+                if (!values.empty())
+                    fail(value.line, cat("class ", index, " has label and labels"),
+                         "put all of its values into labels");
+                values = key == "labels" ? mask_values(value, key)
+                                         : std::vector<int>{mask_value(value, key)};
             } else {
-                unknown(key, value.line, {"name", "color", is_map_ ? "labels" : "label"});
+                unknown(key, value.line,
+                        {"name", "color", "labels", is_map_ ? "labels" : "label",
+                         is_map_ ? "color" : "colors"});
             }
         }
+        if (!info.has_color && !more_colors_.empty() && more_colors_.back().second == index)
+            fail(entry.line, cat("class ", index, " has colors and no color"),
+                 "add color = [r, g, b]: the one that predictions get");
         if (info.name.empty())
             fail(entry.line, cat("class ", index, " has no name"), "add name = \"…\"");
-        categories_.push_back(std::move(labels));
+        categories_.push_back(std::move(listed));
+        values_.push_back(std::move(values));
+        lines_.push_back(entry.line);
         return info;
     }
 
-    void check(const ClassTable& table, const io::Array& entries) const {
+    void check(const ClassTable& table) const {
         const auto count = static_cast<int>(table.classes.size());
         if (count > 255)
             fail(0, cat("there are ", count, " classes, at most 255 fit a mask of bytes"),
                  "merge some");
         for (std::size_t i = 0; i < table.classes.size(); ++i)
-            for (std::size_t j = 0; j < i; ++j) {
-                const ClassInfo &a = table.classes[j], &b = table.classes[i];
-                if (a.name == b.name)
-                    fail(entries[i].line, cat("two classes are called \"", b.name, "\""),
+            for (std::size_t j = 0; j < i; ++j)
+                if (table.classes[j].name == table.classes[i].name)
+                    fail(lines_[i], cat("two classes are called \"", table.classes[i].name, "\""),
                          "rename one");
-                if (a.has_color && b.has_color && a.color == b.color)
-                    fail(entries[i].line,
-                         cat("\"", a.name, "\" and \"", b.name, "\" have the same colour"),
-                         "change one");
-            }
-        for (std::size_t i = 0; i < table.classes.size(); ++i)
-            for (const io::Rgb color : void_colors_)
-                if (table.classes[i].has_color && table.classes[i].color == color)
-                    fail(entries[i].line,
-                         cat("the colour of \"", table.classes[i].name,
-                             "\" is one of ignore_colors"),
-                         "change one");
+        check_colors(table);
     }
 
-    // The value of each class in the masks: its `label`; else its place, counted from 1 where 0 is
-    // to be ignored.
-    std::vector<int> values_of(const ClassTable& table) const {
-        const auto count = static_cast<int>(table.classes.size());
-        std::vector<int> values = labels_;
-        if (!values.empty()) {
-            values.resize(table.classes.size(), MaskValues::no_label);
-            for (std::size_t c = 0; c < values.size(); ++c)
-                if (values[c] == MaskValues::no_label)
-                    fail(0, cat("class \"", table.classes[c].name, "\" has no label, others have"),
-                         "give label = … to all classes or to none");
-            return values;
+    // Each colour of masks means one thing.
+    void check_colors(const ClassTable& table) const {
+        std::vector<std::pair<io::Rgb, int>> all;
+        for (std::size_t c = 0; c < table.classes.size(); ++c)
+            if (table.classes[c].has_color)
+                all.emplace_back(table.classes[c].color, static_cast<int>(c));
+        all.insert(all.end(), more_colors_.begin(), more_colors_.end());
+        const auto name = [&](int c) {
+            return cat("\"", table.classes[static_cast<std::size_t>(c)].name, "\"");
+        };
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            const auto [color, c] = all[i];
+            const int line = lines_[static_cast<std::size_t>(c)];
+            for (std::size_t j = 0; j < i; ++j)
+                if (all[j].first == color)
+                    fail(line,
+                         all[j].second == c
+                             ? cat(name(c), " has one colour twice")
+                             : cat(name(all[j].second), " and ", name(c), " have the same colour"),
+                         "change one");
+            for (const io::Rgb ignored : void_colors_)
+                if (ignored == color)
+                    fail(line, cat("the colour of ", name(c), " is one of ignore_colors"),
+                         "change one");
+        }
+    }
+
+    // The values of each class in the masks: its `labels`; else its place, counted from 1 where 0
+    // is to be ignored.
+    std::vector<std::vector<int>> values_of(const ClassTable& table) const {
+        std::vector<std::vector<int>> values = values_;
+        const auto none = [](const std::vector<int>& v) { return v.empty(); };
+        if (!std::all_of(values.begin(), values.end(), none)) {
+            const auto missing = std::find_if(values.begin(), values.end(), none);
+            if (missing == values.end()) return values;
+            const auto c = static_cast<std::size_t>(missing - values.begin());
+            fail(lines_[c], cat("class \"", table.classes[c].name, "\" has no label, others have"),
+                 "give label = … to all classes or to none");
         }
         const bool from_one = std::find(ignored_.begin(), ignored_.end(), 0) != ignored_.end();
-        for (int c = 0; c < count; ++c) values.push_back(c + (from_one ? 1 : 0));
+        for (std::size_t c = 0; c < values.size(); ++c)
+            values[c] = {static_cast<int>(c) + (from_one ? 1 : 0)};
         return values;
     }
 
     ClassFile with_values(ClassTable table) {
-        const std::vector<int> values = values_of(table);
+        const std::vector<std::vector<int>> values = values_of(table);
         // A class may have the value that is ignored where the file says nothing of it.
-        if (ignore_line_ == 0 && std::find(labels_.begin(), labels_.end(), 255) != labels_.end())
-            ignored_.clear();
-        const auto count = static_cast<int>(table.classes.size());
-        const auto name = [&](std::size_t c) { return cat("\"", table.classes[c].name, "\""); };
+        if (ignore_line_ == 0)
+            for (const std::vector<int>& own : values_)
+                if (std::find(own.begin(), own.end(), 255) != own.end()) ignored_.clear();
         // Stored is one value to be ignored, that is no class.
-        const bool one = ignored_.size() == 1 && ignored_[0] >= count;
+        const bool one = ignored_.size() == 1 &&
+                         ignored_[0] >= static_cast<int>(table.classes.size());
         table.ignore = one ? ignored_[0] : 255;
+        bool places = true;
+        for (std::size_t c = 0; c < values.size(); ++c)
+            places = places && values[c] == std::vector<int>{static_cast<int>(c)};
+        for (std::size_t c = 0; c < values.size() && !places; ++c)
+            table.classes[c].labels = values[c];
         ClassFile out{table, MaskValues(table)};
-        out.masks.labels.fill(MaskValues::no_label);
-        for (std::size_t c = 0; c < values.size(); ++c) {
-            if (values[c] > 255)
-                fail(ignore_line_, "255 classes beside ignore = 0 do not fit a mask of bytes",
-                     "merge some");
-            int& label = out.masks.labels[static_cast<std::size_t>(values[c])];
-            if (label != MaskValues::no_label)
-                fail(0,
-                     cat(name(static_cast<std::size_t>(label)), " and ", name(c),
-                         " have the same label ", values[c]),
-                     "change one");
-            label = static_cast<int>(c);
-        }
-        for (const int value : ignored_) {
-            int& label = out.masks.labels[static_cast<std::size_t>(value)];
-            if (label != MaskValues::no_label && label != table.ignore)
-                fail(ignore_line_,
-                     cat("ignore = ", value, " is also the label of class ",
-                         name(static_cast<std::size_t>(label))),
-                     count < 255 ? cat("choose a value in ", count,
-                                       "..255, or give every class the value that it has in the "
-                                       "masks: label = …; with ignore = 0 classes count from 1")
-                                 : std::string("merge some classes"));
-            label = table.ignore;
-        }
+        set_labels(values, out);
+        out.masks.more_colors = more_colors_;
         out.masks.void_colors.insert(out.masks.void_colors.end(), void_colors_.begin(),
                                      void_colors_.end());
         return out;
     }
 
+    void set_labels(const std::vector<std::vector<int>>& values, ClassFile& out) const {
+        const auto count = static_cast<int>(values.size());
+        std::vector<int>& labels = out.masks.labels;
+        std::fill(labels.begin(), labels.end(), MaskValues::no_label);
+        const auto label_of = [&](int value) -> int& {
+            const auto at = static_cast<std::size_t>(value);
+            if (at >= labels.size()) labels.resize(at + 1, MaskValues::no_label);
+            return labels[at];
+        };
+        const auto name = [&](int c) {
+            return cat("\"", out.classes.classes[static_cast<std::size_t>(c)].name, "\"");
+        };
+        for (int c = 0; c < count; ++c)
+            for (const int value : values[static_cast<std::size_t>(c)]) {
+                int& label = label_of(value);
+                if (label != MaskValues::no_label)
+                    fail(lines_[static_cast<std::size_t>(c)],
+                         cat(name(label), " and ", name(c), " have the same label ", value),
+                         "change one");
+                label = c;
+            }
+        const auto ignore = [&](int value, int line, const std::string& what,
+                                const std::string& remedy) {
+            int& label = label_of(value);
+            if (label != MaskValues::no_label && label != out.classes.ignore)
+                fail(line, cat(what, " is also the label of class ", name(label)), remedy);
+            label = out.classes.ignore;
+        };
+        for (const int value : ignored_)
+            ignore(value, ignore_line_, cat("ignore = ", value),
+                   count < 255 ? cat("choose a value in ", count,
+                                     "..255, or give every class the value that it has in the "
+                                     "masks: label = …; with ignore = 0 classes count from 1")
+                               : std::string("merge some classes"));
+        for (const int value : ignored_labels_)
+            ignore(value, ignored_labels_line_, cat("ignore_labels: ", value),
+                   "a value is either a class's or ignored: take it out of one list");
+    }
+
     std::string name_;
-    std::vector<int> ignored_ = {255}, labels_;  // labels_: empty, or as far as the file has them
-    int ignore_line_ = 0;
+    std::vector<int> ignored_ = {255}, ignored_labels_;  // of `ignore` and of `ignore_labels`
+    int ignore_line_ = 0, ignored_labels_line_ = 0;
+    std::vector<std::vector<int>> values_;  // of each class: what `label` or `labels` says, or none
+    std::vector<int> lines_;                // of each class in the file
     std::vector<io::Rgb> void_colors_;
+    std::vector<std::pair<io::Rgb, int>> more_colors_;
     bool is_map_;
     std::vector<std::vector<CategoryLabel>> categories_;  // of each class
     std::vector<CategoryLabel> ignored_categories_;
@@ -298,8 +386,7 @@ ClassTable voc_classes() {
     return table;
 }
 
-MaskValues::MaskValues(const ClassTable& classes) : labels{} {
-    labels.fill(no_label);
+MaskValues::MaskValues(const ClassTable& classes) : labels(256, no_label) {
     for (std::size_t c = 0; c < classes.classes.size(); ++c) labels[c] = static_cast<int>(c);
     const auto ignore = static_cast<std::size_t>(classes.ignore);
     labels[ignore] = classes.ignore;

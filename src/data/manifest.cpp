@@ -52,6 +52,19 @@ public:
         if (value < low || value > high) fail(cat("\"", key, "\" = ", value, " is out of range"));
         return value;
     }
+    // The member that a class has where its values in the masks are not its place.
+    std::vector<int> labels() const {
+        std::vector<int> out;
+        if (object_->find("labels") == nullptr) return out;
+        for (const io::Value& entry : array("labels")) {
+            const std::int64_t* value = entry.get_if<std::int64_t>();
+            if (value == nullptr || *value < 0 || *value > MaskValues::largest)
+                fail(cat("\"labels\" must be integers in 0..", MaskValues::largest));
+            out.push_back(static_cast<int>(*value));
+        }
+        if (out.empty()) fail("\"labels\" is empty");
+        return out;
+    }
     std::int64_t count(const char* key) const { return integer(key, 0, INT64_MAX / 4); }
     const std::string& where() const { return where_; }
 
@@ -85,7 +98,7 @@ void read_classes(const Fields& top, Manifest& manifest) {
             color[i] = static_cast<std::uint8_t>(*v);
         }
         manifest.classes.classes.push_back(
-            {fields.text("name"), {color[0], color[1], color[2]}, true});
+            {fields.text("name"), {color[0], color[1], color[2]}, true, fields.labels()});
         manifest.class_pixels.push_back(fields.count("pixels"));
         manifest.class_images.push_back(fields.count("images"));
     }
@@ -244,6 +257,8 @@ void save_manifest(const std::filesystem::path& dir, const Manifest& manifest,
         entry["color"] = io::Array{int{info.color.r}, int{info.color.g}, int{info.color.b}};
         entry["pixels"] = manifest.class_pixels[c];
         entry["images"] = manifest.class_images[c];
+        if (!info.labels.empty())
+            entry["labels"] = io::Array(info.labels.begin(), info.labels.end());
         classes.emplace_back(std::move(entry));
     }
     for (const ShardInfo& shard : manifest.shards) {

@@ -139,6 +139,11 @@ ImageInfo read_info(std::span<const std::uint8_t> bytes, const std::string& what
     throw_neither(bytes, what);
 }
 
+ImageInfo read_mask_info(std::span<const std::uint8_t> bytes, const std::string& what) {
+    return format_of(bytes) == ImageFormat::png ? read_png_mask_info(bytes, what)
+                                                : read_info(bytes, what);
+}
+
 namespace {
 
 void decode(std::span<const std::uint8_t> bytes, const std::string& what, Image& image,
@@ -202,6 +207,17 @@ void decode_mask(std::span<const std::uint8_t> bytes, const std::string& what, M
         case ImageFormat::unknown: break;
     }
     throw_neither(bytes, what);
+}
+
+WideMask decode_wide_mask(std::span<const std::uint8_t> bytes, const std::string& what) {
+    WideMask wide;
+    if (read_mask_info(bytes, what).bit_depth == 16) {
+        decode_png_wide_mask(bytes, what, wide);
+    } else {
+        const Mask mask = decode_mask(bytes, what);
+        wide = {mask.width, mask.height, {mask.labels.begin(), mask.labels.end()}};
+    }
+    return wide;
 }
 
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& what) {

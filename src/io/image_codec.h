@@ -35,6 +35,11 @@ ImageInfo read_png_info(std::span<const std::uint8_t> bytes, const std::string& 
 void decode_png_image(std::span<const std::uint8_t> bytes, const std::string& what, Image& image,
                       int* orientation);
 void decode_png_mask(std::span<const std::uint8_t> bytes, const std::string& what, Mask& mask);
+// A gray PNG may have 16 bits here.
+ImageInfo read_png_mask_info(std::span<const std::uint8_t> bytes, const std::string& what);
+// One of 16 bits.
+void decode_png_wide_mask(std::span<const std::uint8_t> bytes, const std::string& what,
+                          WideMask& mask);
 std::vector<Rgb> read_png_palette(std::span<const std::uint8_t> bytes, const std::string& what);
 
 }  // namespace deeplab::io

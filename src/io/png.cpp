@@ -2,6 +2,7 @@
 // while damaged pixels are errors, since every chunk carries a CRC.
 
 #include <algorithm>
+#include <bit>
 #include <csetjmp>
 #include <cstddef>
 #include <cstdio>
@@ -51,11 +52,14 @@ void check_chunks(std::span<const std::uint8_t> bytes, const std::string& what) 
 
 void on_warning(png_structp, png_const_charp) {}
 
+// 16 bits are taken of gray pictures alone, where the caller has room for them.
+enum class Depth { eight, sixteen_if_gray };
+
 class Decoder {
 public:
     // `orientation`: see take_orientation().
     Decoder(std::span<const std::uint8_t> bytes, const std::string& what,
-            int* orientation = nullptr)
+            int* orientation = nullptr, Depth depth = Depth::eight)
         : rest_(bytes), what_(what), orientation_(orientation) {
         check_chunks(bytes, what);
         png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &failure_, on_error, on_warning);
@@ -75,9 +79,12 @@ public:
             const std::uint64_t row = png_get_rowbytes(png_, info_) + 1;  // and its filter
             if (row * static_cast<std::uint64_t>(header.height) > kMostInflated * bytes.size())
                 throw_too_short("PNG", header.width, header.height, bytes.size(), what_);
-            if (header.bit_depth == 16) {
+            if (header.bit_depth == 16 && !(depth == Depth::sixteen_if_gray && is_gray())) {
                 throw_unsupported("a PNG of 16 bits a channel", what_,
-                                  "only 8 bits are read — convert it to 8 bits");
+                                  depth == Depth::eight
+                                      ? "only 8 bits are read — convert it to 8 bits"
+                                      : "only gray masks may have 16 bits — store the labels "
+                                        "as a gray PNG with one channel");
             }
             check_orientation();
         } catch (...) {
@@ -127,7 +134,7 @@ public:
 
     void decode_mask(Mask& mask) {
         const ImageInfo header = info();
-        const bool gray = png_get_color_type(png_, info_) == PNG_COLOR_TYPE_GRAY;
+        const bool gray = is_gray();
         if (png_get_color_type(png_, info_) == PNG_COLOR_TYPE_GRAY_ALPHA) {
             throw_unsupported("a gray mask with transparency", what_,
                               "what a transparent pixel means is not told — store the ids as 8-bit "
@@ -151,7 +158,19 @@ public:
         read_rows(header, 1, mask.labels);
     }
 
+    void decode_wide_mask(WideMask& mask) {
+        const ImageInfo header = info();
+        expects(header.bit_depth == 16, "decode_wide_mask: a PNG of 16 bits");
+        if constexpr (std::endian::native == std::endian::little)
+            guarded([&] { png_set_swap(png_); });  // PNG stores the high byte first
+        mask.width = header.width;
+        mask.height = header.height;
+        read_rows(header, 1, mask.labels);
+    }
+
 private:
+    bool is_gray() const { return png_get_color_type(png_, info_) == PNG_COLOR_TYPE_GRAY; }
+
     // `step` must own nothing: a failure jumps over its end.
     template <class Step>
     void guarded(const Step& step) {
@@ -175,12 +194,15 @@ private:
 #endif
     }
 
-    void read_rows(const ImageInfo& header, std::size_t bytes_per_pixel,
-                   std::vector<std::uint8_t>& pixels) {
-        const std::size_t stride = static_cast<std::size_t>(header.width) * bytes_per_pixel;
-        pixels.resize(stride * static_cast<std::size_t>(header.height));
+    // T: a channel's value, 8 or 16 bits.
+    template <class T>
+    void read_rows(const ImageInfo& header, std::size_t channels, std::vector<T>& pixels) {
+        const std::size_t values = static_cast<std::size_t>(header.width) * channels;
+        const std::size_t stride = values * sizeof(T);
+        pixels.resize(values * static_cast<std::size_t>(header.height));
         std::vector<png_bytep> rows(static_cast<std::size_t>(header.height));
-        for (std::size_t y = 0; y < rows.size(); ++y) rows[y] = pixels.data() + y * stride;
+        for (std::size_t y = 0; y < rows.size(); ++y)
+            rows[y] = reinterpret_cast<png_bytep>(pixels.data() + y * values);
         bool fits = false;
         guarded([&] {
             png_set_interlace_handling(png_);
@@ -232,20 +254,20 @@ struct Encoder {
     }
     static void on_flush(png_structp) {}
 
-    // `palette` may be null: RGB.
+    // Rows of bytes as the file has them.
     void encode(std::int64_t width, std::int64_t height, const std::uint8_t* pixels,
-                const png_color* palette, int entries) {
+                std::int64_t stride, int bits, int color_type, std::span<const png_color> palette) {
         if (setjmp(failure.jump) != 0) {
             throw DeviceError(cat("encoding a PNG failed: ", failure.message,
                                   " — the image is not written — check that memory suffices"));
         }
         png_set_write_fn(png, this, on_write, on_flush);
         png_set_IHDR(png, info, static_cast<png_uint_32>(width), static_cast<png_uint_32>(height),
-                     8, palette != nullptr ? PNG_COLOR_TYPE_PALETTE : PNG_COLOR_TYPE_RGB,
-                     PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-        if (palette != nullptr) png_set_PLTE(png, info, palette, entries);
+                     bits, color_type, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                     PNG_FILTER_TYPE_DEFAULT);
+        if (!palette.empty())
+            png_set_PLTE(png, info, palette.data(), static_cast<int>(palette.size()));
         png_write_info(png, info);
-        const std::int64_t stride = palette != nullptr ? width : width * 3;
         for (std::int64_t y = 0; y < height; ++y) png_write_row(png, pixels + y * stride);
         png_write_end(png, info);
     }
@@ -266,6 +288,15 @@ void decode_png_mask(std::span<const std::uint8_t> bytes, const std::string& wha
     Decoder(bytes, what).decode_mask(mask);
 }
 
+ImageInfo read_png_mask_info(std::span<const std::uint8_t> bytes, const std::string& what) {
+    return Decoder(bytes, what, nullptr, Depth::sixteen_if_gray).info();
+}
+
+void decode_png_wide_mask(std::span<const std::uint8_t> bytes, const std::string& what,
+                          WideMask& mask) {
+    Decoder(bytes, what, nullptr, Depth::sixteen_if_gray).decode_wide_mask(mask);
+}
+
 std::vector<Rgb> read_png_palette(std::span<const std::uint8_t> bytes, const std::string& what) {
     return Decoder(bytes, what).palette();
 }
@@ -275,7 +306,8 @@ std::vector<std::uint8_t> encode_png(const Image& image) {
     expects(static_cast<std::int64_t>(image.pixels.size()) == image.width * image.height * 3,
             "encode_png: 3 bytes a pixel");
     Encoder encoder;
-    encoder.encode(image.width, image.height, image.pixels.data(), nullptr, 0);
+    encoder.encode(image.width, image.height, image.pixels.data(), image.width * 3, 8,
+                   PNG_COLOR_TYPE_RGB, {});
     return std::move(encoder.bytes);
 }
 
@@ -290,8 +322,26 @@ std::vector<std::uint8_t> encode_palette_png(const Mask& mask, std::span<const R
     for (std::size_t i = 0; i < palette.size(); ++i)
         colors[i] = {palette[i].r, palette[i].g, palette[i].b};
     Encoder encoder;
-    encoder.encode(mask.width, mask.height, mask.labels.data(), colors,
-                   static_cast<int>(palette.size()));
+    encoder.encode(mask.width, mask.height, mask.labels.data(), mask.width, 8,
+                   PNG_COLOR_TYPE_PALETTE, {colors, palette.size()});
+    return std::move(encoder.bytes);
+}
+
+std::vector<std::uint8_t> encode_gray_png(const WideMask& mask, int bits) {
+    check_size(mask.width, mask.height, "to be written");
+    expects(static_cast<std::int64_t>(mask.labels.size()) == mask.width * mask.height,
+            "encode_gray_png: a label a pixel");
+    expects(bits == 8 || bits == 16, "encode_gray_png: 8 or 16 bits");
+    std::vector<std::uint8_t> rows;
+    rows.reserve(mask.labels.size() * static_cast<std::size_t>(bits / 8));
+    for (const std::uint16_t label : mask.labels) {
+        expects(label >> bits == 0, "encode_gray_png: every label fits");
+        if (bits == 16) rows.push_back(static_cast<std::uint8_t>(label >> 8));
+        rows.push_back(static_cast<std::uint8_t>(label & 255));
+    }
+    Encoder encoder;
+    encoder.encode(mask.width, mask.height, rows.data(), mask.width * (bits / 8), bits,
+                   PNG_COLOR_TYPE_GRAY, {});
     return std::move(encoder.bytes);
 }
 

@@ -347,7 +347,7 @@ TEST(Classes, FileSaysHowMasksWriteTheLabels) {
         try {
             const ClassFile file = load_class_file(path);
             std::string out = file.masks.plain() ? "plain" : "other";
-            for (std::size_t v = 0; v < 256; ++v)
+            for (std::size_t v = 0; v < file.masks.labels.size(); ++v)
                 if (file.masks.labels[v] != MaskValues::no_label)
                     out += cat(" ", v, ":", file.masks.labels[v]);
             return cat(out, " ignore ", file.classes.ignore, " ", file.masks.void_colors.size());
@@ -377,6 +377,63 @@ TEST(Classes, FileSaysHowMasksWriteTheLabels) {
                 HasSubstr("also the label"));
     EXPECT_THAT(load("[[class]]\nname = \"a\"\nlabel = 3\n[[class]]\nname = \"b\"\nlabel = 3\n"),
                 HasSubstr("have the same label 3"));
+}
+
+// Several values of masks make one class, others are ignored.
+TEST(Classes, FileMapsLabelsToClasses) {
+    const TempDir dir;
+    const fs::path path = dir / "classes.toml";
+    const auto load = [&](const std::string& top, const std::string& a, const std::string& b) {
+        write_atomically(
+            path, cat(top, "[[class]]\nname = \"a\"\n", a, "\n[[class]]\nname = \"b\"\n", b, "\n"));
+        try {
+            const ClassFile file = load_class_file(path);
+            std::string out;
+            for (std::size_t v = 0; v < file.masks.labels.size(); ++v)
+                if (file.masks.labels[v] != MaskValues::no_label)
+                    out += cat(v, ":", file.masks.labels[v], " ");
+            for (const ClassInfo& info : file.classes.classes)
+                for (const int label : info.labels) out += cat("| ", label, " ");
+            return cat(out, "ignore ", file.classes.ignore);
+        } catch (const UsageError& error) {
+            return std::string(error.what());
+        }
+    };
+    EXPECT_EQ(load("", "labels = [8, 7]", "label = 300"),
+              "7:0 8:0 255:255 300:1 | 8 | 7 | 300 ignore 255");
+    EXPECT_EQ(load("ignore_labels = [0, 65535]\n", "labels = [7]", "labels = [11]"),
+              "0:255 7:0 11:1 255:255 65535:255 | 7 | 11 ignore 255");
+    // Places as ever: nothing to come back to, even where other values are ignored.
+    EXPECT_EQ(load("ignore_labels = [9]\n", "", ""), "0:0 1:1 9:255 255:255 ignore 255");
+    EXPECT_EQ(load("", "labels = [0]", "label = 1"), "0:0 1:1 255:255 ignore 255");
+    EXPECT_EQ(load("ignore = 0\n", "", ""), "0:255 1:0 2:1 | 1 | 2 ignore 255");
+    EXPECT_EQ(load("ignore = 200\nignore_labels = [0]\n", "labels = [3]", "labels = [200, 4]"),
+              cat("ignore = 200 is also the label of class \"b\" (", path.string(),
+                  ", line 1) — labels have no meaning without a valid list of classes — choose a "
+                  "value in 2..255, or give every class the value that it has in the masks: label "
+                  "= …; with ignore = 0 classes count from 1"));
+    EXPECT_EQ(load("", "labels = [7, 8]", "labels = [8]"),
+              cat("\"a\" and \"b\" have the same label 8 (", path.string(),
+                  ", line 4) — labels have no meaning without a valid list of classes — change "
+                  "one"));
+    EXPECT_EQ(load("ignore_labels = [1, 7]\n", "labels = [7]", "labels = [8]"),
+              cat("ignore_labels: 7 is also the label of class \"a\" (", path.string(),
+                  ", line 1) — labels have no meaning without a valid list of classes — a value is "
+                  "either a class's or ignored: take it out of one list"));
+    EXPECT_THAT(load("", "labels = [7, 7]", "labels = [8]"),
+                HasSubstr("\"labels\" has 7 twice (" + path.string() + ", line 3)"));
+    EXPECT_THAT(load("", "labels = []", "labels = [8]"),
+                HasSubstr("\"labels\" must be a list of values of the masks"));
+    EXPECT_THAT(load("", "labels = [-1]", "labels = [8]"),
+                HasSubstr("\"labels\" must be integers in 0..65535"));
+    EXPECT_THAT(load("", "label = 65536", "labels = [8]"),
+                HasSubstr("\"label\" must be an integer in 0..65535"));
+    EXPECT_THAT(load("", "labels = [\"car\"]", "labels = [8]"),
+                HasSubstr("names of categories are for deeplab-pack --map"));
+    EXPECT_THAT(load("", "label = 1\nlabels = [2]", "labels = [8]"),
+                HasSubstr("class 0 has label and labels"));
+    EXPECT_THAT(load("", "labels = [1]", ""), HasSubstr("\"b\" has no label, others have"));
+    EXPECT_THAT(load("ignore_label = [9]\n", "", ""), HasSubstr("did you mean \"ignore_labels\""));
 }
 
 }  // namespace

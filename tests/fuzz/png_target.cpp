@@ -39,6 +39,11 @@ void repair(std::uint8_t* data, std::size_t size) {
 
 void consume(std::span<const std::uint8_t> input) {
     if (io::format_of(input) != io::ImageFormat::png) return;
+    attempt([&] {
+        const io::WideMask mask = io::decode_wide_mask(input, "fuzz");
+        require(static_cast<std::int64_t>(mask.labels.size()) == mask.width * mask.height,
+                "a label a pixel");
+    });
     const io::ImageInfo info = io::read_info(input, "fuzz");
     attempt([&] {
         const io::Image image = io::decode_image(input, "fuzz");
@@ -60,7 +65,7 @@ std::vector<Bytes> seeds() {
     const io::Mask mask{7, 2, Bytes(14, 1)}, large{100, 60, Bytes(6000, 0)};
     const std::vector<io::Rgb> palette = {{0, 0, 0}, {128, 0, 0}};
     return {io::encode_png(image), io::encode_palette_png(mask, palette),
-            io::encode_palette_png(large, palette)};
+            io::encode_palette_png(large, palette), io::encode_gray_png({3, 1, {0, 7, 999}}, 16)};
 }
 
 std::vector<std::string> dictionary() {

@@ -60,6 +60,12 @@ TEST(Png, UnsupportedIsRefused) {
     EXPECT_THAT(message_of<DataError>([&] { decode_mask(deep, "x"); }), HasSubstr("16 bits"));
     EXPECT_THAT(message_of<DataError>([&] { decode_image(deep, "x"); }), HasSubstr("16 bits"));
     EXPECT_THAT(message_of<DataError>([&] { read_info(deep, "x"); }), HasSubstr("16 bits"));
+    // Not even as a mask, unless it is gray.
+    const Bytes deep_rgb = make_png({1, 16, PNG_COLOR_TYPE_RGB, {Bytes(6, 1)}, 0, false, {}});
+    EXPECT_THAT(message_of<DataError>([&] { read_mask_info(deep_rgb, "x"); }),
+                HasSubstr("only gray masks may have 16 bits"));
+    EXPECT_THAT(message_of<DataError>([&] { decode_wide_mask(deep_rgb, "x"); }),
+                HasSubstr("a PNG of 16 bits a channel (x)"));
     const Bytes rgba = make_png({1, 8, PNG_COLOR_TYPE_RGBA, {{1, 2, 3, 4}}, 0, false, {}});
     EXPECT_THAT(message_of<DataError>([&] { decode_image(rgba, "x"); }), HasSubstr("transparency"));
     EXPECT_THAT(message_of<DataError>([&] { decode_mask(rgba, "x"); }),

@@ -160,6 +160,27 @@ TEST(Png, Gray) {
                 HasSubstr("a gray mask with transparency (ga)"));
 }
 
+// Masks of 16 bits: values as data sets number things, with an interlaced file among them.
+TEST(Png, WideGrayMasks) {
+    const WideMask mask{3, 2, {0, 7, 255, 256, 1000, 65535}};
+    const Bytes bytes = encode_gray_png(mask, 16);
+    const ImageInfo info = read_mask_info(bytes, "test");
+    EXPECT_EQ(info.bit_depth, 16);
+    EXPECT_EQ(info.channels, 1);
+    EXPECT_EQ(info.width, 3);
+    EXPECT_EQ(decode_wide_mask(bytes, "test").labels, mask.labels);
+    const Bytes interlaced = make_png(
+        {2, 16, PNG_COLOR_TYPE_GRAY, {{1, 2, 0, 9}}, PNG_INTERLACE_ADAM7, false, {}});
+    EXPECT_EQ(decode_wide_mask(interlaced, "test").labels, (std::vector<std::uint16_t>{258, 9}));
+    // 8 bits are read as well, and written where every label fits.
+    const Bytes narrow = encode_gray_png({3, 1, {0, 7, 255}}, 8);
+    EXPECT_EQ(read_info(narrow, "test").channels, 1);
+    EXPECT_FALSE(read_info(narrow, "test").palette);
+    EXPECT_EQ(decode_mask(narrow, "test").labels, (Bytes{0, 7, 255}));
+    EXPECT_EQ(decode_wide_mask(narrow, "test").labels, (std::vector<std::uint16_t>{0, 7, 255}));
+    EXPECT_THROW(encode_gray_png(mask, 8), LogicError);
+}
+
 // What compresses best must pass.
 TEST(Image, BlankImagesAreTaken) {
     for (const bool progressive : {false, true}) {

@@ -55,6 +55,14 @@ protected:
     void gray_mask(const std::string& name, const std::vector<int>& labels) {
         place(options.masks / name, encode_gray_png(stripes(labels)));
     }
+    // The same in 16 bits.
+    void wide_mask(const std::string& name, const std::vector<int>& labels) {
+        io::WideMask mask{width, height, {}};
+        for (std::int64_t i = 0; i < width * height; ++i)
+            mask.labels.push_back(static_cast<std::uint16_t>(
+                labels[static_cast<std::size_t>(i % width) * labels.size() / width]));
+        place(options.masks / name, io::encode_gray_png(mask, 16));
+    }
     void palette_mask(const std::string& name, const std::vector<int>& labels,
                       const std::vector<io::Rgb>& palette) {
         place(options.masks / name, io::encode_palette_png(stripes(labels), palette));
@@ -95,15 +103,14 @@ protected:
         return io::decode_mask(data::ShardSet(options.out, split()).read(record).mask, "mask");
     }
 
-    TempDir dir;
-    preprocess::PackOptions options;
-    std::unique_ptr<comm::Communicator> comm = comm::make_self();
-
-private:
     static void place(const std::filesystem::path& path, const std::vector<std::uint8_t>& bytes) {
         std::filesystem::create_directories(path.parent_path());
         put(path, bytes);
     }
+
+    TempDir dir;
+    preprocess::PackOptions options;
+    std::unique_ptr<comm::Communicator> comm = comm::make_self();
 };
 
 }  // namespace deeplab::testing

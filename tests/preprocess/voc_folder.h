@@ -18,8 +18,7 @@ inline void put(const std::filesystem::path& path, const std::vector<std::uint8_
 }
 
 // A grayscale PNG of the labels, as other distributions of SegmentationClassAug have them, with 8
-// or (as no reader takes it) 16 bits; the library does not write these. The pixels stand in one
-// stored deflate block.
+// or 16 bits, without the library's encoder. The pixels stand in one stored deflate block.
 std::vector<std::uint8_t> encode_gray_png(const io::Mask& mask, std::uint8_t bits = 8);
 
 // The JPEG with an EXIF tag that asks for a turn by 90 degrees.

@@ -2,12 +2,12 @@
 // Sharded HDF5 data sets: `<split>-00000-of-00016.h5` and `<split>.json`. The layout is defined in
 // preprocess/README.md.
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deeplab/io/image.h"
@@ -18,6 +18,9 @@ struct ClassInfo {
     std::string name;
     io::Rgb color;
     bool has_color = true;  // false: the file gave none, `color` is VOC's for that index
+    // Its values in the data set's own masks, 0 to 65535; what writes masks takes the first. Empty:
+    // its place among the classes.
+    std::vector<int> labels = {};
 };
 
 // Names and colours of a labelling. VOC: 21 classes, ignore 255.
@@ -35,12 +38,20 @@ ClassTable voc_classes();
 // label itself.
 struct MaskValues {
     static constexpr int no_label = -1;
+    static constexpr int largest = 65535;  // value: masks have 8 or 16 bits
 
     explicit MaskValues(const ClassTable& classes);  // the default
     bool plain() const;  // every value is its own label; else masks are to be written anew
+    int label_of(std::size_t value) const {
+        return value < labels.size() ? labels[value] : no_label;
+    }
 
-    std::array<int, 256> labels;       // of each value: a class, ClassTable::ignore, or no_label
+    // Of each value from 0 on, at least of 256: a class, ClassTable::ignore, or no_label, as all
+    // values beyond have.
+    std::vector<int> labels;
     std::vector<io::Rgb> void_colors;  // in which RGB masks paint pixels to be ignored
+    // In which they paint classes beside the classes' own colours.
+    std::vector<std::pair<io::Rgb, int>> more_colors;
 };
 
 // The --classes file; UsageError naming line and key.

@@ -26,6 +26,12 @@ struct Mask {
     std::vector<std::uint8_t> labels;
 };
 
+// The same with two bytes a pixel: labels as a data set numbers them, before they are classes.
+struct WideMask {
+    std::int64_t width = 0, height = 0;
+    std::vector<std::uint16_t> labels;
+};
+
 enum class ImageFormat { jpeg, png, unknown };
 ImageFormat format_of(std::span<const std::uint8_t> bytes);
 
@@ -44,7 +50,10 @@ Image decode_image(std::span<const std::uint8_t> bytes,
 // 8-bit palette or grayscale PNG: the index or the gray value is the label. An RGB PNG is a
 // DataError here.
 Mask decode_mask(std::span<const std::uint8_t> bytes, const std::string& what);
-// The colours of a palette PNG's indices; empty for other pictures.
+// As read_info and decode_mask, but a gray PNG may have 16 bits as well: its value is the label.
+ImageInfo read_mask_info(std::span<const std::uint8_t> bytes, const std::string& what);
+WideMask decode_wide_mask(std::span<const std::uint8_t> bytes, const std::string& what);
+// The colours of a palette PNG's indices; empty for other pictures. DataError for 16 bits.
 std::vector<Rgb> read_palette(std::span<const std::uint8_t> bytes, const std::string& what);
 // As viewers show it: a picture whose EXIF orientation (1 to 8) is another than 1 is turned and
 // mirrored accordingly. `orientation` takes what it was.
@@ -59,5 +68,7 @@ std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality);
 std::vector<std::uint8_t> encode_png(const Image& image);
 std::vector<std::uint8_t> encode_palette_png(const Mask& mask,
                                              std::span<const Rgb> palette);  // up to 256 entries
+// A gray PNG of 8 or 16 bits, into which every label must fit.
+std::vector<std::uint8_t> encode_gray_png(const WideMask& mask, int bits);
 
 }  // namespace deeplab::io
