@@ -34,7 +34,14 @@ void add_options(CommandLine& line, Arguments& given, preprocess::PackOptions& o
     line.option("--masks", given.masks,
                 "masks; of a VOC folder SegmentationClassAug, else SegmentationClass", path("DIR"));
     line.option("--images", given.images, "images, when there is no VOC folder", path("DIR"));
-    line.option("--list", given.list, "ids, one a line, when there is no VOC folder", path("FILE"));
+    line.option("--list", given.list,
+                "ids, one a line, when there is no VOC folder; without it all pictures below "
+                "--images are taken",
+                path("FILE"));
+    line.option("--image-suffix", options.image_suffix,
+                "how names of images go on behind their ids, e.g. _leftImg8bit.png", path("TEXT"));
+    line.option("--mask-suffix", options.mask_suffix,
+                "the same of masks, e.g. _gtFine_labelIds.png or _mask", path("TEXT"));
     line.option("--shards", options.shards, "number of shards; 0: about 64 MB each");
     line.option("--encoding", given.encoding, "source: the files' own bytes; raw: decoded pixels",
                 one_of({"source", "raw"}));
@@ -108,6 +115,9 @@ int run(int argc, char** argv, comm::MpiSession& session) {
                      "mpirun -np 8 deeplab-pack --voc VOCdevkit --split val --out shards\n"
                      "deeplab-pack --images leftImg --masks labels --list train.txt --classes "
                      "classes.toml --out shards\n"
+                     "deeplab-pack --images leftImg8bit/train --masks gtFine/train --image-suffix "
+                     "_leftImg8bit.png --mask-suffix _gtFine_labelIds.png --split train --classes "
+                     "jobs/classes/cityscapes.toml --out shards\n"
                      "deeplab-pack --coco instances_train2017.json --images train2017 --map "
                      "jobs/configs/coco_voc21.toml --out shards\n"
                      "deeplab-pack verify shards");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <functional>
 #include <system_error>
 
 #include "deeplab/base/error.h"
@@ -110,15 +111,37 @@ const Folder::Listing& Folder::listing(const std::string& below) {
     return out;
 }
 
+bool Folder::has_suffix(const std::string& name) const {
+    const std::string stem = picture_ending(suffix_).empty()
+                                 ? name.substr(0, name.size() - picture_ending(name).size())
+                                 : name;
+    return stem.ends_with(suffix_) && parts_of(stem).second.size() > suffix_.size();
+}
+
+std::string Folder::id_of(const std::string& name) const {
+    const std::string ending = picture_ending(name);
+    if (suffix_.empty() || !has_suffix(name)) return name.substr(0, name.size() - ending.size());
+    const std::size_t more = picture_ending(suffix_).empty() ? ending.size() : 0;
+    return name.substr(0, name.size() - suffix_.size() - more);
+}
+
+std::string Folder::name_of(const std::string& id, std::string_view ending) const {
+    std::string name = id + suffix_;
+    if (picture_ending(suffix_).empty()) name += ending;
+    return name;
+}
+
 std::string Folder::find(const std::string& id, std::span<const std::string_view> endings) {
-    const auto [folder, stem] = parts_of(id);
+    const std::string name = id + suffix_;
+    if (!picture_ending(suffix_).empty()) return has(name) ? name : "";
+    const auto [folder, stem] = parts_of(name);
     const Listing& files = listing(folder);
     const auto found = files.by_stem.find(stem);
     if (found == files.by_stem.end()) return "";
     for (const std::string_view ending : endings) {
         // Of two that differ in capitals alone the one in small letters, which is the last.
-        for (auto name = found->second.rbegin(); name != found->second.rend(); ++name)
-            if (small_letters(name->substr(stem.size())) == ending) return joined(folder, *name);
+        for (auto file = found->second.rbegin(); file != found->second.rend(); ++file)
+            if (small_letters(file->substr(stem.size())) == ending) return joined(folder, *file);
     }
     return "";
 }
@@ -216,6 +239,39 @@ std::vector<std::string> Folder::ids(std::span<const std::string_view> endings) 
             std::find(endings.begin(), endings.end(), small_letters(ending)) != endings.end())
             out.push_back(stem_of(name));
     }
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
+}
+
+std::vector<std::string> Folder::ids_below(std::span<const std::string_view> endings,
+                                           const Folder& except) {
+    std::error_code ignored;
+    const bool shared = fs::equivalent(path_, except.path_, ignored);
+    std::vector<std::string> out;
+    const auto take = [&](const std::string& name) {
+        const std::string ending = small_letters(picture_ending(name));
+        const bool wanted = !picture_ending(suffix_).empty() ||
+                            std::find(endings.begin(), endings.end(), ending) != endings.end();
+        if (wanted && has_suffix(name) &&
+            !(shared && !except.suffix_.empty() && except.has_suffix(name)))
+            out.push_back(id_of(name));
+    };
+    // Folders that lead to the present one: a link to one of them would have no end.
+    std::vector<fs::path> above;
+    const std::function<void(const std::string&)> walk = [&](const std::string& folder) {
+        const fs::path here = fs::weakly_canonical(path_ / folder, ignored);
+        if (std::find(above.begin(), above.end(), here) != above.end()) return;
+        if (!shared && fs::equivalent(here, except.path_, ignored)) return;
+        above.push_back(here);
+        const Listing& files = listing(folder);
+        for (const std::string& name : files.names)
+            if (name[0] != '.') take(joined(folder, name));
+        for (const std::string& name : files.folders)
+            if (name[0] != '.') walk(joined(folder, name));
+        above.pop_back();
+    };
+    walk("");
     std::sort(out.begin(), out.end());
     out.erase(std::unique(out.begin(), out.end()), out.end());
     return out;

@@ -18,14 +18,22 @@ inline constexpr std::string_view mask_endings[] = {".png"};
 // "" or the ending of an image that `name` has.
 std::string picture_ending(const std::string& name);
 
+// A picture `id`, a path below the folder, is called id + suffix + ending; a suffix may have the
+// ending, such as "_leftImg8bit.png", and then names no other file.
 class Folder {
 public:
     Folder() = default;
-    explicit Folder(std::filesystem::path path) : path_(std::move(path)) {}
+    explicit Folder(std::filesystem::path path, std::string suffix = "")
+        : path_(std::move(path)), suffix_(std::move(suffix)) {}
 
     const std::filesystem::path& path() const { return path_; }
+    const std::string& suffix() const { return suffix_; }
+    // The id of a picture by its name: without its ending, and without the suffix where it has it.
+    std::string id_of(const std::string& name) const;
+    // What the picture `id` would be called, with `ending` where the suffix has none.
+    std::string name_of(const std::string& id, std::string_view ending) const;
 
-    // The name of the picture `id`, a path below the folder without ending; "" when there is none.
+    // The name of the picture `id`; "" when there is none.
     std::string find(const std::string& id, std::span<const std::string_view> endings);
     bool has(const std::string& name);  // a path below the folder, with its ending
 
@@ -39,6 +47,12 @@ public:
 
     // Ids with one of these endings directly in the folder, in name order; hidden files are none.
     std::vector<std::string> ids(std::span<const std::string_view> endings);
+    // Ids of the pictures with the suffix and one of these endings in the folder and all below it,
+    // in the order of their bytes, each once. Hidden files and folders are none, nor is the folder
+    // `except` where it lies below. Where `except` is this folder, pictures with its suffix are
+    // none.
+    std::vector<std::string> ids_below(std::span<const std::string_view> endings,
+                                       const Folder& except);
 
 private:
     struct Listing {
@@ -48,8 +62,10 @@ private:
     };
     const Listing& listing(const std::string& below);
     std::string near_in(const std::string& folder, const std::string& name);
+    bool has_suffix(const std::string& name) const;
 
     std::filesystem::path path_;
+    std::string suffix_;
     std::map<std::string, Listing> listings_;  // by the path below path_; "" is path_ itself
     int comparisons_ = 0;                      // letter by letter, so far
 };

@@ -275,6 +275,7 @@ struct Input {
 };
 
 std::unique_ptr<Input> open_input(const PackOptions& options, comm::Communicator& comm) {
+    check_suffixes(options);
     const data::ClassTable voc = data::voc_classes();
     auto input = std::make_unique<Input>(Input{{}, {voc, data::MaskValues(voc)}, nullptr, ""});
     if (!options.coco.file.empty()) {

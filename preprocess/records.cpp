@@ -11,7 +11,8 @@ std::string FileRecords::nothing_left() const {
 
 std::string FileRecords::remedy() const {
     return "correct them; --missing skip leaves out ids whose files are missing; a list may have "
-           "two columns, IMAGE MASK, where names differ";
+           "two columns, IMAGE MASK, where names differ, and --image-suffix and --mask-suffix name "
+           "what stands behind the id";
 }
 
 }  // namespace deeplab::preprocess

@@ -50,9 +50,9 @@ std::vector<std::string> forms_of(const std::string& line) {
 
 Entry entry_of(Folder& images, Folder& masks, const std::string& image, const std::string& mask) {
     Entry out;
-    out.id = without_ending(image);
+    out.id = images.id_of(image);
     out.image_name = image;
-    out.mask_name = mask.empty() ? out.id + ".png" : mask;
+    out.mask_name = mask.empty() ? masks.name_of(out.id, ".png") : mask;
     out.image = images.path() / image;
     if (!mask.empty()) out.mask = masks.path() / mask;
     return out;
@@ -61,7 +61,7 @@ Entry entry_of(Folder& images, Folder& masks, const std::string& image, const st
 std::optional<Entry> one_column(const std::string& form, Folder& images, Folder& masks) {
     const std::string image = named(images, form, image_endings);
     if (image.empty()) return std::nullopt;
-    return entry_of(images, masks, image, masks.find(without_ending(image), mask_endings));
+    return entry_of(images, masks, image, masks.find(images.id_of(image), mask_endings));
 }
 
 std::optional<Entry> two_columns(const std::string& form, Folder& images, Folder& masks) {
@@ -83,8 +83,8 @@ std::string plain_name(const Folder& folder, const std::string& column) {
 Entry absent_entry(const std::string& image, const std::string& mask, Folder& images,
                    Folder& masks) {
     Entry out;
-    out.id = without_ending(image);
-    out.image_name = picture_ending(image).empty() ? image + ".jpg" : image;
+    out.id = images.id_of(image);
+    out.image_name = picture_ending(image).empty() ? images.name_of(image, ".jpg") : image;
     out.mask_name = mask;
     if (const std::string found = named(images, image, image_endings); !found.empty())
         out.image = images.path() / found;
@@ -121,7 +121,8 @@ Resolved absent(const std::string& line, const std::string& form, Folder& images
     if (auto both = absent_columns(line, form, images, masks)) return *both;
     Resolved out;
     const auto ways = columns_of(form);
-    const std::string name = plain_name(images, form), mask = without_ending(name) + ".png";
+    const std::string name = plain_name(images, form);
+    const std::string mask = masks.name_of(images.id_of(name), ".png");
     if (name.empty()) {
         out.problem = cat("leads out of the folder of images: \"", line, "\"");
     } else if (ways.empty() || !picture_ending(form).empty() || masks.has(mask)) {
@@ -177,6 +178,18 @@ Resolved resolve(const std::string& line, Folder& images, Folder& masks) {
 Resolved resolve_id(const std::string& id, Folder& images, Folder& masks) {
     Resolved out;
     out.entry = absent_entry(id, id + ".png", images, masks);
+    check_id(id, out);
+    return out;
+}
+
+Resolved resolve_found(const std::string& id, Folder& images, Folder& masks) {
+    Resolved out;
+    const std::string image = images.find(id, image_endings), mask = masks.find(id, mask_endings);
+    out.entry.id = id;
+    out.entry.image_name = image.empty() ? images.name_of(id, ".jpg") : image;
+    out.entry.mask_name = mask.empty() ? masks.name_of(id, ".png") : mask;
+    if (!image.empty()) out.entry.image = images.path() / image;
+    if (!mask.empty()) out.entry.mask = masks.path() / mask;
     check_id(id, out);
     return out;
 }

@@ -20,5 +20,7 @@ Resolved resolve(const std::string& line, Folder& images, Folder& masks);
 
 // The same of an id that is no line of a list but the name of a file.
 Resolved resolve_id(const std::string& id, Folder& images, Folder& masks);
+// The same of an id that Folder::ids_below gave: the files are its alone.
+Resolved resolve_found(const std::string& id, Folder& images, Folder& masks);
 
 }  // namespace deeplab::preprocess

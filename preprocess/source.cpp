@@ -1,8 +1,10 @@
 #include "source.h"
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
@@ -175,34 +177,90 @@ bool trains_only(const std::string& split) {
     return split.starts_with("train") && !split.starts_with("trainval");
 }
 
-Source find_source(const PackOptions& options) {
+namespace {
+
+Source find_voc_source(const PackOptions& options) {
+    if (!options.images.empty() || !options.list.empty())
+        throw UsageError(
+            "--voc together with --images or --list — they name two sources — use --voc and "
+            "--split, or "
+            "--images, --masks and --list");
+    if (options.split.empty())
+        throw UsageError(
+            "--split is missing — a VOC folder has several lists — for example --split "
+            "train_aug");
     Source source;
-    if (!options.voc.empty()) {
-        if (!options.images.empty() || !options.list.empty())
-            throw UsageError(
-                "--voc together with --images or --list — they name two sources — use --voc and "
-                "--split, or "
-                "--images, --masks and --list");
-        if (options.split.empty())
-            throw UsageError(
-                "--split is missing — a VOC folder has several lists — for example --split "
-                "train_aug");
-        const fs::path voc = find_voc(options.voc);
-        source.images = Folder(voc / "JPEGImages");
-        source.masks = Folder(voc_masks(voc, options.masks));
-        find_voc_list(voc, options.split, source);
-    } else {
-        if (options.images.empty() || options.masks.empty() || options.list.empty())
-            throw UsageError(
-                "no source — give --voc DIR and --split NAME, or --images DIR, --masks DIR and "
-                "--list FILE, or --coco FILE, --images DIR and --map FILE — "
-                "see deeplab-pack --help");
-        source.images = Folder(require_dir(options.images, "--images"));
-        source.masks = Folder(require_dir(options.masks, "--masks"));
-        source.split = checked_name(options.split.empty() ? options.list.stem().string()
-                                                          : options.split);
-        take_list(options.list, source);
+    const fs::path voc = find_voc(options.voc);
+    source.images = Folder(voc / "JPEGImages");
+    source.masks = Folder(voc_masks(voc, options.masks));
+    find_voc_list(voc, options.split, source);
+    return source;
+}
+
+// All pictures below the folders: images, and masks that belong to none.
+void take_folders(Source& source) {
+    const std::vector<std::string> images = source.images.ids_below(image_endings, source.masks);
+    if (images.empty())
+        throw DataError(cat("no image is called *",
+                            source.images.name_of("", ".jpg, .jpeg or .png"), " (",
+                            source.images.path().string(),
+                            ", and below) — there is nothing to pack — check --images and "
+                            "--image-suffix"));
+    const std::vector<std::string> masks = source.masks.ids_below(mask_endings, source.images);
+    std::vector<std::string> ids;
+    std::set_union(images.begin(), images.end(), masks.begin(), masks.end(),
+                   std::back_inserter(ids));
+    for (const std::string& id : ids) {
+        Resolved resolved = resolve_found(id, source.images, source.masks);
+        if (resolved.problem.empty())
+            source.entries.push_back(std::move(resolved.entry));
+        else
+            source.findings.push_back(
+                {-1, printable(id), source.images.path().string(), resolved.problem});
     }
+    source.origin = cat("all pictures below ", source.images.path().string());
+}
+
+Source find_own_source(const PackOptions& options) {
+    if (options.images.empty() || options.masks.empty())
+        throw UsageError(
+            "no source — give --voc DIR and --split NAME, or --images DIR, --masks DIR and "
+            "--list FILE, or --coco FILE, --images DIR and --map FILE — "
+            "see deeplab-pack --help");
+    if (options.list.empty() && options.split.empty())
+        throw UsageError(
+            "--list and --split are missing — the split needs a name — give --list FILE, or "
+            "--split NAME to take all pictures below --images");
+    Source source;
+    source.images = Folder(require_dir(options.images, "--images"), options.image_suffix);
+    source.masks = Folder(require_dir(options.masks, "--masks"), options.mask_suffix);
+    source.split = checked_name(options.split.empty() ? options.list.stem().string()
+                                                      : options.split);
+    if (options.list.empty())
+        take_folders(source);
+    else
+        take_list(options.list, source);
+    return source;
+}
+
+}  // namespace
+
+void check_suffixes(const PackOptions& options) {
+    for (const auto& [option, suffix] : {std::pair{"--image-suffix", &options.image_suffix},
+                                         std::pair{"--mask-suffix", &options.mask_suffix}}) {
+        if (suffix->empty()) continue;
+        if (!options.voc.empty() || !options.coco.file.empty())
+            throw UsageError(cat(option, " together with --", options.voc.empty() ? "coco" : "voc",
+                                 " — names are known there — use it with --images and --masks"));
+        if (suffix->find('/') != std::string::npos)
+            throw UsageError(cat(option, " \"", *suffix,
+                                 "\" has a slash — it is the end of a file's name — put folders "
+                                 "into --images, --masks or the list"));
+    }
+}
+
+Source find_source(const PackOptions& options) {
+    Source source = options.voc.empty() ? find_own_source(options) : find_voc_source(options);
     if (source.entries.empty() && source.findings.empty())
         throw DataError(cat("the list has no ids (", source.origin,
                             ") — there is nothing to pack — check the list"));

@@ -16,9 +16,11 @@ namespace deeplab::preprocess {
 struct PackOptions {
     std::filesystem::path voc;  // a VOC folder, …
     std::filesystem::path images, masks,
-        list;            // … these three (`masks` also replaces the VOC folder's), or …
+        list;            // … these three (`masks` also replaces the VOC folder's), where without
+                         // a list all pictures below the folders are taken, or …
     coco::Options coco;  // … a file of COCO's instances, with `images`
     std::string split;   // a list of ImageSets/Segmentation, or a file; else the split's name
+    std::string image_suffix, mask_suffix;  // of `images` and `masks`: see Folder
     std::filesystem::path out, classes;
     std::int64_t shards = 0;  // 0: by the amount of data
     data::Encoding encoding = data::Encoding::source;
@@ -41,6 +43,8 @@ struct Source {
     std::string origin;             // where the ids are from, for the log
 };
 
+// UsageError where a suffix cannot be one, or the source has names of its own.
+void check_suffixes(const PackOptions& options);
 Source find_source(const PackOptions& options);
 
 // UsageError where `name` cannot be part of file names of the output.
