@@ -27,7 +27,7 @@ namespace {
 using namespace deeplab;
 struct Arguments {
     std::string weights, data, split = "val", json, protocol = "full", stride, masks, logits,
-                               device = "auto", precision = "fp32";
+                               device = "auto", precision = "fp32", ids = "classes";
     std::vector<double> scales = {1.0};
     bool flip = false, force = false;
     std::int64_t threads = 0;
@@ -63,6 +63,10 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.option("--save-masks", a.masks,
                 "write predictions as palette PNG of the original size, as VOC's server takes them",
                 value("DIR"));
+    line.option("--ids", a.ids,
+                "in the masks of --save-masks. classes: numbers of classes from 0; original: the "
+                "labels that the data set's own masks have, as a gray PNG",
+                one_of({"classes", "original"}));
     line.flag("--force", a.force, "replace masks that are there already (--save-masks)");
     line.option("--save-logits", a.logits,
                 "write what the network put out for each image (.npy, before any resize) and "
@@ -82,6 +86,11 @@ void check(const Arguments& a, const comm::Communicator& world) {
             "--save-masks does not go with --protocol centre-crop — masks of the original size "
             "need predictions of "
             "the whole image — use --protocol full");
+    }
+    if (a.masks.empty() && a.ids != "classes") {
+        throw UsageError(
+            "--ids original without --save-masks — it says what the saved masks hold — add "
+            "--save-masks DIR, or leave it out");
     }
     if (std::filesystem::is_directory(a.json)) {
         throw UsageError(
@@ -142,6 +151,7 @@ void compare_ranks(const Arguments& a, comm::Communicator& world) {
                          {"--flip", a.flip ? "given" : "not given", remedy},
                          {"--output-stride", a.stride.empty() ? "not given" : a.stride, remedy},
                          {"--save-masks", a.masks.empty() ? "not given" : "given", remedy},
+                         {"--ids", a.ids, remedy},
                          {"--save-logits", a.logits.empty() ? "not given" : "given", remedy}},
                         ExitCode::usage);
 }
@@ -286,7 +296,8 @@ int run(const Arguments& a, comm::Communicator& world) {
         inference.on_pass = [&saved](const evaluate::Pass& pass) { saved.add(pass); };
     evaluate::Predictor predictor(*network.backend, network.info.model, inference);
     world.barrier("folders of results");  // rank 0 has made them
-    const std::vector<io::Rgb> palette = manifest.classes.palette();
+    const tools::MaskEncoder encode(manifest.classes, a.ids == "original",
+                                    cat("split ", manifest.split));
     evaluate::EvaluationOptions options;
     options.protocol = a.protocol == "full" ? evaluate::Protocol::full
                                             : evaluate::Protocol::centre_crop;
@@ -298,8 +309,7 @@ int run(const Arguments& a, comm::Communicator& world) {
                                const io::Mask& predicted) {
             if (!a.logits.empty()) saved.finish_image(index, record, image, truth);
             if (!a.masks.empty()) {
-                tools::write_atomically(mask_path(a, record.id),
-                                        io::encode_palette_png(predicted, palette));
+                tools::write_atomically(mask_path(a, record.id), encode(predicted));
             }
             progress.one();
         };

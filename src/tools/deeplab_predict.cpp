@@ -24,7 +24,7 @@ using namespace deeplab;
 namespace fs = std::filesystem;
 
 struct Arguments {
-    std::string weights, out, device = "auto";
+    std::string weights, out, device = "auto", ids = "classes";
     std::vector<std::string> images;
     bool logits = false, force = false;
     std::int64_t threads = 0;
@@ -44,6 +44,10 @@ bool parse(int argc, char** argv, Arguments& a) {
     line.option("--out", a.out, "folder for the results", {true, {}, "DIR"});
     line.flag("--logits", a.logits,
               "also write NAME_logits.npy (float32, classes x height x width)");
+    line.option("--ids", a.ids,
+                "classes: numbers of classes from 0, in the classes' colours; original: the labels "
+                "of the masks that the network was trained on, as a gray PNG",
+                {false, {"classes", "original"}, ""});
     line.flag("--force", a.force, "replace results that are there already");
     line.option("--device", a.device, "where to run", {false, {"auto", "cpu", "cuda"}, ""});
     line.option(
@@ -136,7 +140,7 @@ std::string summary(const io::Mask& mask, const data::ClassTable& table) {
 }
 
 void predict(const Arguments& a, const std::string& file, evaluate::Predictor& predictor,
-             const data::ClassTable& table) {
+             const data::ClassTable& table, const tools::MaskEncoder& encode) {
     if (!fs::is_regular_file(file)) {
         throw DataError(
             cat(fs::is_directory(file) ? "a folder is no image: " : "there is no image file ", file,
@@ -155,9 +159,9 @@ void predict(const Arguments& a, const std::string& file, evaluate::Predictor& p
     } else {
         mask = predictor.predict(image);
     }
-    const std::vector<io::Rgb> palette = table.palette();
-    tools::write_atomically(out.overlay, io::encode_jpeg(overlay(image, mask, palette), 92));
-    tools::write_atomically(out.mask, io::encode_palette_png(mask, palette));
+    tools::write_atomically(out.overlay,
+                            io::encode_jpeg(overlay(image, mask, table.palette()), 92));
+    tools::write_atomically(out.mask, encode(mask));
     std::cout << out.mask.string() << "  " << image.width << "x" << image.height << "  "
               << summary(mask, table);
     if (orientation != 1) std::cout << "  (turned upright: EXIF orientation " << orientation << ")";
@@ -172,7 +176,8 @@ void compare_ranks(const Arguments& a, comm::Communicator& world) {
     train::require_same(world,
                         {train::program_fact(),
                          {"the hash of the list of images", list,
-                          "give every rank the same images in the same order"}},
+                          "give every rank the same images in the same order"},
+                         {"--ids", a.ids, "start every rank with the same options"}},
                         ExitCode::usage);
 }
 
@@ -187,6 +192,9 @@ int run(const Arguments& a, comm::Communicator& world) {
     evaluate::Predictor predictor(*network.backend, network.info.model,
                                   {.normalisation = network.info.normalisation()});
 
+    const tools::MaskEncoder encode(network.info.classes, a.ids == "original",
+                                    network.file.string());
+
     // An unreadable image fails the program in the end, but does not keep the others from being
     // done.
     std::int64_t failed = 0;
@@ -195,7 +203,7 @@ int run(const Arguments& a, comm::Communicator& world) {
     for (std::int64_t i = world.rank(); i < images; i += world.size()) {
         const std::string& file = a.images[static_cast<std::size_t>(i)];
         try {
-            predict(a, file, predictor, network.info.classes);
+            predict(a, file, predictor, network.info.classes, encode);
         } catch (const DataError& error) {
             log::error(error.what());
             ++failed;

@@ -1,12 +1,15 @@
 #include "support_inference.h"
 
+#include <algorithm>
 #include <bit>
 #include <ostream>
 #include <string_view>
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/files.h"
+#include "deeplab/base/log.h"
 #include "deeplab/base/text.h"
+#include "deeplab/io/image.h"
 #include "deeplab/tools/support.h"
 #include "deeplab/train/rank_agreement.h"
 #include "deeplab/weights/weights.h"
@@ -74,6 +77,30 @@ Network load_network(const std::string& weights, std::int64_t output_stride,
     train::require_same_values(world, weights::state_hash(snapshot), "the weights");
     weights::apply_snapshot(*network.backend, plan, snapshot, false);
     return network;
+}
+
+MaskEncoder::MaskEncoder(const data::ClassTable& classes, bool original, const std::string& whose)
+    : palette_(classes.palette()) {
+    if (!original) return;
+    for (const data::ClassInfo& info : classes.classes) {
+        if (info.labels.empty()) continue;
+        labels_.push_back(static_cast<std::uint16_t>(info.labels.front()));
+        if (labels_.back() > 255) bits_ = 16;
+    }
+    expects(labels_.empty() || labels_.size() == classes.classes.size(),
+            "labels of all classes or of none");
+    if (labels_.empty())
+        log::info(cat("--ids original: ", whose,
+                      " has no other labels than the classes' numbers (shards that an older "
+                      "deeplab-pack wrote do not keep them)"));
+}
+
+std::vector<std::uint8_t> MaskEncoder::operator()(const io::Mask& mask) const {
+    if (labels_.empty()) return io::encode_palette_png(mask, palette_);
+    io::WideMask out{mask.width, mask.height, std::vector<std::uint16_t>(mask.labels.size())};
+    std::transform(mask.labels.begin(), mask.labels.end(), out.labels.begin(),
+                   [&](std::uint8_t label) { return labels_.at(label); });
+    return io::encode_gray_png(out, bits_);
 }
 
 void write_npy(const std::filesystem::path& path, std::span<const float> values,

@@ -109,6 +109,8 @@ void write_info(io::Hdf5Writer& file, const WeightsInfo& info) {
     if (!info.val_content.empty()) file.attribute("val_content", info.val_content);
     for (const auto& [name, text] : newer_texts(model_fields(), info.model))
         file.attribute(name, text);
+    if (const std::string labels = labels_text(info.classes); !labels.empty())
+        file.attribute(labels_name, labels);
     write_model_datasets(file, info.model);
     std::vector<std::string> names;
     std::vector<std::uint8_t> colors;
@@ -140,6 +142,8 @@ WeightsInfo read_info(const io::Hdf5Reader& file, const std::string& name) {
         info.classes.classes.push_back(
             {names[i], {colors[3 * i], colors[3 * i + 1], colors[3 * i + 2]}});
     }
+    if (file.has_attribute(labels_name))
+        read_labels(file.attribute_text(labels_name), cat("its ", labels_name), info.classes);
     check_info(info, [](const char* part) { return cat("its ", part); });
     return info;
 }

@@ -107,6 +107,8 @@ Metadata to_metadata(const WeightsInfo& info) {
         {"train_list_hash", info.train_list_hash}, {"config", info.config_toml}};
     for (const Metadata& more : {rest, newer_texts(model_fields(), info.model)})
         metadata.insert(metadata.end(), more.begin(), more.end());
+    if (const std::string labels = labels_text(info.classes); !labels.empty())
+        metadata.emplace_back(labels_name, labels);
     return metadata;
 }
 
@@ -128,6 +130,8 @@ std::optional<WeightsInfo> from_metadata(const Metadata& metadata, const std::st
     }
     read_newer(model_fields(), info.model, find_text, file);
     read_classes(reader, info.classes);
+    if (const std::string* labels = find(metadata, labels_name))
+        read_labels(*labels, named(labels_name), info.classes);
     const std::int64_t ignore = reader.integer("ignore");
     info.classes.ignore = ignore < 0 || ignore > 255 ? -1 : static_cast<int>(ignore);
     info.step = reader.integer("step");

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "deeplab/base/error.h"
+#include "deeplab/base/files.h"
 
 namespace deeplab::weights {
 
@@ -28,6 +29,44 @@ io::Value parse_stored(const std::string& text, const std::string& what) {
         throw DataError(cat(what, " is no JSON: ", error.what()));
     }
     throw DataError(cat(what, " has blanks around it"));
+}
+
+namespace {
+
+std::int64_t checksum_of(const io::Array& labels) {
+    const std::string text = io::to_json(labels);
+    return crc32({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+}
+
+}  // namespace
+
+std::string labels_text(const data::ClassTable& table) {
+    io::Array labels;
+    for (const auto& c : table.classes)
+        if (!c.labels.empty()) labels.emplace_back(c.labels.front());
+    if (labels.empty()) return "";
+    expects(labels.size() == table.classes.size(), "labels of all classes or of none");
+    io::Object object;
+    object["crc32"] = checksum_of(labels);
+    object["labels"] = std::move(labels);
+    return io::to_json(object);
+}
+
+void read_labels(const std::string& text, const std::string& what, data::ClassTable& table) {
+    const io::Value root = parse_stored(text, what);
+    const auto* object = root.get_if<io::Object>();
+    const io::Value* list = object == nullptr ? nullptr : object->find("labels");
+    const io::Value* sum = object == nullptr ? nullptr : object->find("crc32");
+    const auto* labels = list == nullptr ? nullptr : list->get_if<io::Array>();
+    const auto* crc = sum == nullptr ? nullptr : sum->get_if<std::int64_t>();
+    bool good = labels != nullptr && crc != nullptr && labels->size() == table.classes.size() &&
+                *crc == checksum_of(*labels);
+    for (std::size_t c = 0; good && c < labels->size(); ++c) {
+        const auto* value = (*labels)[c].get_if<std::int64_t>();
+        good = value != nullptr && *value >= 0 && *value <= data::MaskValues::largest;
+        if (good) table.classes[c].labels = {static_cast<int>(*value)};
+    }
+    if (!good) throw DataError(cat(what, " is damaged: it is no list of a value for each class"));
 }
 
 void check_info(const WeightsInfo& info, const std::function<std::string(const char*)>& named) {

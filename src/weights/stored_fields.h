@@ -89,6 +89,13 @@ void read_newer(const config::Fields<S>& fields, S& s, const Find& find, const s
     }
 }
 
+// The value of each class in the masks of its data set, with a checksum of its own; "" where every
+// class has its place. A reader can do without it.
+inline constexpr const char* labels_name = "class_labels";
+std::string labels_text(const data::ClassTable& table);
+// DataError for a text that is none of these classes. `what` is the text in the words of the file.
+void read_labels(const std::string& text, const std::string& what, data::ClassTable& table);
+
 // What a network needs and no table of fields holds: classes, place in a run. `named`
 // is a part in the words of the file. A file with a good checksum may still come from another
 // program.

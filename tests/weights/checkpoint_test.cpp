@@ -209,6 +209,23 @@ TEST_F(Checkpoint, AnUnknownOptionalAttributeIsReadOver) {
     EXPECT_EQ(state_hash(load_checkpoint(file_)), state_hash(snapshot_));
 }
 
+// The labels of the data set's own masks: outside of the file's checksum, under one of their own.
+TEST_F(Checkpoint, KeepsTheDataSetsLabels) {
+    EXPECT_EQ(read_text(file_).find("class_labels"), std::string::npos);  // none to keep
+    auto& classes = snapshot_.info.classes.classes;
+    for (int c = 0; c < 4; ++c) classes[static_cast<std::size_t>(c)].labels = {7 + 1000 * c, 3};
+    save_checkpoint(file_, snapshot_);
+    const auto loaded = load_checkpoint(file_).info.classes.classes;
+    for (int c = 0; c < 4; ++c)  // the one to be written is what is kept
+        EXPECT_EQ(loaded.at(static_cast<std::size_t>(c)).labels, std::vector<int>{7 + 1000 * c});
+    for (const char* text :
+         {R"({"crc32":1,"labels":[7,1007,2007,3007]})", R"([7,1007,2007,3007])", "[7", "{}"}) {
+        testing::Hdf5Editor(file_).replace("class_labels", testing::text_attribute(text));
+        EXPECT_NE(refusal(file_).find("its class_labels "), std::string::npos)
+            << text << ": " << refusal(file_);
+    }
+}
+
 TEST_F(Checkpoint, AnotherVersionIsOfANewerProgram) {
     testing::Hdf5Editor(file_).poke("format_version", 0, 2);
     EXPECT_THROW(load_checkpoint(file_), io::NewerFile);

@@ -77,6 +77,24 @@ TEST_F(SavedWeights, DescribeThemselves) {
     EXPECT_EQ(WeightsFile(dir_ / "b.safetensors").untrained(), "ASPP and decoder");
 }
 
+TEST_F(SavedWeights, KeepTheDataSetsLabels) {
+    save_weights(dir_ / "a.safetensors", snapshot_, "");
+    auto& classes = snapshot_.info.classes.classes;
+    for (int c = 0; c < 4; ++c) classes[static_cast<std::size_t>(c)].labels = {9 - c};
+    save_weights(dir_ / "b.safetensors", snapshot_, "");
+    const auto got = WeightsFile(dir_ / "b.safetensors").info()->classes.classes;
+    for (int c = 0; c < 4; ++c)
+        EXPECT_EQ(got.at(static_cast<std::size_t>(c)).labels, std::vector<int>{9 - c});
+    const auto without = WeightsFile(dir_ / "a.safetensors").info()->classes.classes;
+    for (const auto& info : without) EXPECT_TRUE(info.labels.empty());
+    auto metadata = WeightsFile(dir_ / "b.safetensors").metadata();
+    for (auto& [key, value] : metadata)
+        if (key == "class_labels") value.replace(value.find("[9"), 2, "[8");
+    io::write_safetensors(dir_ / "c.safetensors", {}, metadata);
+    EXPECT_THAT(testing::message_of<DataError>([&] { WeightsFile(dir_ / "c.safetensors"); }),
+                HasSubstr("metadata \"class_labels\" is damaged"));
+}
+
 TEST_F(SavedWeights, ACheckpointHasTheSameTensors) {
     snapshot_.info.classes.ignore = 255;
     for (const auto& [name, values] : snapshot_.parameters)
