@@ -37,8 +37,8 @@ SegmentationLossKernel::SegmentationLossKernel(const graph::SegmentationLoss& op
     : op_(op),
       logits_(logits),
       labels_(labels),
-      rows_(logits.h, labels.h),
-      columns_(logits.w, labels.w) {
+      rows_(logits.h, labels.h, op.align_corners),
+      columns_(logits.w, labels.w, op.align_corners) {
     std::int64_t o = 0;
     for (std::int64_t i = 0; i < logits.h; ++i) {
         band_first_.push_back(o);

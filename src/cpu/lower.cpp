@@ -237,7 +237,8 @@ template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::Upsample& op, const graph::Node& node) {
     const auto ids = operands(op, node);
     const View x = view(ids.x), y = view(ids.y);
-    return [this, x, y, rows = Axis(x.shape.h, y.shape.h), columns = Axis(x.shape.w, y.shape.w)] {
+    return [this, x, y, rows = Axis(x.shape.h, y.shape.h, op.align_corners),
+            columns = Axis(x.shape.w, y.shape.w, op.align_corners)] {
         upsample(model_->threads, rows, columns, x, y);
     };
 }
@@ -246,8 +247,8 @@ template <>
 CpuExecutable::Action CpuExecutable::lower(const graph::UpsampleGrad& op, const graph::Node& node) {
     const auto ids = operands(op, node);
     const View dy = view(ids.dy), dx = view(ids.dx);
-    return [this, dy, dx, rows = Axis(dx.shape.h, dy.shape.h),
-            columns = Axis(dx.shape.w, dy.shape.w)] {
+    return [this, dy, dx, rows = Axis(dx.shape.h, dy.shape.h, op.align_corners),
+            columns = Axis(dx.shape.w, dy.shape.w, op.align_corners)] {
         upsample_grad(model_->threads, rows, columns, dy, dx);
     };
 }

@@ -4,8 +4,9 @@
 
 namespace deeplab::cpu {
 
-Axis::Axis(std::int64_t in, std::int64_t out) {
-    for (std::int64_t o = 0; o < out; ++o) taps.push_back(math::bilinear_tap(o, in, out, true));
+Axis::Axis(std::int64_t in, std::int64_t out, bool align_corners) {
+    for (std::int64_t o = 0; o < out; ++o)
+        taps.push_back(math::bilinear_tap(o, in, out, align_corners));
     for (std::int64_t i = 0; i < in; ++i) {
         first.push_back(static_cast<std::int64_t>(shares.size()));
         for (std::int64_t o = 0; o < out; ++o) {

@@ -1,5 +1,5 @@
 #pragma once
-// Bilinear resizing with align_corners, and its adjoint.
+// Bilinear resizing (math/bilinear.h), and its adjoint.
 
 #include <cstdint>
 #include <vector>
@@ -21,7 +21,7 @@ struct Axis {
     std::vector<Share> shares;
     std::vector<std::int64_t> first;
 
-    Axis(std::int64_t in, std::int64_t out);
+    Axis(std::int64_t in, std::int64_t out, bool align_corners);
 };
 
 void upsample(const Threads& threads, const Axis& rows, const Axis& columns, const View& x,

@@ -310,15 +310,16 @@ CudaExecutable::Action CudaExecutable::lower(const graph::GlobalAveragePoolGrad&
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::Upsample& op, const graph::Node& node) {
     const auto ids = operands(op, node);
-    return [this, x = view(ids.x), y = view(ids.y)] { upsample(model_->stream.get(), x, y); };
+    return
+        [this, op, x = view(ids.x), y = view(ids.y)] { upsample(model_->stream.get(), op, x, y); };
 }
 
 template <>
 CudaExecutable::Action CudaExecutable::lower(const graph::UpsampleGrad& op,
                                              const graph::Node& node) {
     const auto ids = operands(op, node);
-    return [this, dy = view(ids.dy), dx = view(ids.dx)] {
-        upsample_grad(model_->stream.get(), dy, dx);
+    return [this, op, dy = view(ids.dy), dx = view(ids.dx)] {
+        upsample_grad(model_->stream.get(), op, dy, dx);
     };
 }
 
@@ -355,7 +356,7 @@ CudaExecutable::Action CudaExecutable::lower(const graph::SegmentationLoss& op,
     const View logits = view(ids.logits), labels = view(ids.labels), loss = view(ids.loss),
                dlogits = view(ids.dlogits);
     gradient_scale_ = static_cast<double>(op.gradient_scale);
-    need_scratch(segmentation_loss_scratch_bytes(logits.shape, labels.shape));
+    need_scratch(segmentation_loss_scratch_bytes(op, logits.shape, labels.shape));
     return [this, op, logits, labels, loss, dlogits] {
         cudaStream_t stream = model_->stream.get();
         segmentation_loss(stream, op, logits, labels, loss, dlogits, scratch(stream));

@@ -173,11 +173,11 @@ TensorId Builder::global_average_pool(TensorId x) {
 }
 
 TensorId Builder::upsample(TensorId x, std::int64_t height, std::int64_t width, TensorId into,
-                           std::int64_t channel_offset) {
+                           std::int64_t channel_offset, bool align_corners) {
     const Shape s = shape(x);
     const TensorId y = output(plan_.tensor(x).name + ".up", {s.n, s.c, height, width}, into,
                               channel_offset);
-    emit(Upsample{}, {x}, {y});
+    emit(Upsample{align_corners}, {x}, {y});
     return y;
 }
 
@@ -193,7 +193,8 @@ TensorId Builder::concatenation(const std::string& name, const Shape& shape) {
     return add({.name = name, .shape = shape});
 }
 
-void Builder::segmentation_loss(TensorId logits, TensorId labels, std::int32_t ignore) {
+void Builder::segmentation_loss(TensorId logits, TensorId labels, std::int32_t ignore,
+                                bool align_corners) {
     plan_.logits = logits;
     plan_.loss = add({.name = "loss", .shape = {}, .dtype = DType::f64, .space = Space::result});
     std::vector<TensorId> out = {plan_.loss};
@@ -202,7 +203,7 @@ void Builder::segmentation_loss(TensorId logits, TensorId labels, std::int32_t i
     const double pixels = static_cast<double>(shape(labels).h * shape(labels).w);
     const auto scale = static_cast<float>(std::exp2(-std::floor(std::log2(pixels))));
     if (mode_ != Mode::inference) out.push_back(add({.name = "d logits", .shape = shape(logits)}));
-    emit(SegmentationLoss{ignore, scale}, {logits, labels}, std::move(out));
+    emit(SegmentationLoss{ignore, scale, align_corners}, {logits, labels}, std::move(out));
 }
 
 void Builder::keep(TensorId tensor) {

@@ -31,6 +31,11 @@ void add_convolution(Hash& h, const Convolution& o) {
     if (o.input != Activation::none) h.add(o.input);
 }
 
+// And those of aligned corners the one they had before there were others.
+void add_corners(Hash& h, bool align_corners) {
+    if (!align_corners) h.add(align_corners);
+}
+
 void add_attributes(Hash& h, const Op& op) {
     h.add(op.index());
     std::visit(Overloaded{
@@ -54,12 +59,14 @@ void add_attributes(Hash& h, const Op& op) {
                    [&](const MaxPoolGrad& o) { h.add(o.kernel), h.add(o.stride), h.add(o.pad); },
                    [&](const GlobalAveragePool&) {},
                    [&](const GlobalAveragePoolGrad&) {},
-                   [&](const Upsample&) {},
-                   [&](const UpsampleGrad&) {},
+                   [&](const Upsample& o) { add_corners(h, o.align_corners); },
+                   [&](const UpsampleGrad& o) { add_corners(h, o.align_corners); },
                    [&](const Dropout& o) { h.add(o.probability), h.add(o.layer); },
                    [&](const DropoutGrad& o) { h.add(o.probability), h.add(o.layer); },
                    [&](const Sum&) {},
-                   [&](const SegmentationLoss& o) { h.add(o.ignore), h.add(o.gradient_scale); },
+                   [&](const SegmentationLoss& o) {
+                       h.add(o.ignore), h.add(o.gradient_scale), add_corners(h, o.align_corners);
+                   },
                    [&](const AllReduce& o) { h.add(o.bucket); },
                    [&](const Update&) {},
                },

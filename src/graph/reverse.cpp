@@ -174,7 +174,7 @@ private:
     void reverse(const Upsample& op, const Node& node) {
         const auto t = operands(op, node);
         const TensorId dy = gradient(t.y);
-        emit(UpsampleGrad{}, {dy}, {contribute(t.x)});
+        emit(UpsampleGrad{op.align_corners}, {dy}, {contribute(t.x)});
     }
 
     void reverse(const Dropout& op, const Node& node) {

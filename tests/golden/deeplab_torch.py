@@ -29,8 +29,8 @@ def conv(inputs, outputs, kernel, stride=1, padding=0, dilation=1, bias=False, g
     return layer
 
 
-def resize(x, size):
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+def resize(x, size, align_corners=True):
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
 
 
 class BasicBlock(nn.Module):

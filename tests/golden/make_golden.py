@@ -223,13 +223,17 @@ RESIZES = {  # n c h w  height width
 
 
 def resizes(f):
-    for name, case in RESIZES.items():
-        x = tensor(case[:4], 1)
-        y = deeplab_torch.resize(x, case[4:])
-        y.backward(tensor(y.shape, 9, False))
-        f.ints(f"upsample/{name}/geometry", case)
-        f.put(f"upsample/{name}/y", y)
-        f.put(f"upsample/{name}/dx", x.grad)
+    for align in True, False:
+        op = "upsample" if align else "upsample_half_pixel"
+        for name, case in RESIZES.items():
+            if not align and name == "decoder":
+                continue
+            x = tensor(case[:4], 1)
+            y = deeplab_torch.resize(x, case[4:], align)
+            y.backward(tensor(y.shape, 9, False))
+            f.ints(f"{op}/{name}/geometry", case)
+            f.put(f"{op}/{name}/y", y)
+            f.put(f"{op}/{name}/dx", x.grad)
 
 
 def dropouts(f):
@@ -262,17 +266,20 @@ HEADS = {  # n classes h w  height width, share of valid pixels
 
 
 def heads(f):
-    for name, (case, valid) in HEADS.items():
-        n, c, h, w, height, width = case
-        logits = (tensor((n, c, h, w), 1, False) * 8).requires_grad_()
-        labels = torch.from_numpy(random_labels(n * height * width, c, valid).reshape(n, height, width))
-        loss = F.cross_entropy(deeplab_torch.resize(logits, (height, width)), labels.long(),
-                               ignore_index=255, reduction="sum")
-        loss.backward()
-        f.ints(f"segmentation_loss/{name}/geometry", case)
-        f.put(f"segmentation_loss/{name}/valid", [valid])
-        f.put(f"segmentation_loss/{name}/loss", [loss.item()])
-        f.put(f"segmentation_loss/{name}/dlogits", logits.grad)
+    for align in True, False:
+        op = "segmentation_loss" if align else "segmentation_loss_half_pixel"
+        for name, (case, valid) in HEADS.items():
+            n, c, h, w, height, width = case
+            logits = (tensor((n, c, h, w), 1, False) * 8).requires_grad_()
+            labels = random_labels(n * height * width, c, valid).reshape(n, height, width)
+            loss = F.cross_entropy(deeplab_torch.resize(logits, (height, width), align),
+                                   torch.from_numpy(labels).long(), ignore_index=255,
+                                   reduction="sum")
+            loss.backward()
+            f.ints(f"{op}/{name}/geometry", case)
+            f.put(f"{op}/{name}/valid", [valid])
+            f.put(f"{op}/{name}/loss", [loss.item()])
+            f.put(f"{op}/{name}/dlogits", logits.grad)
 
 
 def optimizers(f):

@@ -31,6 +31,7 @@ protected:
         EXPECT_TRUE(near(actual, fixture_.floats(name), limit)) << name;
         ++compared_;
     }
+    void agree_on_the_loss(const std::string& group, bool align_corners);
     void TearDown() override { EXPECT_GT(compared_, 0); }
 
     const Fixture fixture_{"ops.h5"};
@@ -191,20 +192,25 @@ TEST_F(Golden, GlobalAveragePool) {
 }
 
 TEST_F(Golden, Upsample) {
-    each("upsample", 7, [&](const std::string& path, const std::vector<std::int64_t>& g) {
-        const Tensor x = random_tensor({g[0], g[1], g[2], g[3]}, 1),
-                     dy = random_tensor({g[0], g[1], g[4], g[5]}, 9);
-        agrees(reference::upsample(x, g[4], g[5]).data, path + "y", reference_tolerance);
-        agrees(reference::upsample_grad(dy, x.shape).data, path + "dx", reference_tolerance);
+    for (const bool align : {true, false}) {
+        each(align ? "upsample" : "upsample_half_pixel", align ? 7 : 6,
+             [&](const std::string& path, const std::vector<std::int64_t>& g) {
+                 const Tensor x = random_tensor({g[0], g[1], g[2], g[3]}, 1),
+                              dy = random_tensor({g[0], g[1], g[4], g[5]}, 9);
+                 agrees(reference::upsample(x, g[4], g[5], align).data, path + "y",
+                        reference_tolerance);
+                 agrees(reference::upsample_grad(dy, x.shape, align).data, path + "dx",
+                        reference_tolerance);
 
-        TinyPlan t;
-        const TensorId y = t.arena(dy.shape), dx = t.arena(x.shape);
-        t.node(graph::Upsample{}, {t.input(x)}, {y});
-        t.node(graph::UpsampleGrad{}, {t.input(dy)}, {dx});
-        const Ran ran(t);
-        agrees(ran[y], path + "y", tolerance);
-        agrees(ran[dx], path + "dx", tolerance);
-    });
+                 TinyPlan t;
+                 const TensorId y = t.arena(dy.shape), dx = t.arena(x.shape);
+                 t.node(graph::Upsample{align}, {t.input(x)}, {y});
+                 t.node(graph::UpsampleGrad{align}, {t.input(dy)}, {dx});
+                 const Ran ran(t);
+                 agrees(ran[y], path + "y", tolerance);
+                 agrees(ran[dx], path + "dx", tolerance);
+             });
+    }
 }
 
 TEST_F(Golden, Dropout) {
@@ -246,9 +252,9 @@ TEST_F(Golden, Sum) {
     });
 }
 
-TEST_F(Golden, SegmentationLoss) {
-    each("segmentation_loss", 6, [&](const std::string& path, const std::vector<std::int64_t>& g) {
-        const graph::SegmentationLoss op{.gradient_scale = 0.25f};
+void Golden::agree_on_the_loss(const std::string& group, bool align_corners) {
+    each(group, 6, [&](const std::string& path, const std::vector<std::int64_t>& g) {
+        const graph::SegmentationLoss op{.gradient_scale = 0.25f, .align_corners = align_corners};
         Tensor logits = random_tensor({g[0], g[1], g[2], g[3]}, 1);
         for (double& v : logits.data) v *= 8;
         const auto labels = random_labels(static_cast<std::size_t>(g[0] * g[4] * g[5]),
@@ -270,6 +276,11 @@ TEST_F(Golden, SegmentationLoss) {
         agrees(Values{ran.result.loss_sum}, path + "loss", tolerance);
         agrees(unscaled(ran[dlogits]), path + "dlogits", tolerance);
     });
+}
+
+TEST_F(Golden, SegmentationLoss) {
+    agree_on_the_loss("segmentation_loss", true);
+    agree_on_the_loss("segmentation_loss_half_pixel", false);
 }
 
 // torch.optim.SGD, its step() repeated, on the gradient of a 1x1 convolution's weights.

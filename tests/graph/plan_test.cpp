@@ -254,6 +254,35 @@ TEST(Reverse, AnActivatedInputMasksTheDataGradientAndIsReadByTheWeightsGradient)
     EXPECT_NE(hash(plan), hash(plan_with_activated_input(Activation::relu6)));
 }
 
+// A head of upsampled features and the loss, both of which resize.
+Plan plan_of_corners(bool features, bool loss) {
+    Builder b(Mode::training);
+    const TensorId images = b.images({2, 3, 9, 9}), labels = b.labels({2, 1, 9, 9});
+    const TensorId x = b.conv2d(images, "stem", 8, 3, {2, 1, 1, 1});
+    const TensorId y = b.upsample(x, 7, 7, none, 0, features);
+    b.segmentation_loss(b.conv2d(y, "classifier", 5, 1, {}, true), labels, 255, loss);
+    return b.training_plan(1 << 20, {}, [](const Parameter&) { return UpdateSegment{}; });
+}
+
+TEST(Corners, AreOfTheGradientTooAndOfTheHash) {
+    for (const bool aligned : {true, false}) {
+        int gradients = 0;
+        for (const Node& node : plan_of_corners(aligned, true).nodes) {
+            const auto* op = std::get_if<UpsampleGrad>(&node.op);
+            if (op == nullptr) continue;
+            EXPECT_EQ(op->align_corners, aligned);
+            ++gradients;
+        }
+        EXPECT_EQ(gradients, 1);
+    }
+    std::set<std::uint64_t> hashes;
+    for (const bool features : {true, false})
+        for (const bool loss : {true, false}) hashes.insert(hash(plan_of_corners(features, loss)));
+    EXPECT_EQ(hashes.size(), 4u);
+    // Of the time when corners were always aligned.
+    EXPECT_EQ(hash(small_plan()), 0x7f8a76361b26ee68u);
+}
+
 TEST(Validate, RefusesAnActivatedInputOfWhatIsNotDepthwise) {
     const auto refusal = [](std::int64_t outputs, const ConvGeometry& g, bool bias) -> std::string {
         Builder b(Mode::inference);

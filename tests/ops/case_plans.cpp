@@ -116,11 +116,11 @@ CasePlan resize(const ResizeCase& c) {
     const TensorId x = t.input(random_tensor(c.x, 1)), y = t.arena(large),
                    dy = t.input(random_tensor(large, 2)), dx = t.arena(c.x),
                    dx_of_slice = t.arena(c.x), slice = t.slice(large, c.margin);
-    t.node(graph::Upsample{}, {x}, {y});
+    t.node(graph::Upsample{c.align_corners}, {x}, {y});
     p.forward = t.plan.nodes.size();
-    t.node(graph::Upsample{}, {x}, {slice});
-    t.node(graph::UpsampleGrad{}, {dy}, {dx});
-    t.node(graph::UpsampleGrad{}, {t.as_slice(dy, c.margin)}, {dx_of_slice});
+    t.node(graph::Upsample{c.align_corners}, {x}, {slice});
+    t.node(graph::UpsampleGrad{c.align_corners}, {dy}, {dx});
+    t.node(graph::UpsampleGrad{c.align_corners}, {t.as_slice(dy, c.margin)}, {dx_of_slice});
     p.outputs = {{y, {dy}}};
     p.inputs = {{x, dx}, {x, dx_of_slice}};
     return p;
@@ -173,7 +173,8 @@ CasePlan loss(const LossCase& c) {
                    truth = t.label_input({c.logits.n, 1, c.height, c.width},
                                          random_labels(c.logits, c.height, c.width, c.valid)),
                    result = t.result(), dlogits = t.arena(c.logits);
-    t.node(graph::SegmentationLoss{.gradient_scale = 0.25f}, {in, truth}, {result, dlogits});
+    t.node(graph::SegmentationLoss{.gradient_scale = 0.25f, .align_corners = c.align_corners},
+           {in, truth}, {result, dlogits});
     p.forward = t.plan.nodes.size();
     p.outputs = {{result, {}}};
     p.inputs = {{in, dlogits}};

@@ -52,7 +52,7 @@ struct ResizeCase {
     Shape x;
     std::int64_t height, width;
     Margin margin = {7, 4};  // y is written whole and as a slice; dy is read so
-    bool differences = false;
+    bool differences = false, align_corners = true;
 };
 
 struct DropoutCase {
@@ -73,7 +73,7 @@ struct LossCase {
     Shape logits;
     std::int64_t height, width;
     double valid;  // part of the pixels
-    bool differences = false;
+    bool differences = false, align_corners = true;
 };
 
 CasePlan convolution(const ConvolutionCase& c);

@@ -212,6 +212,7 @@ const std::vector<NormCase>& norm_cases() {
 
 namespace {
 
+std::string told(bool align_corners) { return align_corners ? "" : ", half-pixel centres"; }
 std::string told(Margin m) {
     return m.before + m.after > 0 ? cat(" margin ", m.before, '+', m.after) : std::string();
 }
@@ -251,7 +252,7 @@ const std::vector<ResizeCase> resize_cases = {
     {{2, 64, 9, 7}, 33, 25},        {{1, 256, 5, 5}, 17, 17},
     {{3, 48, 1, 1}, 13, 9, {8, 0}}, {{2, 3, 6, 4}, 11, 15},
     {{1, 21, 3, 3}, 9, 10, {5, 2}}, {{1, 304, 3, 2}, 5, 4, {16, 32}},
-    {{1, 8, 2, 5}, 150, 5},         {{1, 8, 1, 4}, 3, 7},
+    {{1, 8, 2, 5}, 150, 5},         {{1, 48, 1, 4}, 3, 7},
     {{2, 24, 9, 9}, 5, 4},          {{1, 2048, 2, 2}, 3, 3},
     {{1, 16, 4, 4}, 1, 1},          {{2, 2, 3, 4}, 9, 7, {}, true},
     {{1, 3, 1, 1}, 4, 5, {}, true}, {{1, 2, 7, 6}, 3, 4, {}, true},
@@ -290,7 +291,9 @@ std::vector<SumCase> sum_cases() {
 std::vector<LossCase> loss_cases() {
     std::vector<LossCase> all = {{{2, 4, 3, 4}, 9, 7, 0.8, true},
                                  {{1, 2, 5, 3}, 5, 3, 0.8, true},
-                                 {{3, 5, 1, 1}, 4, 4, 0.8, true}};
+                                 {{3, 5, 1, 1}, 4, 4, 0.8, true},
+                                 {{2, 4, 3, 4}, 9, 7, 0.8, true, false},
+                                 {{1, 2, 5, 3}, 4, 2, 0.8, true, false}};
     const LossCase shapes[] = {{{2, 21, 9, 9}, 33, 33, 1},
                                {{1, 2, 5, 3}, 18, 11, 1},
                                {{3, 19, 1, 1}, 5, 7, 1},
@@ -317,6 +320,9 @@ std::vector<LossCase> loss_cases() {
             c.valid = valid;
             all.push_back(c);
         }
+        c.valid = 0.7;
+        c.align_corners = false;
+        all.push_back(c);
     }
     return all;
 }
@@ -341,9 +347,14 @@ std::vector<OpCase> op_cases() {
             "GlobalAveragePool", cat(to_string(c.first), told(c.second)),
             [](const auto& pair) { return average_pool(pair.first, pair.second); }, c,
             c.first.elements() < 200);
-    for (const auto& c : resize_cases)
-        add("Upsample", cat(to_string(c.x), " to ", c.height, 'x', c.width, told(c.margin)), resize,
-            c, c.differences);
+    for (ResizeCase c : resize_cases) {
+        for (const bool align : {true, false}) {
+            c.align_corners = align;
+            add("Upsample",
+                cat(to_string(c.x), " to ", c.height, 'x', c.width, told(c.margin), told(align)),
+                resize, c, c.differences);
+        }
+    }
     for (const auto& c : dropout_cases())
         add("Dropout", cat(to_string(c.shape), " of ", c.probability, told(c.margin)), dropout, c,
             c.differences);
@@ -352,8 +363,9 @@ std::vector<OpCase> op_cases() {
             c.shape.elements() < 20);
     for (const auto& c : loss_cases())
         add("SegmentationLoss",
-            cat(to_string(c.logits), " to ", c.height, 'x', c.width, ", ", c.valid, " valid"), loss,
-            c, c.differences);
+            cat(to_string(c.logits), " to ", c.height, 'x', c.width, ", ", c.valid, " valid",
+                told(c.align_corners)),
+            loss, c, c.differences);
     for (const float clip : {0.0f, 0.5f}) {
         for (const bool accumulate : {false, true})
             add(

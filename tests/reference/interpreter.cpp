@@ -228,11 +228,12 @@ struct Interpreter::Ops {
     void operator()(const graph::Upsample& op) const {
         const auto o = operands(op, node);
         const Shape& y = self.plan_.tensor(o.y).shape;
-        self.write(o.y, upsample(read(o.x), y.h, y.w));
+        self.write(o.y, upsample(read(o.x), y.h, y.w, op.align_corners));
     }
     void operator()(const graph::UpsampleGrad& op) const {
         const auto o = operands(op, node);
-        self.write(o.dx, upsample_grad(read(o.dy), self.plan_.tensor(o.dx).shape));
+        const Shape& dx = self.plan_.tensor(o.dx).shape;
+        self.write(o.dx, upsample_grad(read(o.dy), dx, op.align_corners));
     }
     Tensor dropped(const Tensor& x, float probability, std::uint32_t layer) const {
         std::vector<math::SampleKey> keys;

@@ -250,9 +250,9 @@ namespace {
 // f(source row, source column, weight) for the four values an output pixel is made of.
 template <class F>
 void for_each_corner(std::int64_t p, std::int64_t q, const Shape& in, const Shape& out,
-                     const F& f) {
-    const math::Tap v = math::bilinear_tap(p, in.h, out.h, true),
-                    h = math::bilinear_tap(q, in.w, out.w, true);
+                     bool align_corners, const F& f) {
+    const math::Tap v = math::bilinear_tap(p, in.h, out.h, align_corners),
+                    h = math::bilinear_tap(q, in.w, out.w, align_corners);
     const double tv = static_cast<double>(v.t), th = static_cast<double>(h.t);
     f(v.i0, h.i0, (1 - tv) * (1 - th));
     f(v.i0, h.i1, (1 - tv) * th);
@@ -262,20 +262,20 @@ void for_each_corner(std::int64_t p, std::int64_t q, const Shape& in, const Shap
 
 }  // namespace
 
-Tensor upsample(const Tensor& x, std::int64_t height, std::int64_t width) {
+Tensor upsample(const Tensor& x, std::int64_t height, std::int64_t width, bool align_corners) {
     Tensor y({x.shape.n, x.shape.c, height, width});
     for_each(y.shape, [&](auto n, auto c, auto p, auto q) {
-        for_each_corner(p, q, x.shape, y.shape, [&](auto h, auto w, double weight) {
+        for_each_corner(p, q, x.shape, y.shape, align_corners, [&](auto h, auto w, double weight) {
             y.at(n, c, p, q) += weight * x.at(n, c, h, w);
         });
     });
     return y;
 }
 
-Tensor upsample_grad(const Tensor& dy, const Shape& x) {
+Tensor upsample_grad(const Tensor& dy, const Shape& x, bool align_corners) {
     Tensor dx(x);
     for_each(dy.shape, [&](auto n, auto c, auto p, auto q) {
-        for_each_corner(p, q, x, dy.shape, [&](auto h, auto w, double weight) {
+        for_each_corner(p, q, x, dy.shape, align_corners, [&](auto h, auto w, double weight) {
             dx.at(n, c, h, w) += weight * dy.at(n, c, p, q);
         });
     });
@@ -296,7 +296,7 @@ Tensor dropout(const Tensor& x, float probability, std::uint32_t layer, std::uin
 
 Loss segmentation_loss(const Tensor& logits, const std::vector<std::uint8_t>& labels,
                        std::int64_t height, std::int64_t width, const graph::SegmentationLoss& op) {
-    const Tensor z = upsample(logits, height, width);
+    const Tensor z = upsample(logits, height, width, op.align_corners);
     const double scale = static_cast<double>(op.gradient_scale);
     Tensor dz(z.shape);
     Loss result;
@@ -311,7 +311,7 @@ Loss segmentation_loss(const Tensor& logits, const std::vector<std::uint8_t>& la
                                 (std::exp(z.at(n, k, h, w)) / sum - (k == label ? 1.0 : 0.0));
         }
     });
-    result.dlogits = upsample_grad(dz, logits.shape);
+    result.dlogits = upsample_grad(dz, logits.shape, op.align_corners);
     return result;
 }
 

@@ -83,8 +83,9 @@ Tensor max_pool_grad(const Tensor& dy, const Tensor& arg, const Shape& x, const 
 Tensor global_average_pool(const Tensor& x);
 Tensor global_average_pool_grad(const Tensor& dy, const Shape& x);
 
-Tensor upsample(const Tensor& x, std::int64_t height, std::int64_t width);
-Tensor upsample_grad(const Tensor& dy, const Shape& x);
+Tensor upsample(const Tensor& x, std::int64_t height, std::int64_t width,
+                bool align_corners = true);
+Tensor upsample_grad(const Tensor& dy, const Shape& x, bool align_corners = true);
 
 Tensor dropout(const Tensor& x, float probability, std::uint32_t layer, std::uint64_t seed,
                const std::vector<math::SampleKey>& samples);

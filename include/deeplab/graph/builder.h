@@ -53,11 +53,12 @@ public:
     TensorId max_pool(TensorId x, std::int64_t kernel, std::int64_t stride, std::int64_t pad);
     TensorId global_average_pool(TensorId x);
     TensorId upsample(TensorId x, std::int64_t height, std::int64_t width, TensorId into = none,
-                      std::int64_t channel_offset = 0);
+                      std::int64_t channel_offset = 0, bool align_corners = true);
     // The same tensor where probability is 0 and in plans without gradients.
     TensorId dropout(TensorId x, float probability, std::uint32_t layer);
     TensorId concatenation(const std::string& name, const Shape& shape);  // filled through `into`
-    void segmentation_loss(TensorId logits, TensorId labels, std::int32_t ignore);
+    void segmentation_loss(TensorId logits, TensorId labels, std::int32_t ignore,
+                           bool align_corners = true);
     void keep(TensorId tensor);
     const Shape& shape(TensorId tensor) const { return plan_.tensor(tensor).shape; }
 

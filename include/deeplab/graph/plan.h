@@ -142,9 +142,13 @@ struct MaxPoolGrad {
 // torch.nn.AdaptiveAvgPool2d(1). in: x (N,C,H,W); out: y (N,C,1,1)
 struct GlobalAveragePool {};
 struct GlobalAveragePoolGrad {};  // in: dy (N,C,1,1); out: dx
-// Bilinear, align_corners = true (math/bilinear.h). in: x; out: y (may be a slice)
-struct Upsample {};
-struct UpsampleGrad {};  // in: dy; out: dx (gather)
+// Bilinear (math/bilinear.h). in: x; out: y (may be a slice)
+struct Upsample {
+    bool align_corners = true;
+};
+struct UpsampleGrad {
+    bool align_corners = true;
+};  // in: dy; out: dx (gather)
 // torch.nn.Dropout, element-wise; mask from math::dropout_keeps(seed, key of the sample, layer, C H
 // W index).
 struct Dropout {
@@ -164,6 +168,7 @@ struct Sum {};
 struct SegmentationLoss {
     std::int32_t ignore = 255;
     float gradient_scale = 1.0f;
+    bool align_corners = true;  // of the upsampling
 };
 
 // Sums one bucket of the flat gradients over all ranks; runs on the communication queue, on the

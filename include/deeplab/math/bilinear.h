@@ -16,7 +16,7 @@ struct Tap {
 };
 
 // torch.nn.functional.interpolate(mode="bilinear"). align_corners: corner pixels map onto each
-// other (513 -> 129 -> 33, the network's own resizes). Otherwise half-pixel centres, clamped at the
+// other (513 -> 129 -> 33). Otherwise half-pixel centres, clamped at the
 // borders. An input of one pixel is repeated.
 DEEPLAB_HD inline Tap bilinear_tap(std::int64_t o, std::int64_t in, std::int64_t out,
                                    bool align_corners) {
@@ -26,8 +26,9 @@ DEEPLAB_HD inline Tap bilinear_tap(std::int64_t o, std::int64_t in, std::int64_t
                 ? static_cast<float>(o) * (static_cast<float>(in - 1) / static_cast<float>(out - 1))
                 : 0.0f;
     } else {
-        s = (static_cast<float>(o) + 0.5f) * (static_cast<float>(in) / static_cast<float>(out)) -
-            0.5f;
+        s = subtract(
+            (static_cast<float>(o) + 0.5f) * (static_cast<float>(in) / static_cast<float>(out)),
+            0.5f);
         if (s < 0.0f) s = 0.0f;
     }
     std::int64_t i0 = static_cast<std::int64_t>(s);

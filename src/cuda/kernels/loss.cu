@@ -18,6 +18,7 @@ struct Geometry {
     int own_h, own_w;                  // of a block, at most
     int ignore;
     float scale;
+    bool align_corners;
 };
 
 // Shared memory has a row of this many floats a class: threads that collect the classes of one
@@ -114,7 +115,7 @@ __device__ __forceinline__ void collect(const float* gradients, const Columns& c
               classes = K > 0 ? K : g.classes, outputs = (j1 - j0) * classes;
     for (int o = static_cast<int>(threadIdx.x); o < outputs; o += threads) {
         const int j = j0 + o / classes, k = o % classes;
-        const Span across = contributions(j, g.w, g.width);
+        const Span across = contributions(j, g.w, g.width, g.align_corners);
         const int first = max(across.first - first_x, 0),
                   last = min(across.last - first_x, threads);
         float sum[1] = {};
@@ -142,9 +143,9 @@ __global__ void __launch_bounds__(96, 4)
     const Columns columns{exchange, reinterpret_cast<int*>(exchange + threads),
                           reinterpret_cast<int*>(exchange + 2 * threads)};
 
-    const int first_x = contributions(j0, g.w, g.width).first,
+    const int first_x = contributions(j0, g.w, g.width, g.align_corners).first,
               x = first_x + static_cast<int>(threadIdx.x);
-    const math::Tap across = math::bilinear_tap(min(x, g.width - 1), g.w, g.width, true);
+    const math::Tap across = math::bilinear_tap(min(x, g.width - 1), g.w, g.width, g.align_corners);
     const bool sees = x < g.width && across.i1 >= j0 && across.i0 < j1,
                owns = sees && across.i0 >= j0;
     columns.t[threadIdx.x] = across.t;
@@ -152,8 +153,8 @@ __global__ void __launch_bounds__(96, 4)
     columns.right[threadIdx.x] = sees ? static_cast<int>(across.i1) : -1;
 
     double own_loss = 0;
-    int band = max(r0 - 1, 0), y = contributions(r0, g.h, g.height).first;
-    while (y < g.height && math::bilinear_tap(y, g.h, g.height, true).i0 < band) ++y;
+    int band = max(r0 - 1, 0), y = contributions(r0, g.h, g.height, g.align_corners).first;
+    while (y < g.height && math::bilinear_tap(y, g.h, g.height, g.align_corners).i0 < band) ++y;
 #pragma unroll
     for (int k = 0; k < classes; ++k) to_lower[k] = 0.0f;
     row_between<K>(logits, (n * g.h + band) * g.w, across, classes, lower);
@@ -164,7 +165,7 @@ __global__ void __launch_bounds__(96, 4)
 #pragma unroll
         for (int k = 0; k < classes; ++k) to_lower[k] = 0.0f;
         for (; y < g.height; ++y) {
-            const math::Tap down = math::bilinear_tap(y, g.h, g.height, true);
+            const math::Tap down = math::bilinear_tap(y, g.h, g.height, g.align_corners);
             if (down.i0 != band) break;
             if (!sees) continue;
             const int label = labels[(static_cast<std::int64_t>(n) * g.height + y) * g.width + x];
@@ -210,12 +211,13 @@ struct Parts {
 
 // As many columns as a block's threads see, and the rows that take the least time: a block computes
 // one band more than it owns.
-Parts parts(const Shape& logits, const Shape& labels) {
+Parts parts(const Shape& logits, const Shape& labels, bool align_corners) {
     Parts p{};
     p.threads = logits.c <= 32 ? 96 : 32;
-    const double apart = logits.w > 1 && labels.w > 1
-                             ? static_cast<double>(labels.w - 1) / static_cast<double>(logits.w - 1)
-                             : 0.0;
+    const double sides = align_corners ? 1 : 0;
+    const double apart = logits.w > 1 && labels.w > 1 ? (static_cast<double>(labels.w) - sides) /
+                                                            (static_cast<double>(logits.w) - sides)
+                                                      : 0.0;
     p.own_w = logits.w;
     if (apart > 0) {
         p.own_w = std::min(
@@ -252,23 +254,24 @@ void launch_head(cudaStream_t stream, const Parts& p, const View& logits, const 
 
 }  // namespace
 
-std::int64_t segmentation_loss_scratch_bytes(const Shape& logits, const Shape& labels) {
-    const Parts p = parts(logits, labels);
+std::int64_t segmentation_loss_scratch_bytes(const graph::SegmentationLoss& op, const Shape& logits,
+                                             const Shape& labels) {
+    const Parts p = parts(logits, labels, op.align_corners);
     return p.across * p.down * logits.n * static_cast<std::int64_t>(sizeof(double));
 }
 
 void segmentation_loss(cudaStream_t stream, const graph::SegmentationLoss& op, const View& logits,
                        const View& labels, const View& loss, const View& dlogits,
                        const Scratch& scratch) {
-    const Parts p = parts(logits.shape, labels.shape);
+    const Parts p = parts(logits.shape, labels.shape, op.align_corners);
     expects(logits.shape.c <= 256 && logits.pixels() < (std::int64_t{1} << 30),
             "labels are bytes, pixels have 30 bits");
     expects(labels.pitch == 1 && labels.type == DType::u8, "labels are whole u8 planes");
     const auto narrow = [](std::int64_t value) { return static_cast<int>(value); };
     const Shape &l = logits.shape, &image = labels.shape;
-    const Geometry g{narrow(l.c),     narrow(l.h),     narrow(l.w),
-                     narrow(image.h), narrow(image.w), narrow(p.own_h),
-                     narrow(p.own_w), op.ignore,       op.gradient_scale};
+    const Geometry g{narrow(l.c),       narrow(l.h),     narrow(l.w),     narrow(image.h),
+                     narrow(image.w),   narrow(p.own_h), narrow(p.own_w), op.ignore,
+                     op.gradient_scale, op.align_corners};
     with_type(logits.type, [&](auto zero) {
         using T = decltype(zero);
         if (l.c == 21) {

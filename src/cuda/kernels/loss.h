@@ -12,7 +12,8 @@
 namespace deeplab::cuda {
 
 // logits (N,K,h,w), labels (N,1,H,W).
-std::int64_t segmentation_loss_scratch_bytes(const Shape& logits, const Shape& labels);
+std::int64_t segmentation_loss_scratch_bytes(const graph::SegmentationLoss& op, const Shape& logits,
+                                             const Shape& labels);
 
 // loss: one f64; dlogits: none in a plan without gradients. Labels are classes or `ignore`: whoever
 // uploads them checks that; others give a wrong loss here, no wrong access. Images are at most 46

@@ -10,6 +10,7 @@ namespace {
 
 struct Geometry {
     int in_h, in_w, out_h, out_w, channels, tiles;
+    bool align_corners;
 };
 
 constexpr int band = 8;  // output rows of a block: it reads about band / scale + 1 input rows
@@ -33,11 +34,11 @@ __global__ void __launch_bounds__(256, 4)
               q = static_cast<int>(blockIdx.x / g.tiles * blockDim.y + threadIdx.y),
               n = static_cast<int>(blockIdx.z), first = static_cast<int>(blockIdx.y) * band;
     if (c >= g.channels || q >= g.out_w) return;
-    const math::Tap h = math::bilinear_tap(q, g.in_w, g.out_w, true);
+    const math::Tap h = math::bilinear_tap(q, g.in_w, g.out_w, g.align_corners);
     float upper[V] = {}, lower[V] = {};
     std::int64_t in_upper = -1, in_lower = -1;  // the input rows that are there
     for (int p = first; p < min(first + band, g.out_h); ++p) {
-        const math::Tap v = math::bilinear_tap(p, g.in_h, g.out_h, true);
+        const math::Tap v = math::bilinear_tap(p, g.in_h, g.out_h, g.align_corners);
         if (v.i0 != in_upper) {
             if (v.i0 == in_lower) {
 #pragma unroll
@@ -69,17 +70,18 @@ __global__ void __launch_bounds__(256, 4)
               j = static_cast<int>(blockIdx.x / g.tiles * blockDim.y + threadIdx.y),
               i = static_cast<int>(blockIdx.y), n = static_cast<int>(blockIdx.z);
     const bool active = c < g.channels && j < g.in_w;
-    const Span down = contributions(i, g.in_h, g.out_h), across = contributions(j, g.in_w, g.out_w);
+    const Span down = contributions(i, g.in_h, g.out_h, g.align_corners),
+               across = contributions(j, g.in_w, g.out_w, g.align_corners);
     float sum[V] = {};
     for (int begin = down.first; begin < down.last; begin += rows_at_once) {
         const int count = min(rows_at_once, down.last - begin);
         __syncthreads();
         for (int r = thread_number(); r < count; r += thread_count())
-            weights[r] = weight(begin + r, i, g.in_h, g.out_h);
+            weights[r] = weight(begin + r, i, g.in_h, g.out_h, g.align_corners);
         __syncthreads();
         if (!active) continue;
         for (int q = across.first; q < across.last; ++q) {
-            const float horizontal = weight(q, j, g.in_w, g.out_w);
+            const float horizontal = weight(q, j, g.in_w, g.out_w, g.align_corners);
             if (horizontal == 0.0f) continue;
 #pragma unroll 4
             for (int r = 0; r < count; ++r) {
@@ -94,27 +96,34 @@ __global__ void __launch_bounds__(256, 4)
     if (active) store(dx.at((n * g.in_h + i) * g.in_w + j, c), sum);
 }
 
-Geometry geometry(const Shape& in, const Shape& out, std::int64_t tiles) {
+Geometry geometry(const Shape& in, const Shape& out, std::int64_t tiles, bool align_corners) {
     expects(std::max(in.n * in.h * in.w, out.n * out.h * out.w) < (std::int64_t{1} << 30),
             "kernels count pixels with 30 bits");
-    return {static_cast<int>(in.h),  static_cast<int>(in.w), static_cast<int>(out.h),
-            static_cast<int>(out.w), static_cast<int>(in.c), static_cast<int>(tiles)};
+    return {static_cast<int>(in.h),
+            static_cast<int>(in.w),
+            static_cast<int>(out.h),
+            static_cast<int>(out.w),
+            static_cast<int>(in.c),
+            static_cast<int>(tiles),
+            align_corners};
 }
 
 }  // namespace
 
-void upsample(cudaStream_t stream, const View& x, const View& y) {
+void upsample(cudaStream_t stream, const graph::Upsample& op, const View& x, const View& y) {
     with_vectors(
         [&](auto zero, auto width) {
             using T = decltype(zero);
             const PixelTiling t = pixel_tiling(y.shape, width, ceil_div(y.shape.h, band));
             launch("upsampling", stream, upsample_kernel<T, width>, t.grid, t.block(), 0,
-                   rows<const T>(x), rows<T>(y), geometry(x.shape, y.shape, t.tiles));
+                   rows<const T>(x), rows<T>(y),
+                   geometry(x.shape, y.shape, t.tiles, op.align_corners));
         },
         x, y);
 }
 
-void upsample_grad(cudaStream_t stream, const View& dy, const View& dx) {
+void upsample_grad(cudaStream_t stream, const graph::UpsampleGrad& op, const View& dy,
+                   const View& dx) {
     // One pixel was repeated: a sum over all outputs, which has enough threads only as such.
     if (dx.shape.h == 1 && dx.shape.w == 1) return sum_pixels(stream, dy, 1.0f, dx);
     with_vectors(
@@ -123,7 +132,7 @@ void upsample_grad(cudaStream_t stream, const View& dy, const View& dx) {
             const PixelTiling t = pixel_tiling(dx.shape, width, dx.shape.h);
             launch("upsampling's gradient", stream, upsample_grad_kernel<T, width>, t.grid,
                    t.block(), 0, rows<const T>(dy), rows<T>(dx),
-                   geometry(dx.shape, dy.shape, t.tiles));
+                   geometry(dx.shape, dy.shape, t.tiles, op.align_corners));
         },
         dy, dx);
 }

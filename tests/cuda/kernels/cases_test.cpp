@@ -115,11 +115,11 @@ private:
         }
         void operator()(const graph::Upsample& op) const {
             const auto o = operands(op, node);
-            cuda::upsample(no_stream, at(o.x), at(o.y));
+            cuda::upsample(no_stream, op, at(o.x), at(o.y));
         }
         void operator()(const graph::UpsampleGrad& op) const {
             const auto o = operands(op, node);
-            cuda::upsample_grad(no_stream, at(o.dy), at(o.dx));
+            cuda::upsample_grad(no_stream, op, at(o.dy), at(o.dx));
         }
         void operator()(const graph::Dropout& op) const {
             const auto o = operands(op, node);
@@ -139,7 +139,7 @@ private:
             const auto o = operands(op, node);
             const View logits = at(o.logits), labels = at(o.labels);
             const DeviceScratch scratch(
-                cuda::segmentation_loss_scratch_bytes(logits.shape, labels.shape));
+                cuda::segmentation_loss_scratch_bytes(op, logits.shape, labels.shape));
             cuda::segmentation_loss(no_stream, op, logits, labels, at(o.loss), at(o.dlogits),
                                     scratch.get());
         }

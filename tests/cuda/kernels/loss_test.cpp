@@ -20,7 +20,7 @@ struct Head {
         const DeviceTensor device_logits(logits, type, margin);
         const DeviceArray<std::uint8_t> device_labels(labels);
         const Shape image{logits.shape.n, 1, height, width};
-        const DeviceScratch scratch(cuda::segmentation_loss_scratch_bytes(logits.shape, image));
+        const DeviceScratch scratch(cuda::segmentation_loss_scratch_bytes(op, logits.shape, image));
         cuda::segmentation_loss(no_stream, op, device_logits.view(),
                                 {image, 1, DType::u8, device_labels.data()}, loss.view(DType::f64),
                                 gradient ? dlogits.view() : View{}, scratch.get());
@@ -57,7 +57,7 @@ TEST(LossKernel, RefusesWhatItCannotRead) {
     const Shape few{1, 21, 2, 2}, image{1, 1, 5, 5};
     const DeviceTensor logits(reference::random_tensor(few, 1), DType::f32);
     const DeviceArray<double> loss(1);
-    const DeviceScratch scratch(cuda::segmentation_loss_scratch_bytes(few, image));
+    const DeviceScratch scratch(cuda::segmentation_loss_scratch_bytes({}, few, image));
     const DeviceTensor labels(image, DType::u8), wide(image, DType::u8, {0, 1}),
         floats(image, DType::f32);
     for (const DeviceTensor* wrong : {&wide, &floats}) {
