@@ -23,9 +23,13 @@ using graph::TensorId;
 void check(const ModelConfig& c) {
     const std::vector<Dilation>& dilations = family_of(c.backbone).dilations;
     if (std::find(dilations.begin(), dilations.end(), c.dilation) == dilations.end()) {
-        throw UsageError(cat("model.dilation is \"layer\", and the backbone is ", c.backbone,
-                             " — the rule is of mobilenet_v2 and the Xceptions, and a ResNet's "
-                             "blocks are dilated as a whole — leave model.dilation out"));
+        std::string known;
+        for (const Dilation rule : dilations) known += cat(known.empty() ? "" : ", ", name(rule));
+        throw UsageError(cat("model.dilation is \"", name(c.dilation), "\", and the backbone is ",
+                             c.backbone,
+                             " — layer is a rule of mobilenet_v2 and the Xceptions, torchvision "
+                             "and multigrid are rules of ResNets — use one of ",
+                             known));
     }
     if (c.output_stride != 8 && c.output_stride != 16) {
         throw UsageError(cat(
@@ -125,6 +129,16 @@ TensorId build_network(Builder& b, TensorId images, const ModelConfig& config) {
 }
 
 }  // namespace
+
+const char* name(Dilation rule) {
+    switch (rule) {
+        case Dilation::uniform: return "uniform";
+        case Dilation::layer: return "layer";
+        case Dilation::torchvision: return "torchvision";
+        case Dilation::multigrid: return "multigrid";
+    }
+    return "";
+}
 
 graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& t,
                           const OptimizerOptions& optimizer) {

@@ -136,7 +136,7 @@ BackboneFamily mobilenet_family() {
                                   {"classifier.", whole_images}},
                      .ours = [](const std::string& theirs) { return theirs; }}},
         .lookalikes = lookalikes(),
-        .dilations = {Dilation::uniform, Dilation::layer},
+        .dilations = {Dilation::layer, Dilation::uniform},
         .bn_eps = {},
         .bn_momentum = {},
         .build = build,

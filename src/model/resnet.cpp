@@ -32,8 +32,7 @@ constexpr Architecture architectures[] = {
 
 constexpr std::int64_t stem_width = 64;
 
-// Output stride 16: layer4 keeps its stride and dilates every block, the first too (no multi-grid);
-// 8: layer3 as well.
+// Output stride 16: layer4 gives its stride up and is dilated instead; 8: layer3 as well.
 struct Layer {
     std::int64_t width, stride, dilation;
 };
@@ -41,6 +40,14 @@ struct Layer {
 std::array<Layer, 4> layers(int output_stride) {
     if (output_stride == 16) return {{{64, 1, 1}, {128, 2, 1}, {256, 2, 1}, {512, 1, 2}}};
     return {{{64, 1, 1}, {128, 2, 1}, {256, 1, 2}, {512, 1, 4}}};
+}
+
+// Of a block of all[layer].
+std::int64_t dilation_of(Dilation rule, const std::array<Layer, 4>& all, std::size_t layer,
+                         int block) {
+    if (rule == Dilation::torchvision && layer > 0 && block == 0) return all[layer - 1].dilation;
+    if (rule == Dilation::multigrid && layer == 3) return all[layer].dilation << block;
+    return all[layer].dilation;
 }
 
 constexpr std::int64_t expansion(const Architecture& a) { return a.bottleneck ? 4 : 1; }
@@ -92,7 +99,7 @@ Features build(Builder& b, TensorId images, const ModelConfig& config) {
     for (std::size_t l = 0; l < all.size(); ++l) {
         for (int i = 0; i < a->blocks[l]; ++i) {
             x = block(b, x, cat("backbone.layer", l + 1, ".", i), *a, all[l].width / divisor,
-                      i == 0 ? all[l].stride : 1, all[l].dilation);
+                      i == 0 ? all[l].stride : 1, dilation_of(config.dilation, all, l, i));
         }
         if (l == 0) features.low = x;
     }
@@ -168,7 +175,7 @@ BackboneFamily resnet_family() {
                      .left_out = {{"fc.", whole_images}},
                      .ours = [](const std::string& theirs) { return theirs; }}},
         .lookalikes = {},
-        .dilations = {Dilation::uniform},
+        .dilations = {Dilation::uniform, Dilation::torchvision, Dilation::multigrid},
         .bn_eps = {},
         .bn_momentum = {},
         .build = build,

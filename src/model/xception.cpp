@@ -184,7 +184,7 @@ BackboneFamily xception_family() {
                      .std = {0.5f, 0.5f, 0.5f},
                      .ours = [](const std::string& theirs) { return theirs; }}},
         .lookalikes = lookalikes(),
-        .dilations = {Dilation::uniform, Dilation::layer},
+        .dilations = {Dilation::layer, Dilation::uniform},
         .bn_eps = 1e-3f,
         .bn_momentum = {},
         .build = build,

@@ -106,8 +106,7 @@ Continuation check_resumed(const weights::WeightsInfo& before, const weights::We
 void check_initial_network(const weights::WeightsFile& file, const model::ModelConfig& model) {
     const auto& info = file.info();
     if (info && file.untrained().empty() && info->model.dilation != model.dilation) {
-        const char* const theirs = info->model.dilation == model::Dilation::layer ? "layer"
-                                                                                  : "uniform";
+        const char* const theirs = model::name(info->model.dilation);
         throw UsageError(cat("the weights (", file.path().string(),
                              ") were trained with model.dilation = \"", theirs,
                              "\", which this run has not — the same weights would be another "

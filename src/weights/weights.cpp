@@ -375,8 +375,7 @@ WeightsInfo guess_info(const WeightsFile& file) {
     info.model.width_divisor = backbone.width_divisor;
     info.model.num_classes = static_cast<int>(classes_of(file, places));
     info.model.separable = places.contains("aspp.branch1.dw.weight");
-    // The rule that the family's networks have wherever they come from; of a ResNet the only one.
-    info.model.dilation = model::family_of(backbone.name).dilations.back();
+    info.model.dilation = model::family_of(backbone.name).dilations.front();
     if (const auto seen = normalisation_of(file)) {
         info.model.mean = seen->mean;
         info.model.std = seen->std;

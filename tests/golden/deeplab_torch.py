@@ -1,8 +1,7 @@
 """DeepLabV3+ as a plain PyTorch module whose parameters and running statistics have the names and
 shapes of ours, so that load_state_dict(strict=True) takes what the program writes.
 
-The network is that of src/model/: torchvision's ResNet v1.5 (stride in the 3x3), dilation in every
-block of the last layers, the first too, no multi-grid; MobileNetV2 under torchvision's names and
+The network is that of src/model/: torchvision's ResNet v1.5 (stride in the 3x3); MobileNetV2 under torchvision's names and
 aligned Xception under timm's (both in backbones_torch.py); ASPP and decoder of arXiv 1802.02611. All
 bilinear resizes have align_corners=True. Runs on PyTorch 1.13 and 2.x.
 
@@ -27,6 +26,16 @@ def conv(inputs, outputs, kernel, stride=1, padding=0, dilation=1, bias=False, g
     layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
     nn.init.kaiming_normal_(layer.weight)  # fan in; a bias keeps torch's U(+-1/sqrt(fan in))
     return layer
+
+
+def block_dilations(rule, layers, index, count):
+    """Of the blocks of layers[index]: "uniform", all alike, "torchvision", the first as the layer
+    before, "multigrid", those of the last layer by 1, 2 and 4 times its rate."""
+    rate = layers[index][1]
+    if rule == "multigrid" and index == 3:
+        return [rate * 2**b for b in range(count)]
+    first = layers[index - 1][1] if rule == "torchvision" and index > 0 else rate
+    return [first] + [rate] * (count - 1)
 
 
 def resize(x, size, align_corners=True):
@@ -79,17 +88,17 @@ def shortcut(inputs, outputs, stride, bn):
 class ResNet(nn.Module):
     """Returns the outputs of layer1 (stride 4) and of layer4 (the output stride)."""
 
-    def __init__(self, name, output_stride, divisor, bn):
+    def __init__(self, name, output_stride, divisor, bn, dilation="uniform"):
         super().__init__()
         block = BasicBlock if name == "resnet18" else Bottleneck
         channels = 64 // divisor
         self.conv1 = conv(3, channels, 7, 2, 3)
         self.bn1 = bn(channels)
-        for i, (count, (stride, dilation)) in enumerate(zip(BLOCKS[name], LAYERS[output_stride])):
+        for i, (count, (stride, _)) in enumerate(zip(BLOCKS[name], LAYERS[output_stride])):
             width = 64 * 2**i // divisor
             blocks = []
-            for b in range(count):
-                blocks.append(block(channels, width, stride if b == 0 else 1, dilation, bn))
+            for b, rate in enumerate(block_dilations(dilation, LAYERS[output_stride], i, count)):
+                blocks.append(block(channels, width, stride if b == 0 else 1, rate, bn))
                 channels = width * block.expansion
             setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
         self.low_channels = 64 // divisor * block.expansion
@@ -169,8 +178,8 @@ BACKBONES = (*BLOCKS, *backbones_torch.NAMES)
 class DeepLabV3Plus(nn.Module):
     """backbone: one of BACKBONES. output_stride: 8, 16. dropout: after the ASPP
     projection and after each 3x3 of the decoder. width_divisor: divides all widths (tests only).
-    separable: the 3x3 of ASPP and decoder are depthwise separable. dilation: of MobileNetV2 and
-    Xception, "uniform" or "layer"."""
+    separable: the 3x3 of ASPP and decoder are depthwise separable. dilation: "uniform"; of
+    MobileNetV2 and Xception "layer"; of a ResNet "torchvision" or "multigrid"."""
 
     def __init__(self, backbone="resnet101", output_stride=16, num_classes=21,
                  dropout=(0.5, 0.5, 0.1), width_divisor=1, bn_eps=1e-5, bn_momentum=0.1,
@@ -182,7 +191,7 @@ class DeepLabV3Plus(nn.Module):
 
         width, reduced = 256 // width_divisor, 48 // width_divisor
         if backbone in BLOCKS:
-            self.backbone = ResNet(backbone, output_stride, width_divisor, bn)
+            self.backbone = ResNet(backbone, output_stride, width_divisor, bn, dilation)
         else:
             self.backbone = backbones_torch.make(backbone, output_stride, width_divisor, bn_eps,
                                                  bn_momentum, dilation)

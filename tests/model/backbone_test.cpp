@@ -1,5 +1,6 @@
 #include "deeplab/model/backbone.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/graph/operands.h"
+#include "harness/messages.h"
 
 namespace deeplab::model {
 namespace {
@@ -151,8 +153,63 @@ TEST(Backbones, XceptionGivesUpItsStridesUnitByUnit) {
     EXPECT_EQ(depthwise("xception71", 8, Dilation::layer), of_units(units));
 }
 
-TEST(Backbones, AResNetIsDilatedAsAWhole) {
-    EXPECT_THROW(inference_plan({.dilation = Dilation::layer}, 1, 65, 65), UsageError);
+// Of every 3x3 of layer3 and layer4: stride and dilation, in order.
+Layers last_stages(const std::string& name, int output_stride, Dilation rule) {
+    const graph::Plan plan = inference_plan(
+        {.backbone = name, .output_stride = output_stride, .width_divisor = 8, .dilation = rule}, 1,
+        65, 65);
+    Layers found;
+    for (const graph::Node& node : plan.nodes) {
+        const auto* op = std::get_if<graph::Conv2d>(&node.op);
+        if (op == nullptr) continue;
+        const graph::TensorId w = graph::operands(*op, node).w;
+        const std::string& layer = plan.tensor(w).name;
+        if (plan.tensor(w).shape.h != 3 ||
+            (!layer.starts_with("backbone.layer3.") && !layer.starts_with("backbone.layer4.")))
+            continue;
+        EXPECT_EQ(op->geometry.pad, op->geometry.dilation);
+        found.emplace_back(op->geometry.stride, op->geometry.dilation);
+    }
+    return found;
+}
+
+// torchvision's replace_stride_with_dilation, and the multi-grid of arXiv 1706.05587.
+TEST(Backbones, AResNetIsDilatedByThreeRules) {
+    const auto stages = [](std::pair<std::int64_t, std::int64_t> first, std::int64_t third,
+                           const std::vector<std::int64_t>& fourth) {
+        Layers all = {first};
+        all.insert(all.end(), 5, {1, third});
+        for (const std::int64_t dilation : fourth) all.emplace_back(1, dilation);
+        return all;
+    };
+    const std::pair<std::int64_t, std::int64_t> strided{2, 1};
+    EXPECT_EQ(last_stages("resnet50", 16, Dilation::uniform), stages(strided, 1, {2, 2, 2}));
+    EXPECT_EQ(last_stages("resnet50", 16, Dilation::torchvision), stages(strided, 1, {1, 2, 2}));
+    EXPECT_EQ(last_stages("resnet50", 16, Dilation::multigrid), stages(strided, 1, {2, 4, 8}));
+    EXPECT_EQ(last_stages("resnet50", 8, Dilation::uniform), stages({1, 2}, 2, {4, 4, 4}));
+    EXPECT_EQ(last_stages("resnet50", 8, Dilation::torchvision), stages({1, 1}, 2, {2, 4, 4}));
+    EXPECT_EQ(last_stages("resnet50", 8, Dilation::multigrid), stages({1, 2}, 2, {4, 8, 16}));
+    // Both 3x3 of a basic block have the block's rate.
+    EXPECT_EQ(last_stages("resnet18", 16, Dilation::multigrid),
+              (Layers{{2, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 2}, {1, 2}, {1, 4}, {1, 4}}));
+}
+
+TEST(Backbones, RulesOfDilationAreOfTheirFamilies) {
+    const auto refused = [](const std::string& backbone, Dilation rule) {
+        return testing::message_of<UsageError>([&] {
+            inference_plan({.backbone = backbone, .width_divisor = 8, .dilation = rule}, 1, 65, 65);
+        });
+    };
+    EXPECT_THAT(
+        refused("resnet50", Dilation::layer),
+        ::testing::AllOf(
+            ::testing::HasSubstr("model.dilation is \"layer\", and the backbone is resnet50"),
+            ::testing::HasSubstr("use one of uniform, torchvision, multigrid")));
+    for (const Dilation rule : {Dilation::torchvision, Dilation::multigrid}) {
+        EXPECT_THAT(refused("mobilenet_v2", rule),
+                    ::testing::HasSubstr("use one of layer, uniform"));
+        EXPECT_THAT(refused("xception41", rule), ::testing::HasSubstr(name(rule)));
+    }
 }
 
 // The decoder of an Xception takes what stands before a ReLU, whose other reader has it.

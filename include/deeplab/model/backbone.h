@@ -58,7 +58,8 @@ struct BackboneFamily {
     std::string stem;                // our name of a tensor that all of the family have
     std::vector<ForeignNames> foreign;
     std::vector<Lookalike> lookalikes;
-    std::vector<Dilation> dilations;  // that it can be built with
+    // That it can be built with. The first: that of files that do not say it.
+    std::vector<Dilation> dilations;
     // Of the family's batch norms, where not ModelConfig's, which are the head's in any case.
     std::optional<float> bn_eps, bn_momentum;
     // Tensors are named backbone.<…>.

@@ -12,8 +12,11 @@ namespace deeplab::model {
 
 // Where the output stride takes the place of a backbone's stride, what follows is dilated instead.
 // uniform: the layer (of a ResNet: the block) that gave its stride up, too. layer: that one not
-// yet, as in the TensorFlow code.
-enum class Dilation : std::uint8_t { uniform, layer };
+// yet, as in the TensorFlow code. Of ResNets alone: torchvision, the block that gave its stride up
+// not yet, as in torchvision's code and what is built on it; multigrid, all blocks, and those of
+// the last stage by 1, 2 and 4 times its rate (arXiv 1706.05587, section 4.1).
+enum class Dilation : std::uint8_t { uniform, layer, torchvision, multigrid };
+const char* name(Dilation rule);  // "uniform": of model.dilation
 
 struct ModelConfig {
     std::string backbone = "resnet101";  // one of backbone_names()
