@@ -1,5 +1,11 @@
 #include "deeplab/config/model_fields.h"
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
+#include "deeplab/base/text.h"
+
 namespace deeplab::config {
 
 namespace {
@@ -65,9 +71,31 @@ const Fields<model::ModelConfig>& model_fields() {
                  "ResNet alone \"torchvision\", the block that gave its stride up not yet, and "
                  "\"multigrid\", all blocks, those of the last stage by 1, 2 and 4 times its rate",
                  {.newer = true});
+        t.flag("model.align_corners", DEEPLAB_MEMBER(align_corners),
+               "bilinear resizes map corner pixels onto each other; false: pixels are squares, and "
+               "the corners of the pictures lie on each other, as weights of some other programs "
+               "need it",
+               {.newer = true});
         return std::move(t).fields();
     }();
     return fields;
+}
+
+Switches switches(const model::ModelConfig& of, const model::ModelConfig& other) {
+    constexpr std::string_view names[] = {"model.dilation", "model.align_corners"};
+    Switches found;
+    for (const auto& field : model_fields()) {
+        const std::string value = io::to_json(field.get(of));
+        if (std::find(std::begin(names), std::end(names), field.name) == std::end(names) ||
+            value == io::to_json(field.get(other)))
+            continue;
+        const io::Value stored = field.get(of);
+        const auto* word = stored.get_if<std::string>();
+        found.text += cat(found.text.empty() ? "" : ", ", field.name, " = ", value);
+        found.options += cat(found.options.empty() ? "" : " ", "--set ", field.name, "=",
+                             word != nullptr ? *word : value);
+    }
+    return found;
 }
 
 }  // namespace deeplab::config

@@ -41,8 +41,10 @@ void arg_max_row(const float* row, std::int64_t class_stride, std::int64_t class
 
 LogitRows::LogitRows(const LogitGrid& grid)
     : grid_(grid),
-      vertical_(bilinear_taps(grid.height, grid.padded_height, grid.image_height, true)),
-      horizontal_(bilinear_taps(grid.width, grid.padded_width, grid.image_width, true)),
+      vertical_(
+          bilinear_taps(grid.height, grid.padded_height, grid.image_height, grid.align_corners)),
+      horizontal_(
+          bilinear_taps(grid.width, grid.padded_width, grid.image_width, grid.align_corners)),
       mixed_(static_cast<std::size_t>(grid.width)) {}
 
 void LogitRows::logits(std::int64_t y, std::span<float> row) {

@@ -14,7 +14,8 @@ namespace deeplab::evaluate {
 struct LogitGrid {
     std::vector<float> logits;  // (classes, height, width)
     std::int64_t classes = 0, height = 0, width = 0;
-    std::int64_t padded_height = 0, padded_width = 0;  // that the grid spans, corners on corners
+    std::int64_t padded_height = 0, padded_width = 0;  // that the grid spans
+    bool align_corners = true;                         // the model's
     std::int64_t image_height = 0, image_width = 0;    // the upper left part of it that is image
 };
 

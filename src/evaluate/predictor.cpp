@@ -183,6 +183,7 @@ LogitGrid Predictor::Impl::run(const io::Image& image, double scale, bool flippe
     grid.image_width = image.width;
     grid.padded_height = model::padded_size(model, image.height);
     grid.padded_width = model::padded_size(model, image.width);
+    grid.align_corners = model.align_corners;
     Compiled& network = compiled(grid.padded_height, grid.padded_width);
 
     std::vector<float> planes = volume(3, image.height, image.width);

@@ -84,7 +84,7 @@ TensorId build_aspp(Builder& b, TensorId x, const ModelConfig& config) {
     const TensorId pooled = b.conv2d(b.global_average_pool(x), "aspp.pool.conv", width, 1, {});
     group.push_back({.x = pooled, .name = "aspp.pool.bn"});
     const std::vector<TensorId> outputs = b.batch_norm_act(group);
-    b.upsample(outputs.back(), s.h, s.w, all, 4 * width);
+    b.upsample(outputs.back(), s.h, s.w, all, 4 * width, config.align_corners);
     const TensorId y = b.batch_norm_act(
         {.x = b.conv2d(all, "aspp.project.conv", width, 1, {}), .name = "aspp.project.bn"});
     return b.dropout(y, config.dropout[0], 0);
@@ -100,7 +100,7 @@ TensorId build_decoder(Builder& b, TensorId low, TensorId aspp, const ModelConfi
                       .name = "decoder.low.bn",
                       .into = all,
                       .channel_offset = width});
-    b.upsample(aspp, s.h, s.w, all, 0);
+    b.upsample(aspp, s.h, s.w, all, 0, config.align_corners);
     TensorId y = all;
     for (std::uint32_t i = 1; i <= 2; ++i) {
         const std::string name = cat("decoder.refine", i);
@@ -152,7 +152,7 @@ graph::Plan training_plan(const ModelConfig& model, const TrainingOptions& t,
     const TensorId images = b.images({t.batch, 3, t.height, t.width});
     const TensorId labels = b.labels({t.batch, 1, t.height, t.width});
     const TensorId logits = build_network(b, images, model);
-    b.segmentation_loss(logits, labels, t.ignore_label);
+    b.segmentation_loss(logits, labels, t.ignore_label, model.align_corners);
     if (t.keep_logits) b.keep(logits);
 
     std::vector<std::regex> patterns;
@@ -210,6 +210,7 @@ graph::Plan inference_plan(const ModelConfig& model, std::int64_t batch, std::in
 
 std::int64_t padded_size(const ModelConfig& model, std::int64_t size) {
     const std::int64_t s = model.output_stride;
+    if (!model.align_corners) return std::max(size, s + 1);
     return (std::max<std::int64_t>(size, s + 1) - 1 + s - 1) / s * s + 1;
 }
 

@@ -10,6 +10,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/comm/communicator.h"
+#include "deeplab/config/model_fields.h"
 #include "deeplab/io/value.h"
 #include "deeplab/weights/weights.h"
 
@@ -37,6 +38,12 @@ std::string network_text(const weights::WeightsInfo& info) {
     return text + (m.num_classes > 0 ? cat(", ", m.num_classes, " classes") : ", no classifier");
 }
 
+// What the tensors mean only together with.
+void print_switches(const model::ModelConfig& model) {
+    const std::string text = config::switches(model).text;
+    if (!text.empty()) std::cout << "settings  " << text << "\n";
+}
+
 // "a, b, …" of a file that describes itself; what can be told from shapes otherwise.
 void print_network(const weights::WeightsFile& file) {
     if (const auto& info = file.info()) {
@@ -48,19 +55,23 @@ void print_network(const weights::WeightsFile& file) {
         for (const auto& c : info->classes.classes) std::cout << " " << c.name;
         std::cout << "\n";
         if (!file.untrained().empty()) std::cout << "untrained " << file.untrained() << "\n";
+        print_switches(info->model);
         return;
     }
     if (!file.taken().empty()) std::cout << "taken     " << file.taken() << "\n";
     for (const std::string& key : file.beside()) std::cout << "not taken " << key << "\n";
     std::string network;
+    model::ModelConfig guess;
     try {
-        network = network_text(weights::guess_info(file)) +
-                  " (from names and shapes; the file does not say)";
+        const weights::WeightsInfo guessed = weights::guess_info(file);
+        network = network_text(guessed) + " (from names and shapes; the file does not say)";
+        guess = guessed.model;
     } catch (const DataError& error) {
         const std::string text = error.what();  // "FILE holds … — why — what to do"
         network = cat("none of this program: ", text.substr(0, text.find(" — ")));
     }
     std::cout << "network   " << network << "\n";
+    print_switches(guess);
 }
 
 int print_info(const std::string& path) {

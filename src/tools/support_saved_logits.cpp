@@ -97,6 +97,7 @@ void SavedLogits::write_manifest(comm::Communicator& world, const weights::Weigh
     description["classes"] = static_cast<std::int64_t>(network.classes.classes.size());
     description["mean"] = floats(network.model.mean);
     description["std"] = floats(network.model.std);
+    if (!network.model.align_corners) description["align_corners"] = false;
     description["records"] = std::move(images);
     deeplab::write_atomically(dir_ / manifest_name, io::to_json(description, 1) + "\n");
 }

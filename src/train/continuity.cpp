@@ -3,6 +3,7 @@
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
 #include "deeplab/config/fields.h"
+#include "deeplab/config/model_fields.h"
 #include "deeplab/data/split_content.h"
 #include "deeplab/io/features.h"
 #include "deeplab/weights/class_names.h"
@@ -105,13 +106,15 @@ Continuation check_resumed(const weights::WeightsInfo& before, const weights::We
 
 void check_initial_network(const weights::WeightsFile& file, const model::ModelConfig& model) {
     const auto& info = file.info();
-    if (info && file.untrained().empty() && info->model.dilation != model.dilation) {
-        const char* const theirs = model::name(info->model.dilation);
-        throw UsageError(cat("the weights (", file.path().string(),
-                             ") were trained with model.dilation = \"", theirs,
-                             "\", which this run has not — the same weights would be another "
-                             "function — give --set model.dilation=",
-                             theirs));
+    if (info && file.untrained().empty()) {
+        const config::Switches theirs = config::switches(info->model, model);
+        if (!theirs.text.empty()) {
+            throw UsageError(cat("the weights (", file.path().string(), ") were trained with ",
+                                 theirs.text,
+                                 ", which this run has not — the same weights would be another "
+                                 "function — give ",
+                                 theirs.options, ", or the same in [model]"));
+        }
     }
     const auto seen = weights::normalisation_of(file);
     if (!seen || (seen->mean == model.mean && seen->std == model.std)) return;

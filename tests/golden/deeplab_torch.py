@@ -2,8 +2,7 @@
 shapes of ours, so that load_state_dict(strict=True) takes what the program writes.
 
 The network is that of src/model/: torchvision's ResNet v1.5 (stride in the 3x3); MobileNetV2 under torchvision's names and
-aligned Xception under timm's (both in backbones_torch.py); ASPP and decoder of arXiv 1802.02611. All
-bilinear resizes have align_corners=True. Runs on PyTorch 1.13 and 2.x.
+aligned Xception under timm's (both in backbones_torch.py); ASPP and decoder of arXiv 1802.02611. Runs on PyTorch 1.13 and 2.x.
 
     python3 deeplab_torch.py resnet50      # prints every parameter and running statistic
 """
@@ -141,8 +140,9 @@ def three_by_three(inputs, outputs, bn, separable, dilation=1):
 
 
 class Aspp(nn.Module):
-    def __init__(self, inputs, width, rates, dropout, bn, separable):
+    def __init__(self, inputs, width, rates, dropout, bn, separable, align_corners):
         super().__init__()
+        self.align_corners = align_corners
         self.branch0 = ConvNormAct(inputs, width, 1, bn)
         self.branch1, self.branch2, self.branch3 = (
             three_by_three(inputs, width, bn, separable, rate) for rate in rates)
@@ -151,14 +151,15 @@ class Aspp(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
-        pooled = resize(self.pool(F.adaptive_avg_pool2d(x, 1)), x.shape[-2:])
+        pooled = resize(self.pool(F.adaptive_avg_pool2d(x, 1)), x.shape[-2:], self.align_corners)
         branches = [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x), pooled]
         return self.dropout(self.project(torch.cat(branches, 1)))
 
 
 class Decoder(nn.Module):
-    def __init__(self, low_channels, width, reduced, classes, dropout, bn, separable):
+    def __init__(self, low_channels, width, reduced, classes, dropout, bn, separable, align_corners):
         super().__init__()
+        self.align_corners = align_corners
         self.low = ConvNormAct(low_channels, reduced, 1, bn)
         self.refine1 = three_by_three(width + reduced, width, bn, separable)
         self.refine2 = three_by_three(width, width, bn, separable)
@@ -167,7 +168,7 @@ class Decoder(nn.Module):
 
     def forward(self, low, aspp):
         low = self.low(low)
-        x = torch.cat([resize(aspp, low.shape[-2:]), low], 1)
+        x = torch.cat([resize(aspp, low.shape[-2:], self.align_corners), low], 1)
         x = self.dropout1(self.refine1(x))
         return self.classifier(self.dropout2(self.refine2(x)))
 
@@ -179,12 +180,14 @@ class DeepLabV3Plus(nn.Module):
     """backbone: one of BACKBONES. output_stride: 8, 16. dropout: after the ASPP
     projection and after each 3x3 of the decoder. width_divisor: divides all widths (tests only).
     separable: the 3x3 of ASPP and decoder are depthwise separable. dilation: "uniform"; of
-    MobileNetV2 and Xception "layer"; of a ResNet "torchvision" or "multigrid"."""
+    MobileNetV2 and Xception "layer"; of a ResNet "torchvision" or "multigrid".
+    align_corners: of all bilinear resizes."""
 
     def __init__(self, backbone="resnet101", output_stride=16, num_classes=21,
                  dropout=(0.5, 0.5, 0.1), width_divisor=1, bn_eps=1e-5, bn_momentum=0.1,
-                 separable=False, dilation="uniform"):
+                 separable=False, dilation="uniform", align_corners=True):
         super().__init__()
+        self.align_corners = align_corners
 
         def bn(channels):
             return nn.BatchNorm2d(channels, bn_eps, bn_momentum)
@@ -196,9 +199,9 @@ class DeepLabV3Plus(nn.Module):
             self.backbone = backbones_torch.make(backbone, output_stride, width_divisor, bn_eps,
                                                  bn_momentum, dilation)
         self.aspp = Aspp(self.backbone.high_channels, width, ASPP_RATES[output_stride], dropout[0], bn,
-                         separable)
+                         separable, align_corners)
         self.decoder = Decoder(self.backbone.low_channels, width, reduced, num_classes, dropout[1:], bn,
-                               separable)
+                               separable, align_corners)
 
     def small_logits(self, images):
         """(N, classes, ceil(H/4), ceil(W/4)): what our inference plan keeps."""
@@ -206,7 +209,7 @@ class DeepLabV3Plus(nn.Module):
         return self.decoder(low, self.aspp(high))
 
     def forward(self, images):
-        return resize(self.small_logits(images), images.shape[-2:])
+        return resize(self.small_logits(images), images.shape[-2:], self.align_corners)
 
 
 def segmentation_loss(logits, labels, ignore=255):

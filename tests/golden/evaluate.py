@@ -60,10 +60,12 @@ def scaled(image, scale):
     return image if size == image.size else image.resize(size, Image.BILINEAR)
 
 
-def network_input(pixels, stride, mean, std):
-    """(3, H, W) normalised, in the upper left corner of zeros; sides of the next multiple of the stride plus one."""
+def network_input(pixels, stride, mean, std, align_corners):
+    """(3, H, W) normalised, in the upper left corner of zeros; sides of the next multiple of the stride plus one,
+    or the image's own where corners are not aligned."""
     planes = ((pixels.astype(F) / F(255) - F(mean)) / F(std)).transpose(2, 0, 1)
-    sides = [max(-(-(side - 1) // stride), 1) * stride + 1 for side in planes.shape[1:]]
+    sides = [max(-(-(side - 1) // stride), 1) * stride + 1 if align_corners else max(side, stride + 1)
+             for side in planes.shape[1:]]
     padded = np.zeros((3, *sides), F)
     padded[:, :planes.shape[1], :planes.shape[2]] = planes
     return padded
@@ -91,9 +93,9 @@ def resize(planes, vertical, horizontal):
     return (F(1) - t) * planes[:, :, first] + t * planes[:, :, second]
 
 
-def at_image_size(logits, padded, image):
-    """Corners of the grid lie on corners of the padded input; only the image's part is made."""
-    axes = [taps(inputs, outputs, wanted, True) for inputs, outputs, wanted in zip(logits.shape[1:], padded, image)]
+def at_image_size(logits, padded, image, align_corners):
+    """The grid spans the padded input; only the image's part is made."""
+    axes = [taps(inputs, outputs, wanted, align_corners) for inputs, outputs, wanted in zip(logits.shape[1:], padded, image)]
     return resize(logits, *axes)
 
 
@@ -107,7 +109,7 @@ def softmax(logits):
 
 def labels_of(record, image, options, folder):
     """Checks the passes of one image and turns their logits into labels."""
-    stride, where = options["output_stride"], record["id"]
+    stride, where, corners = options["output_stride"], record["id"], options.get("align_corners", True)
     wanted = [(scale, flip) for scale in options["scales"] for flip in ([False, True] if options["flip"] else [False])]
     check([(p["scale"], p["flip"]) for p in record["passes"]] == wanted, f"{where}: the passes are not {wanted}")
     plain = wanted == [(1, False)]
@@ -116,13 +118,13 @@ def labels_of(record, image, options, folder):
     for entry, (scale, flip) in zip(record["passes"], wanted):
         picture = np.asarray(scaled(image, scale))
         picture = picture[:, ::-1] if flip else picture
-        padded = network_input(picture, stride, options["mean"], options["std"])
+        padded = network_input(picture, stride, options["mean"], options["std"], corners)
         what = f"{where}, scale {scale}{', mirrored' if flip else ''}"
         check(entry["image_crc32"] == crc(picture), f"{what}: the network saw another picture")
         check(entry["input_crc32"] == crc(padded), f"{what}: the network's input was another")
         logits = np.load(os.path.join(folder, entry["file"]))
         check(logits.dtype == F and logits.shape[0] == options["classes"], f"{what}: logits of another kind")
-        logits = at_image_size(logits, padded.shape[1:], picture.shape[:2])
+        logits = at_image_size(logits, padded.shape[1:], picture.shape[:2], corners)
         if plain:  # the largest logit has the largest softmax
             return logits.argmax(0)
         probabilities = resize(softmax(logits), taps(picture.shape[0], height, height, False),

@@ -156,6 +156,36 @@ TEST(PaddedSize, IsTheNextThatKeepsTheGridAligned) {
     EXPECT_EQ(padded_size(os8, 500), 505);
 }
 
+// Without aligned corners no size aligns the grid.
+TEST(PaddedSize, IsTheImagesOwnWithoutAlignedCorners) {
+    const ModelConfig os16{.align_corners = false}, os8{.output_stride = 8, .align_corners = false};
+    EXPECT_EQ(padded_size(os16, 500), 500);
+    EXPECT_EQ(padded_size(os16, 3), 17);
+    EXPECT_EQ(padded_size(os8, 10), 10);
+    EXPECT_EQ(padded_size(os8, 3), 9);
+}
+
+TEST(DeepLab, AllResizesHaveTheModelsCorners) {
+    for (const bool aligned : {true, false}) {
+        const graph::Plan plan = training_plan(
+            {.backbone = "resnet18", .width_divisor = 8, .align_corners = aligned},
+            {.batch = 2, .height = 64, .width = 50}, {});
+        std::int64_t resizes = 0;
+        for (const graph::Node& node : plan.nodes) {
+            const auto expect = [&](bool corners) {
+                EXPECT_EQ(corners, aligned) << graph::name(node.op);
+                ++resizes;
+            };
+            if (const auto* up = std::get_if<graph::Upsample>(&node.op)) expect(up->align_corners);
+            if (const auto* grad = std::get_if<graph::UpsampleGrad>(&node.op))
+                expect(grad->align_corners);
+            if (const auto* loss = std::get_if<graph::SegmentationLoss>(&node.op))
+                expect(loss->align_corners);
+        }
+        EXPECT_EQ(resizes, 5);
+    }
+}
+
 TEST(InitialValues, AreHeNormalAndAFunctionOfSeedAndName) {
     const graph::Plan plan = inference_plan({.backbone = "resnet18"}, 1, 65, 65);
     std::vector<float> previous;

@@ -267,6 +267,32 @@ TEST_F(Continuity, WeightsDemandTheirDilation) {
     EXPECT_EQ(refused(second), "");
 }
 
+// The checkpoint and what is converted from it keep the setting.
+TEST_F(Continuity, WeightsDemandTheirCorners) {
+    const std::string lines = "train = {iterations = 2, global_batch = 2}";
+    options_ = testing::tiny_run(dir_.path(), lines,
+                                 {"model.align_corners=false", "model.dilation=torchvision"});
+    ASSERT_EQ(refused(options_), "");
+    const weights::Snapshot trained = weights::load_checkpoint(options_.run /
+                                                               "checkpoints/latest.h5");
+    EXPECT_FALSE(trained.info.model.align_corners);
+    weights::save_weights(dir_ / "trained.safetensors", trained, "");
+    for (const fs::path& init : {options_.run, dir_ / "trained.safetensors"}) {
+        TrainOptions second = testing::tiny_run(dir_.path(), lines);
+        second.run = dir_ / cat("second", init.extension().string());
+        second.init = init;
+        const std::string message = refused(second);
+        EXPECT_THAT(message, HasSubstr("were trained with model.dilation = \"torchvision\", "
+                                       "model.align_corners = false, which this run has not"));
+        EXPECT_THAT(message, HasSubstr("give --set model.dilation=torchvision --set "
+                                       "model.align_corners=false, or"));
+        second.config.model.dilation = model::Dilation::torchvision;
+        EXPECT_THAT(refused(second), HasSubstr("were trained with model.align_corners = false,"));
+        second.config.model.align_corners = false;
+        EXPECT_EQ(refused(second), "");
+    }
+}
+
 TEST(ClassNames, MovedAndRenamed) {
     const auto table = [](const Names& names) {
         data::ClassTable made;

@@ -108,6 +108,7 @@ const std::map<std::string, std::string> other_values = {
     {"model.std", "[0.5, 0.5, 0.5]"},
     {"model.separable", "true"},
     {"model.dilation", "layer"},
+    {"model.align_corners", "false"},
     {"data.train_split", "val"},
     {"data.val_split", "train"},
     {"data.crop", "[33, 65]"},

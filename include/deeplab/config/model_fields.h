@@ -1,6 +1,8 @@
 #pragma once
 // The network's settings, each in one row: keys of [model], what weights files say of their
-// network, and what a checkpoint's checksum covers. private to this folder.
+// network, and what a checkpoint's checksum covers.
+
+#include <string>
 
 #include "deeplab/config/fields.h"
 #include "deeplab/model/deeplab.h"
@@ -8,5 +10,13 @@
 namespace deeplab::config {
 
 const Fields<model::ModelConfig>& model_fields();
+
+// Settings with which the same tensors are another function, and that no tensor tells: those of
+// `of` that `other` has not.
+struct Switches {
+    std::string text;     // "model.dilation = "layer", model.align_corners = false"; "" for none
+    std::string options;  // "--set model.dilation=layer --set model.align_corners=false"
+};
+Switches switches(const model::ModelConfig& of, const model::ModelConfig& other = {});
 
 }  // namespace deeplab::config

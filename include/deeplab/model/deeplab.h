@@ -30,6 +30,8 @@ struct ModelConfig {
     // and ReLU.
     bool separable = false;
     Dilation dilation = Dilation::uniform;
+    // Of all bilinear resizes: of the pooled image, of ASPP's output and of the logits.
+    bool align_corners = true;
     // Of the images, by channel (red, green, blue), on a scale of 0 to 1: the network sees
     // (value - mean) / std.
     std::array<float, 3> mean = {0.485f, 0.456f, 0.406f}, std = {0.229f, 0.224f, 0.225f};
@@ -70,7 +72,8 @@ graph::Plan inference_plan(const ModelConfig& model, std::int64_t batch, std::in
                            std::int64_t width);
 
 // Input size that keeps the feature grid aligned (513 -> 129 -> 33): the next 16k+1 (output stride
-// 16) or 8k+1.
+// 16) or 8k+1. Without align_corners no size does, and it is the image's own, where that is at
+// least 17 or 9.
 std::int64_t padded_size(const ModelConfig& model, std::int64_t size);
 
 // Fresh values: He normal (fan in) for convolutions, classifier bias U(+-1/sqrt(fan in)), batch
