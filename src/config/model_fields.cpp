@@ -76,13 +76,18 @@ const Fields<model::ModelConfig>& model_fields() {
                "the corners of the pictures lie on each other, as weights of some other programs "
                "need it",
                {.newer = true});
+        t.choice("model.decoder_convs", DEEPLAB_MEMBER(decoder_convs), std::vector<int>{1, 2},
+                 "3x3 convolutions of the decoder; with one the third probability of "
+                 "model.dropout has no place",
+                 {.newer = true});
         return std::move(t).fields();
     }();
     return fields;
 }
 
 Switches switches(const model::ModelConfig& of, const model::ModelConfig& other) {
-    constexpr std::string_view names[] = {"model.dilation", "model.align_corners"};
+    constexpr std::string_view names[] = {"model.dilation", "model.align_corners",
+                                          "model.decoder_convs"};
     Switches found;
     for (const auto& field : model_fields()) {
         const std::string value = io::to_json(field.get(of));

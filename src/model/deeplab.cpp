@@ -36,6 +36,11 @@ void check(const ModelConfig& c) {
             "output stride ", c.output_stride,
             " (model.output_stride) — dilations are defined for 8 and 16 only — use one of these"));
     }
+    if (c.decoder_convs != 1 && c.decoder_convs != 2) {
+        throw UsageError(cat(c.decoder_convs,
+                             " 3x3 in the decoder (model.decoder_convs) — it is known with 1 or "
+                             "2 — use one of these"));
+    }
     if (c.num_classes < 2 || c.num_classes > 255) {
         throw UsageError(cat(c.num_classes,
                              " classes (model.num_classes) — labels are bytes, and one of the 256 "
@@ -91,7 +96,7 @@ TensorId build_aspp(Builder& b, TensorId x, const ModelConfig& config) {
 }
 
 // arXiv 1802.02611, figure 2: low-level features reduced to 48 channels beside the upsampled ASPP,
-// two 3x3, classifier.
+// 3x3, classifier.
 TensorId build_decoder(Builder& b, TensorId low, TensorId aspp, const ModelConfig& config) {
     const Shape s = b.shape(low);
     const std::int64_t width = 256 / config.width_divisor, reduced = 48 / config.width_divisor;
@@ -102,7 +107,7 @@ TensorId build_decoder(Builder& b, TensorId low, TensorId aspp, const ModelConfi
                       .channel_offset = width});
     b.upsample(aspp, s.h, s.w, all, 0, config.align_corners);
     TensorId y = all;
-    for (std::uint32_t i = 1; i <= 2; ++i) {
+    for (std::uint32_t i = 1; i <= static_cast<std::uint32_t>(config.decoder_convs); ++i) {
         const std::string name = cat("decoder.refine", i);
         if (config.separable) y = b.batch_norm_act(depthwise(b, y, name, 1));
         const TensorId x = config.separable ? b.conv2d(y, name + ".conv", width, 1, {})

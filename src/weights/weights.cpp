@@ -374,6 +374,10 @@ WeightsInfo guess_info(const WeightsFile& file) {
     info.model.backbone = backbone.name;
     info.model.width_divisor = backbone.width_divisor;
     info.model.num_classes = static_cast<int>(classes_of(file, places));
+    info.model.decoder_convs = places.contains("decoder.refine1.conv.weight") &&
+                                       !places.contains("decoder.refine2.conv.weight")
+                                   ? 1
+                                   : 2;
     info.model.separable = places.contains("aspp.branch1.dw.weight");
     info.model.dilation = model::family_of(backbone.name).dilations.front();
     if (const auto seen = normalisation_of(file)) {

@@ -157,12 +157,14 @@ class Aspp(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, low_channels, width, reduced, classes, dropout, bn, separable, align_corners):
+    def __init__(self, low_channels, width, reduced, classes, dropout, bn, separable, align_corners,
+                 convs):
         super().__init__()
         self.align_corners = align_corners
         self.low = ConvNormAct(low_channels, reduced, 1, bn)
         self.refine1 = three_by_three(width + reduced, width, bn, separable)
-        self.refine2 = three_by_three(width, width, bn, separable)
+        if convs == 2:
+            self.refine2 = three_by_three(width, width, bn, separable)
         self.classifier = conv(width, classes, 1, bias=True)
         self.dropout1, self.dropout2 = nn.Dropout(dropout[0]), nn.Dropout(dropout[1])
 
@@ -170,7 +172,9 @@ class Decoder(nn.Module):
         low = self.low(low)
         x = torch.cat([resize(aspp, low.shape[-2:], self.align_corners), low], 1)
         x = self.dropout1(self.refine1(x))
-        return self.classifier(self.dropout2(self.refine2(x)))
+        if hasattr(self, "refine2"):
+            x = self.dropout2(self.refine2(x))
+        return self.classifier(x)
 
 
 BACKBONES = (*BLOCKS, *backbones_torch.NAMES)
@@ -181,11 +185,12 @@ class DeepLabV3Plus(nn.Module):
     projection and after each 3x3 of the decoder. width_divisor: divides all widths (tests only).
     separable: the 3x3 of ASPP and decoder are depthwise separable. dilation: "uniform"; of
     MobileNetV2 and Xception "layer"; of a ResNet "torchvision" or "multigrid".
-    align_corners: of all bilinear resizes."""
+    align_corners: of all bilinear resizes. decoder_convs: 3x3 of the decoder, 1 or 2."""
 
     def __init__(self, backbone="resnet101", output_stride=16, num_classes=21,
                  dropout=(0.5, 0.5, 0.1), width_divisor=1, bn_eps=1e-5, bn_momentum=0.1,
-                 separable=False, dilation="uniform", align_corners=True):
+                 separable=False, dilation="uniform", align_corners=True,
+                 decoder_convs=2):
         super().__init__()
         self.align_corners = align_corners
 
@@ -201,7 +206,7 @@ class DeepLabV3Plus(nn.Module):
         self.aspp = Aspp(self.backbone.high_channels, width, ASPP_RATES[output_stride], dropout[0], bn,
                          separable, align_corners)
         self.decoder = Decoder(self.backbone.low_channels, width, reduced, num_classes, dropout[1:], bn,
-                               separable, align_corners)
+                               separable, align_corners, decoder_convs)
 
     def small_logits(self, images):
         """(N, classes, ceil(H/4), ceil(W/4)): what our inference plan keeps."""

@@ -165,6 +165,19 @@ TEST(PaddedSize, IsTheImagesOwnWithoutAlignedCorners) {
     EXPECT_EQ(padded_size(os8, 3), 9);
 }
 
+// VainF's network, of whose size the sum was counted in PyTorch.
+TEST(DeepLab, OneConvolutionOfTheDecoderMayBeLeftOut) {
+    const ModelConfig one{.decoder_convs = 1};
+    const graph::Plan plan = inference_plan(one, 1, 65, 65);
+    EXPECT_EQ(parameters(plan), 58'753'973);
+    EXPECT_EQ(plan.parameters.size() + plan.states.size(), 562u);
+    for (const graph::Parameter& p : plan.parameters)
+        EXPECT_EQ(p.name.find("refine2"), std::string::npos) << p.name;
+    EXPECT_EQ(count<graph::Dropout>(training_plan(one, {.height = 65, .width = 65}, {})), 2);
+    EXPECT_THROW(inference_plan({.decoder_convs = 0}, 1, 65, 65), UsageError);
+    EXPECT_THROW(inference_plan({.decoder_convs = 3}, 1, 65, 65), UsageError);
+}
+
 TEST(DeepLab, AllResizesHaveTheModelsCorners) {
     for (const bool aligned : {true, false}) {
         const graph::Plan plan = training_plan(

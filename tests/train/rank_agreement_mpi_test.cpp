@@ -109,6 +109,7 @@ const std::map<std::string, std::string> other_values = {
     {"model.separable", "true"},
     {"model.dilation", "layer"},
     {"model.align_corners", "false"},
+    {"model.decoder_convs", "1"},
     {"data.train_split", "val"},
     {"data.val_split", "train"},
     {"data.crop", "[33, 65]"},

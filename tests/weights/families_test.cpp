@@ -107,6 +107,17 @@ TEST_F(OtherFamilies, FillTheBackboneByTheirTrainersNames) {
     }
 }
 
+TEST_F(OtherFamilies, AWholeNetworkTellsItsDecoder) {
+    for (const int convs : {1, 2}) {
+        model::ModelConfig config = narrow("mobilenet_v2");
+        config.decoder_convs = convs;
+        plan_ = plan_of(config);
+        tensors_.clear();
+        SetUp();
+        EXPECT_EQ(guess_info(written()).model.decoder_convs, convs);
+    }
+}
+
 TEST_F(OtherFamilies, AWholeNetworkTellsItsHead) {
     make("mobilenet_v2");
     const WeightsInfo info = guess_info(written());

@@ -11,8 +11,8 @@ namespace deeplab::config {
 
 const Fields<model::ModelConfig>& model_fields();
 
-// Settings with which the same tensors are another function, and that no tensor tells: those of
-// `of` that `other` has not.
+// Settings that other programs' networks differ in, and with which the same tensors may be another
+// function: those of `of` that `other` has not.
 struct Switches {
     std::string text;     // "model.dilation = "layer", model.align_corners = false"; "" for none
     std::string options;  // "--set model.dilation=layer --set model.align_corners=false"

@@ -32,6 +32,7 @@ struct ModelConfig {
     Dilation dilation = Dilation::uniform;
     // Of all bilinear resizes: of the pooled image, of ASPP's output and of the logits.
     bool align_corners = true;
+    int decoder_convs = 2;  // 1 | 2: the decoder's 3x3, each with batch norm and ReLU
     // Of the images, by channel (red, green, blue), on a scale of 0 to 1: the network sees
     // (value - mean) / std.
     std::array<float, 3> mean = {0.485f, 0.456f, 0.406f}, std = {0.229f, 0.224f, 0.225f};
