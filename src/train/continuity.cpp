@@ -105,9 +105,8 @@ Continuation check_resumed(const weights::WeightsInfo& before, const weights::We
 }
 
 void check_initial_network(const weights::WeightsFile& file, const model::ModelConfig& model) {
-    const auto& info = file.info();
-    if (info && file.untrained().empty()) {
-        const config::Switches theirs = config::switches(info->model, model);
+    if (const auto trained = weights::trained_as(file)) {
+        const config::Switches theirs = config::switches(*trained, model);
         if (!theirs.text.empty()) {
             throw UsageError(cat("the weights (", file.path().string(), ") were trained with ",
                                  theirs.text,

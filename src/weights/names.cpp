@@ -25,31 +25,6 @@ bool among(const std::string_view (&list)[N], std::string_view word) {
     return std::find(std::begin(list), std::end(list), word) != std::end(list);
 }
 
-// GitHub hualin95/Deeplab-v3plus, graphs/models/{decoder,encoder,ResNet101}.py: its module for each
-// of ours. The first that fits counts.
-constexpr std::pair<std::string_view, std::string_view> reference_modules[] = {
-    {"Resnet101.", "backbone."},
-    {"encoder.ASPP._atrous_convolution1.0.", "aspp.branch0.conv."},
-    {"encoder.ASPP._atrous_convolution1.1.", "aspp.branch0.bn."},
-    {"encoder.ASPP._atrous_convolution2.0.", "aspp.branch1.conv."},
-    {"encoder.ASPP._atrous_convolution2.1.", "aspp.branch1.bn."},
-    {"encoder.ASPP._atrous_convolution3.0.", "aspp.branch2.conv."},
-    {"encoder.ASPP._atrous_convolution3.1.", "aspp.branch2.bn."},
-    {"encoder.ASPP._atrous_convolution4.0.", "aspp.branch3.conv."},
-    {"encoder.ASPP._atrous_convolution4.1.", "aspp.branch3.bn."},
-    {"encoder.ASPP._image_pool.1.", "aspp.pool.conv."},  // 0 is the pooling itself
-    {"encoder.ASPP._image_pool.2.", "aspp.pool.bn."},
-    {"encoder.conv1.", "aspp.project.conv."},
-    {"encoder.bn1.", "aspp.project.bn."},
-    {"decoder.conv1.", "decoder.low.conv."},
-    {"decoder.bn1.", "decoder.low.bn."},
-    {"decoder.conv2.", "decoder.refine1.conv."},
-    {"decoder.bn2.", "decoder.refine1.bn."},
-    {"decoder.conv3.", "decoder.refine2.conv."},
-    {"decoder.bn3.", "decoder.refine2.bn."},
-    {"decoder.conv4.", "decoder.classifier."},
-};
-
 // A name in parts: "model.module.layer1.0.bn1.weight" stands at "model", is called
 // "layer1.0.bn1.weight", and has the word "module".
 struct Parts {
@@ -78,8 +53,10 @@ std::optional<Naming> naming_of(const std::set<std::string>& names) {
         if (has("backbone." + family.stem) && has("decoder.classifier.weight"))
             return Naming{Naming::Kind::ours};
     }
-    if (has("Resnet101.conv1.weight") && has("decoder.conv4.weight"))
-        return Naming{Naming::Kind::reference};
+    for (const ForeignNetwork& network : foreign_networks()) {
+        if (std::all_of(network.marks.begin(), network.marks.end(), has))
+            return Naming{Naming::Kind::network, nullptr, &network};
+    }
     for (const model::BackboneFamily& family : model::backbone_families()) {
         for (const model::ForeignNames& foreign : family.foreign) {
             if (std::all_of(foreign.marks.begin(), foreign.marks.end(), has))
@@ -95,7 +72,7 @@ std::string name(const Naming& naming) {
     switch (naming.kind) {
         case Naming::Kind::ours: return "this program's";
         case Naming::Kind::backbone: return naming.foreign->whose;
-        case Naming::Kind::reference: return "the reference implementation's";
+        case Naming::Kind::network: return naming.network->whose;
     }
     return "";
 }
@@ -179,7 +156,7 @@ std::string our_name(const Names& names, std::string_view whole, std::string& wh
         }
         return "backbone." + naming.foreign->ours(std::string(theirs));
     }
-    for (const auto& [module, ours] : reference_modules) {
+    for (const auto& [module, ours] : naming.network->modules) {
         if (theirs.starts_with(module))
             return std::string(ours) + std::string(theirs.substr(module.size()));
     }

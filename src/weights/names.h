@@ -7,17 +7,19 @@
 #include <vector>
 
 #include "deeplab/model/backbone.h"
+#include "networks.h"
 
 namespace deeplab::weights {
 
 struct Naming {
     enum class Kind {
-        ours,       // backbone.conv1.weight, aspp.branch0.conv.weight, decoder.classifier.bias
-        backbone,   // conv1.weight, layer1.0.bn1.running_mean, fc.weight: a backbone alone
-        reference,  // Resnet101.conv1.weight, encoder.ASPP._atrous_convolution1.0.weight, …
+        ours,      // backbone.conv1.weight, aspp.branch0.conv.weight, decoder.classifier.bias
+        backbone,  // conv1.weight, layer1.0.bn1.running_mean, fc.weight: a backbone alone
+        network,   // Resnet101.conv1.weight, …, decoder.conv4.weight: another program's
     };
     Kind kind = Kind::ours;
     const model::ForeignNames* foreign = nullptr;  // of a backbone alone
+    const ForeignNetwork* network = nullptr;       // of another program's network
 };
 
 std::string name(const Naming& naming);  // "torchvision's ResNet"

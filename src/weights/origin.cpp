@@ -5,6 +5,7 @@
 
 #include "deeplab/base/error.h"
 #include "deeplab/base/text.h"
+#include "deeplab/config/model_fields.h"
 
 namespace deeplab::weights {
 
@@ -46,12 +47,21 @@ Names names_or_refuse(const WeightsFile& file) {
                         file.tensors().size() > 3 ? ", …" : "",
                         " — it cannot be told which belongs where — give weights with the names of "
                         "torchvision's ResNets or MobileNetV2, of timm's aligned Xceptions, of "
-                        "this program's networks (backbone.…, aspp.…, decoder.…) or of the "
-                        "reference implementation (Resnet101.…, encoder.…)"));
+                        "this program's networks (backbone.…, aspp.…, decoder.…), or of networks "
+                        "of the reference implementation (Resnet101.…, encoder.…), VainF's "
+                        "(classifier.aspp.…) or jfzhang95's (aspp.aspp1.…)"));
 }
 
 std::vector<std::string> remarks_on(const WeightsFile& file, const Names& names) {
     std::vector<std::string> remarks;
+    if (const ForeignNetwork* network = names.naming.network) {
+        const std::string text = config::switches(network->settings).text;
+        if (!text.empty()) remarks.push_back(cat("its network computes with ", text));
+        if (network->low_level_first) {
+            remarks.push_back(cat(first_of_decoder,
+                                  ": channels reordered, the low-level features come first there"));
+        }
+    }
     std::string words;
     for (const std::string& word : names.words) words += cat(words.empty() ? "" : ", ", word);
     if (!words.empty()) remarks.push_back(cat("left out of the names: ", words));

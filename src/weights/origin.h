@@ -31,6 +31,9 @@ Places places_of(const WeightsFile& file, const Names& names,
                  std::vector<ImportedWeights::Row>& ignored);
 
 Extents extents_at(const WeightsFile& file, const Places& places, const std::string& ours);
+// Our name of the tensor whose input channels are those of the decoder's concatenation.
+inline constexpr const char* first_of_decoder = "decoder.refine1.conv.weight";
+
 std::int64_t classes_of(const WeightsFile& file, const Places& places);  // 0: no classifier
 model::Recognised backbone_of(const WeightsFile& file, const Places& places);
 

@@ -127,9 +127,20 @@ private:
                                 " — a network would give nothing else — give weights of a run that "
                                 "did not diverge"));
         }
+        const ForeignNetwork* network = names_.naming.network;
+        if (network != nullptr && network->low_level_first && ours == first_of_decoder)
+            reorder(values, extents);
         into[ours] = std::move(values);
         result_.table.push_back({Fate::loaded, ours, tensor.name,
                                  tensor.type == "F32" ? "" : cat("from ", tensor.type)});
+    }
+
+    void reorder(std::vector<float>& values, const Extents& extents) const {
+        const Extents low = extents_at(file_, places_, "decoder.low.conv.weight");
+        if (low.empty() || low[0] >= extents[1]) return;  // refused with its shape
+        to_our_concatenation(values, static_cast<std::size_t>(extents[0]),
+                             static_cast<std::size_t>(extents[2] * extents[3]),
+                             static_cast<std::size_t>(low[0]));
     }
 
     const WeightsFile& file_;
@@ -252,13 +263,16 @@ std::string summary(const ImportedWeights& weights) {
 
 WeightsInfo guess_info(const WeightsFile& file) {
     std::vector<Row> ignored;
-    const auto places = places_of(file, names_or_refuse(file), ignored);
+    const Names names = names_or_refuse(file);
+    const auto places = places_of(file, names, ignored);
     const model::Recognised backbone = backbone_of(file, places);
     if (backbone.name.empty()) {
         throw DataError(cat(file.path().string(), " holds ", backbone.text,
                             " — nothing here could use it — give ", wanted_backbones()));
     }
+    const ForeignNetwork* network = names.naming.network;
     WeightsInfo info;
+    if (network != nullptr) info.model = network->settings;
     info.model.backbone = backbone.name;
     info.model.width_divisor = backbone.width_divisor;
     info.model.num_classes = static_cast<int>(classes_of(file, places));
@@ -267,7 +281,7 @@ WeightsInfo guess_info(const WeightsFile& file) {
                                    ? 1
                                    : 2;
     info.model.separable = places.contains("aspp.branch1.dw.weight");
-    info.model.dilation = model::family_of(backbone.name).dilations.front();
+    if (network == nullptr) info.model.dilation = model::family_of(backbone.name).dilations.front();
     if (const auto seen = normalisation_of(file)) {
         info.model.mean = seen->mean;
         info.model.std = seen->std;
@@ -275,9 +289,19 @@ WeightsInfo guess_info(const WeightsFile& file) {
     return info;
 }
 
+std::optional<model::ModelConfig> trained_as(const WeightsFile& file) {
+    if (file.info())
+        return file.untrained().empty() ? std::optional(file.info()->model) : std::nullopt;
+    const auto names = names_of(tensor_names(file));
+    if (!names || names->naming.network == nullptr) return std::nullopt;
+    return names->naming.network->settings;
+}
+
 std::optional<data::Normalisation> normalisation_of(const WeightsFile& file) {
     if (file.info()) return file.info()->normalisation();
     const Names names = names_or_refuse(file);
+    if (const ForeignNetwork* network = names.naming.network; network && network->normalised)
+        return data::Normalisation{network->settings.mean, network->settings.std};
     if (names.naming.foreign == nullptr) return std::nullopt;
     return data::Normalisation{names.naming.foreign->mean, names.naming.foreign->std};
 }

@@ -1,7 +1,8 @@
 #pragma once
 // Weights of any origin: our checkpoints, safetensors, PyTorch's .pth. A file's names are ours,
 // those of an ImageNet backbone (torchvision's ResNet or MobileNetV2, timm's aligned Xception) or
-// the reference implementation's; which, and what became of every tensor, is said.
+// of another program's DeepLabV3+ (the reference implementation's, VainF's, jfzhang's); which, and
+// what became of every tensor, is said.
 
 #include <cstdint>
 #include <filesystem>
@@ -88,6 +89,10 @@ std::string summary(const ImportedWeights& weights);  // a few lines: counts and
 // are those of its origin where that is known. num_classes is 0 when the file holds no classifier.
 // DataError when it is no network of ours.
 WeightsInfo guess_info(const WeightsFile& file);
+
+// The network that the weights were trained in, as far as they are the same function only there:
+// its members of config::switches(), where the file or the program that it comes from says them.
+std::optional<model::ModelConfig> trained_as(const WeightsFile& file);
 
 // Of the images that the weights were trained on; none where that cannot be told.
 std::optional<data::Normalisation> normalisation_of(const WeightsFile& file);
