@@ -113,16 +113,24 @@ std::optional<Names> names_of(const std::vector<std::string>& names) {
 }
 
 const model::Lookalike* lookalike_of(const std::vector<std::string>& names) {
-    std::set<std::string> inside;
+    std::set<std::string> whole, inside;  // names, and the same without "backbone."
     for (const std::string& name : names) {
         const std::string bare = parts_of(name).name;
         constexpr std::string_view place = "backbone.";
+        whole.insert(bare);
         inside.insert(bare.starts_with(place) ? bare.substr(place.size()) : bare);
     }
-    const auto has = [&](const std::string& mark) { return inside.contains(mark); };
+    const auto among_those = [](const std::vector<model::Lookalike>& list,
+                                const std::set<std::string>& found) {
+        const auto has = [&](const std::string& mark) { return found.contains(mark); };
+        const auto fits = std::find_if(list.begin(), list.end(), [&](const auto& other) {
+            return std::all_of(other.marks.begin(), other.marks.end(), has);
+        });
+        return fits == list.end() ? nullptr : &*fits;
+    };
+    if (const model::Lookalike* other = among_those(foreign_lookalikes(), whole)) return other;
     for (const model::BackboneFamily& family : model::backbone_families()) {
-        for (const model::Lookalike& other : family.lookalikes)
-            if (std::all_of(other.marks.begin(), other.marks.end(), has)) return &other;
+        if (const model::Lookalike* other = among_those(family.lookalikes, inside)) return other;
     }
     return nullptr;
 }

@@ -102,6 +102,32 @@ const std::vector<ForeignNetwork>& foreign_networks() {
     return all;
 }
 
+const std::vector<model::Lookalike>& foreign_lookalikes() {
+    static const std::vector<model::Lookalike> all = {
+        {.whose = "mmsegmentation's DeepLabV3+",
+         .marks = {"decode_head.c1_bottleneck.conv.weight",
+                   "decode_head.sep_bottleneck.0."
+                   "depthwise_conv.conv.weight",
+                   "decode_head.conv_seg.weight"},
+         .why = "its stem is three 3x3, and its head is 512 channels wide, with a 3x3 where a 1x1 "
+                "projects ASPP's branches here"},
+        {.whose = "segmentation_models_pytorch's DeepLabV3+",
+         .marks = {"decoder.aspp.0.convs.0.0.weight", "decoder.block2.0.0.weight",
+                   "segmentation_head.0.weight"},
+         .why = "a separable 3x3 stands behind ASPP's projection, no batch norm between the two "
+                "parts of a separable convolution, and ASPP's rates are 12, 24 and 36 at output "
+                "stride 16, too"},
+        {.whose = "VainF's DeepLabV3+ with separable convolutions",
+         .marks = {"classifier.project.0.weight", "classifier.aspp.convs.1.0.body.0.weight"},
+         .why = "neither batch norm nor ReLU stands between the two parts of a separable "
+                "convolution"},
+        {.whose = "YudeWang's deeplabv3plus-pytorch",
+         .marks = {"aspp.branch5_conv.weight", "cat_conv.0.weight", "cls_conv.weight"},
+         .why = "its atrous convolutions have a bias, and its backbones' rates are others"},
+    };
+    return all;
+}
+
 void to_our_concatenation(std::vector<float>& weights, std::size_t rows, std::size_t plane,
                           std::size_t low_level) {
     const std::size_t row = weights.size() / rows;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "deeplab/model/backbone.h"
 #include "deeplab/model/deeplab.h"
 
 namespace deeplab::weights {
@@ -26,6 +27,10 @@ struct ForeignNetwork {
 };
 
 const std::vector<ForeignNetwork>& foreign_networks();
+
+// Networks that are called like those, or are DeepLabV3+ too, and that no setting makes the same
+// function. Marks are whole names.
+const std::vector<model::Lookalike>& foreign_lookalikes();
 
 // In place: the input channels of the decoder's first convolution, of `rows` filters of `plane`
 // values a channel, from low-level features first to ours.
