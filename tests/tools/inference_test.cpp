@@ -27,9 +27,12 @@ namespace {
 namespace fs = std::filesystem;
 using Strings = std::vector<std::string>;
 
-void write_checkpoint(const fs::path& file, int classes) {
+void write_checkpoint(const fs::path& file, int classes, bool align_corners = true) {
     weights::Snapshot snapshot;
-    snapshot.info.model = {.backbone = "resnet18", .num_classes = classes, .width_divisor = 8};
+    snapshot.info.model = {.backbone = "resnet18",
+                           .num_classes = classes,
+                           .width_divisor = 8,
+                           .align_corners = align_corners};
     for (int c = 0; c < classes; ++c) {
         const auto level = static_cast<std::uint8_t>(60 * c);
         snapshot.info.classes.classes.push_back({cat("class", c), {level, level, level}});
@@ -190,6 +193,25 @@ TEST_F(Redone, GivesTheSameMatrix) {
         EXPECT_NE(again.out.find("0 cells differ"), std::string::npos) << again.both();
         EXPECT_EQ(again.out.find(" 1 classes predicted"), std::string::npos)
             << "labels that never change prove nothing: " << again.out;
+    }
+}
+
+// Of an image as it is, where no size aligns the grid.
+TEST_F(Redone, GivesTheSameMatrixWithHalfPixelCentres) {
+    write_checkpoint(path("half.h5"), 4, false);
+    for (const auto& [name, more] : {std::pair<std::string, Strings>{"half", {}},
+                                     {"half_ms", {"--scales", "0.7,1", "--flip"}}}) {
+        Strings arguments = {
+            "--weights", path("half.h5"), "--data",   path("data"), "--device",
+            "cpu",       "--save-logits", path(name), "--json",     path(name + ".json")};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        const auto evaluated = run("deeplab-eval", arguments);
+        ASSERT_EQ(evaluated.exit_code, 0) << evaluated.both();
+        EXPECT_NE(read_text(path(name + "/logits.json")).find("\"align_corners\": false"),
+                  std::string::npos);
+        const auto again = redo(name);
+        EXPECT_EQ(again.exit_code, 0) << name << "\n" << again.both();
+        EXPECT_NE(again.out.find("0 cells differ"), std::string::npos) << again.both();
     }
 }
 

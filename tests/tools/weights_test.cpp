@@ -89,7 +89,8 @@ protected:
             << "[model]\nbackbone = \"resnet18\"\n[data]\ntrain_split = \"train\"\nval_split = "
                "\"val\"\ncrop = 33\nresize = {mode = \"none\"}\n[train]\niterations = 1\n"
                "global_batch = 4\n[optimizer]\nlr = 0.01\n";
-        for (const auto& [file, names] : {std::pair{"four.toml", "abcd"}, {"five.toml", "abcde"}}) {
+        for (const auto& [file, names] :
+             {std::pair{"three.toml", "abc"}, {"four.toml", "abcd"}, {"five.toml", "abcde"}}) {
             std::string entries;
             for (const char* n = names; *n != 0; ++n) entries += cat("{name=\"", *n, "\"},");
             std::ofstream(dir_ / file) << "ignore = 255\nclass = [" << entries << "]\n";
@@ -120,6 +121,35 @@ protected:
 
     testing::TempDir dir_;
 };
+
+// info says the settings of other programs' networks, convert keeps them.
+TEST_F(WeightPrograms, NetworksOfOthersAreToldAndConverted) {
+    for (const auto& [name, settings] :
+         {std::pair{"vainf",
+                    "model.dilation = \"torchvision\", model.align_corners = false, "
+                    "model.decoder_convs = 1"},
+          {"jfzhang", "model.dilation = \"multigrid\""}}) {
+        const std::string file = testing::source_dir() / "tests/golden/foreign" /
+                                 (std::string(name) + ".pth"),
+                          out = path(std::string(name) + ".safetensors");
+        const auto info = weights({"info", file});
+        ASSERT_EQ(info.exit_code, 0) << info.both();
+        EXPECT_NE(info.out.find("network   resnet50, widths / 32, 3 classes"), std::string::npos)
+            << info.out;
+        EXPECT_NE(info.out.find(cat("settings  ", settings, "\n")), std::string::npos) << info.out;
+        const auto converted = weights({"convert", file, out, "--classes", path("three.toml")});
+        ASSERT_EQ(converted.exit_code, 0) << converted.both();
+        EXPECT_NE(converted.out.find(cat("its network computes with ", settings, "\n")),
+                  std::string::npos)
+            << converted.out;
+        const auto again = weights({"info", out});
+        EXPECT_NE(again.out.find(cat("settings  ", settings, "\n")), std::string::npos)
+            << again.out;
+        const model::ModelConfig model = weights::WeightsFile(out).info()->model;
+        EXPECT_EQ(model.align_corners, std::string(name) == "jfzhang");
+        EXPECT_EQ(model.decoder_convs, std::string(name) == "jfzhang" ? 2 : 1);
+    }
+}
 
 TEST_F(WeightPrograms, SlowABackboneIsImportedTrainedExportedAndGivesTheSameResults) {
     write_torchvision(path("imagenet.safetensors"));

@@ -16,6 +16,7 @@
 #include "deeplab/weights/class_names.h"
 #include "deeplab/weights/weights.h"
 #include "harness/fake_backend.h"
+#include "harness/source_dir.h"
 #include "harness/temp_dir.h"
 #include "io/edited_hdf5.h"
 #include "tiny_run.h"
@@ -290,6 +291,34 @@ TEST_F(Continuity, WeightsDemandTheirCorners) {
         EXPECT_THAT(refused(second), HasSubstr("were trained with model.align_corners = false,"));
         second.config.model.align_corners = false;
         EXPECT_EQ(refused(second), "");
+    }
+}
+
+// What weights of another program do not say, its names do.
+TEST_F(Continuity, NetworksOfOthersDemandTheirSettings) {
+    for (const auto& [name, settings] :
+         {std::pair{"vainf",
+                    "--set model.dilation=torchvision --set model.align_corners=false "
+                    "--set model.decoder_convs=1, or"},
+          {"jfzhang", "--set model.dilation=multigrid, or"}}) {
+        TrainOptions begun = testing::tiny_run(
+            dir_.path(), "train = {iterations = 2, global_batch = 2}", {"model.backbone=resnet50"});
+        begun.config.model.width_divisor = 32;
+        begun.run = dir_ / name;
+        begun.init = testing::source_dir() / "tests/golden/foreign" / cat(name, ".pth");
+        begun.reset_classifier = true;
+        EXPECT_THAT(refused(begun), HasSubstr(cat("give ", settings)));
+        const bool jfzhang = std::string(name) == "jfzhang";
+        begun.config.model.dilation = jfzhang ? model::Dilation::multigrid
+                                              : model::Dilation::torchvision;
+        begun.config.model.align_corners = jfzhang;
+        begun.config.model.decoder_convs = jfzhang ? 2 : 1;
+        const auto [said, refusal] = outcome(begun);
+        EXPECT_EQ(refusal, "");
+        EXPECT_THAT(said, HasSubstr("its network computes with model.dilation"));
+        begun.run = dir_ / cat(name, "-again");
+        begun.config.model.mean[0] = 0.5f;
+        EXPECT_THAT(refused(begun), HasSubstr("model.mean and model.std are [0.5,"));
     }
 }
 
