@@ -163,13 +163,14 @@ Head head_of(const std::filesystem::path& file) {
 Content content_of(const Head& head) {
     const std::string_view bytes = head.text();
     if (bytes.starts_with("\x89HDF\r\n")) return Content::hdf5;
+    // The length of the header comes first: eight bytes, the upper ones zero. A length of 640
+    // begins as a pickle does, which goes on otherwise.
+    if (head.size >= 9 && bytes[8] == '{' && bytes[7] == '\0' && bytes[6] == '\0')
+        return Content::safetensors;
     // A zip; a pickle; a tar, which PyTorch wrote before 0.1.8 or so.
     if (bytes.starts_with("PK") || bytes.starts_with("\x80\x02") ||
         bytes.substr(std::min<std::size_t>(head.size, 257)).starts_with("ustar"))
         return Content::pth;
-    // The length of the header comes first: eight bytes, the upper ones zero.
-    if (head.size >= 9 && bytes[8] == '{' && bytes[7] == '\0' && bytes[6] == '\0')
-        return Content::safetensors;
     return Content::unknown;
 }
 

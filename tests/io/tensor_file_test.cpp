@@ -189,6 +189,19 @@ TEST_F(Safetensors, TooManyOpenFilesIsTheMachinesFailure) {
                            "go on — raise the limit of open files (ulimit -n)"));
 }
 
+// 640 is 80 02 in a file, as a pickle's protocol.
+TEST_F(Safetensors, AHeaderOf640BytesIsNoPickle) {
+    const auto written = [&](std::size_t more) {
+        write_safetensors(dir_ / "a.safetensors", {{"a", ElementType::f32, {1}, raw(one_)}},
+                          {{"text", std::string(more, 'x')}});
+        return read_bytes(dir_ / "a.safetensors");
+    };
+    const auto bytes = written(640 - std::size_t{written(0).at(0)});  // padded to eights
+    ASSERT_EQ(bytes.at(0), 0x80);
+    ASSERT_EQ(bytes.at(1), 0x02);
+    EXPECT_EQ(load_tensor_file(dir_ / "a.safetensors").tensors.at(0).name, "a");
+}
+
 TEST_F(Safetensors, AFailedWriteLeavesWhatWasThere) {
     EXPECT_THROW(write("nowhere/a.safetensors"), UsageError);
     write("a.safetensors");
