@@ -38,9 +38,11 @@ function(deeplab_tests folder)
     deeplab_test_program(${folder}_tests "${serial}" "${ARGN}")
     target_link_libraries(${folder}_tests PRIVATE GTest::gtest_main)
     # Listing waits for ctest: a program that cannot start must not break the build. A test with "Slow" in its name takes
-    # more than a few seconds ("ctest -E Slow" leaves those out).
-    gtest_discover_tests(${folder}_tests DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${folder}."
-                         PROPERTIES TIMEOUT ${DEEPLAB_TEST_TIMEOUT} LABELS ${folder})
+    # more than a few seconds ("ctest -E Slow" leaves those out). Stops have seconds to be heard in: they run alone.
+    set(discovery DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${folder}.")
+    set(properties TIMEOUT ${DEEPLAB_TEST_TIMEOUT} LABELS ${folder})
+    gtest_discover_tests(${folder}_tests ${discovery} TEST_FILTER "-*Stop*" PROPERTIES ${properties})
+    gtest_discover_tests(${folder}_tests ${discovery} TEST_FILTER "*Stop*" PROPERTIES ${properties} RUN_SERIAL ON)
   endif()
 
   if(parallel)

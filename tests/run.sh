@@ -103,10 +103,10 @@ configure_and_build() { # FOLDER "TARGET…" options…; who changes the sources
     configure "$folder" -DDEEPLAB_WERROR=ON "$@" && cmake --build "$folder" --parallel "$jobs" --target "${targets[@]}"
 }
 
-run_ctest() { # FOLDER options…
+run_ctest() { # FOLDER options…; one test more than processors, since many wait for programs or clocks
     local folder=$1
     shift
-    ctest --test-dir "$folder" --output-on-failure --no-tests=error --parallel "$jobs" "$@"
+    ctest --test-dir "$folder" --output-on-failure --no-tests=error --parallel "$((jobs + 1))" "$@"
 }
 
 run_tidy() {
