@@ -161,10 +161,11 @@ export LSAN_OPTIONS=suppressions=$root/tests/harness/lsan.supp:print_suppression
 export GTEST_FILTER='-*Slow*' # the programs that run under mpirun: ctest's labels do not reach into them
 if stage "address + undefined: build" configure_and_build "$build-asan" all "${sanitized[@]}"; then
     stand_in='^cuda_(kernel|executor|timing)\.'
-    # Three ranks of it take three minutes, and walk the code of two.
-    stage "address + undefined: tests" run_ctest "$build-asan" -LE 'slow|rules|jobs' -E "Slow|train_mpi\.3|$stand_in"
+    # One and three ranks of it walk the code of two.
+    stage "address + undefined: tests" run_ctest "$build-asan" -LE 'slow|rules|jobs' -E "Slow|train_mpi\.[13]|$stand_in"
     ASAN_OPTIONS=$sanitizer_options
-    stage "address + undefined: stand-in" run_ctest "$build-asan" -LE slow -R "$stand_in" -E Slow
+    # Ops and golden networks: the kernels' own cases and the CPU's golden tests walk the same code.
+    stage "address + undefined: stand-in" run_ctest "$build-asan" -LE slow -R "$stand_in" -E 'Slow|executor\.(All/OpCases|Fixtures)'
 fi
 unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS GTEST_FILTER
 
